@@ -1,0 +1,94 @@
+/**
+ * A model server that costs almost nothing, so that what is measured is the gateway before it: HTTP/1.1 keep-alive on
+ * node:net, just enough of it for well-behaved clients on loopback. `node mock-server.ts [PORT]`
+ */
+import { createServer, type Socket } from 'node:net';
+import { ANSWER, HEALTH, MODELS, NOT_FOUND, STREAM_WRITES, TINY_ANSWER } from './mock-replies.ts';
+
+const REQUEST_CHARS_MAX = 1_000_000;
+const server = createServer({ noDelay: true }, serve);
+
+server.listen({ port: Number(process.argv[2] ?? 0), host: '127.0.0.1', backlog: 2048 }, () => {
+  const address = server.address();
+  if (address !== null && typeof address === 'object') console.log(`mock ready on http://127.0.0.1:${address.port}`);
+});
+// The pipe ends with whoever started this, however that ended.
+process.stdin.on('end', () => process.exit(0)).resume();
+process.once('SIGTERM', () => process.exit(0));
+
+function serve(socket: Socket): void {
+  let pending = '';
+  let busy = false;
+  const next = (): void => {
+    busy = false;
+    while (!busy && pending.length > 0) {
+      const request = takeRequest(pending);
+      if (request === undefined) break;
+      pending = request.rest;
+      busy = reply({ socket, request, done: next });
+    }
+    if (pending.length > REQUEST_CHARS_MAX) socket.destroy();
+  };
+  socket.on('data', (chunk: Buffer) => {
+    pending += chunk.latin1Slice();
+    if (!busy) next();
+  });
+  socket.on('error', () => socket.destroy());
+}
+
+interface Request {
+  readonly head: string;
+  readonly body: string;
+  readonly rest: string;
+}
+
+const CONTENT_LENGTH = /\r\ncontent-length: *(\d+)/i;
+const CHUNKED = /\r\ntransfer-encoding: *chunked/i;
+const CHUNKS_END = '\r\n0\r\n\r\n';
+
+/** The first whole request in `text` (latin1, so that a character is a byte), if there is one. */
+function takeRequest(text: string): Request | undefined {
+  const headEnd = text.indexOf('\r\n\r\n');
+  if (headEnd === -1) return undefined;
+  const head = text.slice(0, headEnd);
+  const start = headEnd + 4;
+  const length = CONTENT_LENGTH.exec(head)?.[1];
+  if (length === undefined && CHUNKED.test(head)) {
+    const end = text.indexOf(CHUNKS_END, start);
+    // Left with its chunk sizes in it: that hides no `"stream":true` unless it is cut in two, which clients don't do.
+    return end === -1 ? undefined : { head, body: text.slice(start, end), rest: text.slice(end + CHUNKS_END.length) };
+  }
+  const end = start + Number(length ?? 0);
+  return text.length < end ? undefined : { head, body: text.slice(start, end), rest: text.slice(end) };
+}
+
+const STREAM = /"stream" ?: ?true/;
+const TINY = /"max_(?:completion_)?tokens" ?: ?1[,}]/;
+
+/** Whether the answer is still being written; then `done` is called at its end. */
+function reply(turn: { socket: Socket; request: Request; done: () => void }): boolean {
+  const { socket, request } = turn;
+  if (request.head.startsWith('POST /v1/chat/completions')) {
+    if (STREAM.test(request.body)) {
+      writeStream(socket, turn.done);
+      return true;
+    }
+    socket.write(TINY.test(request.body) ? TINY_ANSWER : ANSWER);
+  } else if (request.head.startsWith('GET /health')) socket.write(HEALTH);
+  else if (request.head.startsWith('GET /v1/models')) socket.write(MODELS);
+  else socket.write(NOT_FOUND);
+  return false;
+}
+
+/** Every event is a write of its own on a tick of its own, as tokens come from a model: nothing to coalesce. */
+function writeStream(socket: Socket, done: () => void): void {
+  let index = 0;
+  const step = (): void => {
+    const bytes = STREAM_WRITES[index++];
+    if (bytes === undefined || socket.destroyed) return;
+    socket.write(bytes);
+    if (index < STREAM_WRITES.length) setImmediate(step);
+    else done();
+  };
+  step();
+}

@@ -1,0 +1,142 @@
+import { MARKET_NAMES } from '../spec.ts';
+import type { ConfigDocument, Mistake, Path } from './document.ts';
+import { embeddedPools } from './embedded.ts';
+import { valueAt } from './mistakes.ts';
+import { fileSchema } from './schema.ts';
+import type { Secret } from './secret.ts';
+import { resolveSecret, type SecretSource } from './secret-references.ts';
+import { didYouMean } from './spelling.ts';
+
+/**
+ * What no field shows on its own. All of it reads the raw values leniently, so that a mistake elsewhere in the file hides
+ * none of these, and they hide none.
+ */
+export function crossCheck(document: ConfigDocument): Mistake[] {
+  return [
+    ...refuseLaterMarkets(document),
+    ...checkMarketsOfPools(document),
+    ...checkServers(document),
+    ...checkProviderNames(document),
+  ];
+}
+
+export interface ResolvedSecrets {
+  /** By reference. */
+  readonly secrets: ReadonlyMap<string, Secret>;
+  readonly mistakes: readonly Mistake[];
+}
+
+/** Fetches what `env:` and `file:` name; a reference of another shape is the schema's to refuse. */
+export function resolveSecrets(document: ConfigDocument, source: SecretSource): ResolvedSecrets {
+  const secrets = new Map<string, Secret>();
+  const mistakes: Mistake[] = [];
+  for (const path of eachServer(document)) {
+    const at = [...path, 'key'];
+    const reference = valueAt(document.data, at);
+    if (typeof reference !== 'string' || !secretReference.safeParse(reference).success) continue;
+    const resolved = resolveSecret(reference, source);
+    if (typeof resolved === 'string') mistakes.push(mistakeAt(document, at, resolved));
+    else secrets.set(reference, resolved);
+  }
+  return { secrets, mistakes };
+}
+
+const secretReference = fileSchema.shape.markets
+  .unwrap()
+  .shape.owned.unwrap()
+  .shape.servers.element.shape.key.unwrap();
+
+function mistakeAt(document: ConfigDocument, path: Path, message: string): Mistake {
+  return { ...document.placeOf(path), path, message };
+}
+
+function keysOf(value: unknown): string[] {
+  return typeof value === 'object' && value !== null && !Array.isArray(value) ? Object.keys(value) : [];
+}
+
+function lengthOf(value: unknown): number {
+  return Array.isArray(value) ? value.length : 0;
+}
+
+function eachEntry(document: ConfigDocument, path: Path): Path[] {
+  return Array.from({ length: lengthOf(valueAt(document.data, path)) }, (_, index) => [...path, index]);
+}
+
+function eachServer(document: ConfigDocument): Path[] {
+  return eachEntry(document, ['markets', 'owned', 'servers']);
+}
+
+function marketNames(document: ConfigDocument): string[] {
+  const markets = valueAt(document.data, ['markets']);
+  return markets === undefined ? ['local'] : keysOf(markets);
+}
+
+function refuseLaterMarkets(document: ConfigDocument): Mistake[] {
+  const markets = valueAt(document.data, ['markets']);
+  const later = keysOf(markets).filter((name) => name === 'akash' || name === 'api');
+  const mistakes = later.map((name) => {
+    const path = ['markets', name];
+    return { ...document.placeOfKey(path), path, message: `the ${name} market is not part of this version yet` };
+  });
+  const none = typeof markets === 'object' && markets !== null && keysOf(markets).length === 0 && !Array.isArray(markets);
+  if (none) mistakes.push({ ...document.placeOfKey(['markets']), path: ['markets'], message: 'name at least one market' });
+  return mistakes;
+}
+
+function checkMarketsOfPools(document: ConfigDocument): Mistake[] {
+  const configured = marketNames(document);
+  return keysOf(valueAt(document.data, ['pools'])).flatMap((pool) =>
+    eachEntry(document, ['pools', pool, 'markets']).flatMap((path) => {
+      const name = valueAt(document.data, path);
+      if (!MARKET_NAMES.some((known) => known === name) || configured.includes(String(name))) return [];
+      return [mistakeAt(document, path, `the market ${String(name)} is not configured: add it under markets`)];
+    }),
+  );
+}
+
+function checkServers(document: ConfigDocument): Mistake[] {
+  const pools = valueAt(document.data, ['pools']);
+  const known = keysOf(pools === undefined ? embeddedPools : pools);
+  const first = new Map<string, number>();
+  const ids = new Map<string, number>();
+  return eachServer(document).flatMap((path) => {
+    const mistakes: Mistake[] = [];
+    const [url, pool, id] = ['url', 'pool', 'id'].map((key) => valueAt(document.data, [...path, key]));
+    if (typeof pool === 'string' && !known.includes(pool)) {
+      mistakes.push(mistakeAt(document, [...path, 'pool'], `there is no such pool${didYouMean(pool, known)}`));
+    }
+    if (typeof url === 'string' && typeof pool === 'string') {
+      const identity = `${normalizeServerUrl(url)} ${pool}`;
+      const earlier = first.get(identity);
+      const { line } = document.placeOf(path);
+      if (earlier === undefined) first.set(identity, line);
+      else mistakes.push(mistakeAt(document, [...path, 'url'], `a server with the same url and pool stands on line ${earlier}`));
+    }
+    return [...mistakes, ...checkOnce(document, [...path, 'id'], id, ids)];
+  });
+}
+
+function checkProviderNames(document: ConfigDocument): Mistake[] {
+  const seen = new Map<string, number>();
+  return eachEntry(document, ['markets', 'local', 'providers']).flatMap((path) => {
+    const at = [...path, 'id'];
+    return checkOnce(document, at, valueAt(document.data, at), seen);
+  });
+}
+
+function checkOnce(document: ConfigDocument, path: Path, id: unknown, seen: Map<string, number>): Mistake[] {
+  if (typeof id !== 'string') return [];
+  const earlier = seen.get(id);
+  if (earlier === undefined) {
+    seen.set(id, document.placeOf(path).line);
+    return [];
+  }
+  return [mistakeAt(document, path, `is taken, on line ${earlier}`)];
+}
+
+/** One spelling per server: without a trailing slash or `/v1`. Anything that is no URL stays as it is. */
+export function normalizeServerUrl(text: string): string {
+  if (!URL.canParse(text)) return text;
+  const url = new URL(text);
+  return `${url.origin}${url.pathname}`.replace(/\/+$/, '').replace(/\/v1$/, '').replace(/\/+$/, '');
+}

@@ -1,0 +1,220 @@
+import { isIP } from 'node:net';
+import { z } from 'zod';
+import { hardwareSchema, modelIdSchema, poolSchema, poolsSchema } from '../spec.ts';
+import { embeddedPools, embeddedProviders } from './embedded.ts';
+
+/**
+ * Every setting, once: the help, the JSON Schema, the defaults and the checks are all read off `settingsSchema`. A field
+ * with `writeOnly` holds a reference to a secret, and its value is never repeated in a message.
+ */
+
+// The file has one notion of money and of sizes, the pools'.
+const usd = poolSchema.shape.ceiling_usd_per_hour;
+const size = hardwareSchema.shape.memory.unwrap();
+
+const count = (least: number, most: number) => z.number().int().min(least).max(most);
+const basisPoints = (most: number) => count(0, most);
+const word = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/, 'must be a short name of letters, digits, . _ -');
+const path = z.string().min(1).max(4096);
+
+export const SECRET_ADVICE =
+  'a secret does not belong in this file: write env:NAME (a variable) or file:PATH (a file that holds it)';
+const secret = z
+  .string()
+  .regex(/^(env:[A-Za-z_][A-Za-z0-9_]{0,127}|file:.{1,4096})$/, SECRET_ADVICE)
+  .meta({ writeOnly: true });
+
+const serverUrl = z
+  .string()
+  .max(2048)
+  .superRefine((text, context) => {
+    const problem = findUrlProblem(text);
+    if (problem !== null) context.addIssue(problem);
+  });
+
+/** Says nothing of the text itself, which may carry a password. */
+function findUrlProblem(text: string): string | null {
+  const url = URL.canParse(text) ? new URL(text) : null;
+  if (url === null || !/^https?:$/.test(url.protocol)) return 'must be an http:// or https:// address';
+  if (url.username !== '' || url.password !== '') return 'must hold no user or password: use key';
+  if (url.search !== '' || url.hash !== '') return 'must end before any ? or #';
+  return null;
+}
+
+function isNetwork(text: string): boolean {
+  const [address = '', prefix, ...rest] = text.split('/');
+  const version = isIP(address);
+  if (version === 0 || rest.length > 0) return false;
+  return prefix === undefined || (/^\d{1,3}$/.test(prefix) && Number(prefix) <= (version === 4 ? 32 : 128));
+}
+
+const policySchema = z.discriminatedUnion('kind', [
+  z.strictObject({
+    kind: z.literal('cost_plus'),
+    margin_bp: basisPoints(100_000).describe('basis points on top of the cost'),
+  }),
+  z.strictObject({
+    kind: z.literal('idle_discount'),
+    margin_bp: basisPoints(100_000).describe('basis points on top of the cost, half busy'),
+    discount_max_bp: basisPoints(10_000).describe('basis points off when idle'),
+    peak_markup_bp: basisPoints(100_000).describe('basis points on top for the last free slot'),
+  }),
+  z.strictObject({ kind: z.literal('fixed'), price_usd_per_hour: usd.describe('USD an hour, whatever the load') }),
+]);
+
+const providerSchema = z.strictObject({
+  id: word.describe('name, once in the market'),
+  slots: count(1, 64).default(1).describe('leases it serves at a time'),
+  cpu: z.number().min(0.1).max(384).default(1).describe('cores of each machine it rents out'),
+  memory: size.default('1Gi').describe('memory of each machine it rents out'),
+  gpus: z.array(z.string().min(1).max(64)).max(24).default([]).describe('GPU models of each machine it rents out'),
+  audited: z.boolean().default(false).describe('whether a pool with trust: audited may use it'),
+  cost_usd_per_hour: usd.describe('what an hour of one machine costs the provider'),
+  policy: policySchema.describe('how it makes its price'),
+  reply_ms: count(0, 60_000).default(300).describe('how long it takes to bid'),
+});
+
+const localSchema = z
+  .strictObject({
+    block_ms: count(10, 600_000).default(6000).describe('rent is drawn once per block of so many milliseconds'),
+    settlement: z.enum(['usdc', 'akt']).default('usdc').describe('the currency that leases are settled in'),
+    take_fee_bp: basisPoints(10_000)
+      .optional()
+      .describe('paid by the tenant on top of the rent; default: 2000 for usdc, 400 for akt'),
+    make_fee_bp: basisPoints(10_000).default(0).describe('paid by the provider out of the rent'),
+    treasury_usd: usd.default('100').describe("play money that the operator's treasury starts with"),
+    llama_server: path.optional().describe("llama.cpp's server; default: a checked download in the cache"),
+    model_path: path.optional().describe('the GGUF file it serves; default: a checked download in the cache'),
+    providers: z
+      .array(providerSchema)
+      .min(1)
+      .max(64)
+      .prefault(embeddedProviders)
+      .describe('who bids; default: four with different costs and policies'),
+  })
+  .describe('the embedded market: providers on this machine that start real model servers');
+
+const ownedSchema = z
+  .strictObject({
+    servers: z
+      .array(
+        z.strictObject({
+          id: z.string().min(1).max(256).optional().describe('name in reports; default: address and pool'),
+          url: serverUrl.describe('base address; a trailing /v1 is taken off'),
+          key: secret.optional().describe('its bearer key, as env:NAME or file:PATH'),
+          pool: modelIdSchema.describe('the pool it serves'),
+          slots: count(1, 4096).default(4).describe('requests it works on at a time'),
+          usd_per_hour: usd.default('0').describe('what an hour of use costs you: its bid'),
+        }),
+      )
+      .min(1)
+      .max(1000),
+  })
+  .describe('servers that already run: they bid at their marginal cost');
+
+const akashSchema = z
+  .strictObject({
+    rpc: z.array(serverUrl).min(1).max(16).optional().describe('RPC addresses of the chain'),
+    keyfile: path.optional().describe("the tenant's key"),
+    devnet: path.optional().describe('the file that `underbid devnet` wrote'),
+  })
+  .describe('the Akash network: not part of this version yet');
+
+const apiSchema = z
+  .strictObject({
+    endpoints: z
+      .array(
+        z.strictObject({
+          url: serverUrl,
+          key: secret.optional(),
+          pool: modelIdSchema,
+          model: z.string().min(1).max(256),
+          usd_per_million: z.strictObject({
+            input: poolSchema.shape.price.shape.input,
+            output: poolSchema.shape.price.shape.output,
+          }),
+        }),
+      )
+      .max(1000),
+  })
+  .describe("other companies' APIs: not part of this version yet");
+
+const marketsSchema = z
+  .strictObject({
+    local: localSchema.optional(),
+    owned: ownedSchema.optional(),
+    akash: akashSchema.optional(),
+    api: apiSchema.optional(),
+  })
+  .prefault({ local: {} })
+  .describe('who may bid; default: the embedded market alone');
+
+/** Decision 25. Deadlines, slices and waiting lines are each pool's own: `pools.<id>.limits`. */
+const limitsSchema = z
+  .strictObject({
+    body_bytes: count(1024, 1_000_000_000).default(20_000_000).describe("a request's body"),
+    header_bytes: count(1024, 1_000_000).default(16_384).describe("a request's headers together"),
+    headers: count(10, 1000).default(100).describe('headers of a request'),
+    // Two descriptors per stream and 20,000 per process on the smallest machine in use: 9,000 leave room for files.
+    concurrent_requests: count(1, 1_000_000).default(9000).describe('requests in work at a time'),
+    header_s: count(1, 3600).default(15).describe("how long a client may take over a request's headers"),
+    body_s: count(1, 3600).default(60).describe('how long a client may take over a whole request'),
+    keep_alive_s: count(1, 3600).default(75).describe('how long an unused connection stays open'),
+    reply_bytes: count(1024, 1_000_000_000).default(32_000_000).describe("a model server's whole reply"),
+    event_bytes: count(1024, 100_000_000).default(1_000_000).describe("one event of a model server's stream"),
+    replay_bytes: count(0, 100_000_000).default(1_000_000).describe('an answer kept for its Idempotency-Key'),
+    replay_total_bytes: count(0, 100_000_000_000).default(256_000_000).describe('all answers kept so, together'),
+    replay_s: count(0, 604_800).default(86_400).describe('how long an answer is kept so'),
+    key_requests_per_minute: count(1, 1_000_000_000).default(6000).describe('of a key that sets no rpm'),
+    key_tokens_per_minute: count(1, 1_000_000_000_000).default(10_000_000).describe('of a key that sets no tpm'),
+    key_concurrency: count(1, 1_000_000).default(500).describe('of a key that sets no concurrency'),
+    list_rows: count(1, 10_000).default(1000).describe('rows of one admin reply'),
+    stop_s: count(0, 3600).default(30).describe('how long streams may go on after SIGTERM'),
+  })
+  .prefault({})
+  .describe('the most the gateway takes; a pool has its own limits besides');
+
+export const fileSchema = z.strictObject({
+  pools: poolsSchema.prefault(embeddedPools).describe('by public model id; default: the embedded pool smollm2-135m'),
+  markets: marketsSchema,
+  limits: limitsSchema,
+  cors: z
+    .array(z.string().regex(/^(\*|https?:\/\/[A-Za-z0-9.:[\]-]{1,255})$/, 'must be * or an origin: https://app.example'))
+    .max(100)
+    .default([])
+    .describe('origins whose pages may call the API'),
+  trusted_proxies: z
+    .array(z.string().refine(isNetwork, 'must be an address or a network: 10.0.0.0/8'))
+    .max(100)
+    .default([])
+    .describe('addresses whose X-Forwarded-For is believed'),
+});
+
+const port = z.string().superRefine((text, context) => {
+  if (!/^\d{1,5}$/.test(text) || Number(text) > 65_535) context.addIssue('must be a whole number from 0 to 65535');
+});
+
+export const environmentSchema = z.object({
+  UNDERBID_HOST: z
+    .string()
+    .regex(/^[A-Za-z0-9._:-]{1,255}$/, 'must be a host name or an address, without port')
+    .default('127.0.0.1')
+    .describe('address to listen on'),
+  UNDERBID_PORT: port.default('8080').describe('port to listen on; 0: any free one'),
+  UNDERBID_DATA: path.default('.underbid').describe('folder of databases and keys'),
+  UNDERBID_CACHE: path
+    .optional()
+    .describe('folder of downloads; default: $XDG_CACHE_HOME/underbid or ~/.cache/underbid'),
+  UNDERBID_CONFIG: path.optional().describe('the file; default: underbid.yaml when it exists'),
+  UNDERBID_ADMIN_KEY: z
+    .string()
+    .regex(/^[\x21-\x7e]{1,512}$/, 'must be 1 to 512 visible ASCII characters without blanks')
+    .optional()
+    .meta({ writeOnly: true })
+    .describe("the operator's key; default: made on the first start in <data>/admin.key"),
+});
+
+export const settingsSchema = z.object({ environment: environmentSchema, file: fileSchema });
+
+export type FileSettings = z.output<typeof fileSchema>;
+export type EnvironmentSettings = z.output<typeof environmentSchema>;

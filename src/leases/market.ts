@@ -1,0 +1,176 @@
+import type { Engine, Hardware, MarketName, Trust } from '../spec.ts';
+import type { Blocks, EpochMs, Ms, NanoUsd, Tokens } from '../units.ts';
+
+/**
+ * What every market of leases keeps, the embedded one as well as the Akash network. It has to fit both, so: bids come
+ * one by one after an order is posted; whatever touches the outside ends in done, refused or unknown, and unknown is
+ * looked up (by the id that we chose) before anything is tried again; a refund may come later than the close.
+ */
+
+export type Outcome<T> =
+  | { readonly kind: 'done'; readonly value: T }
+  /** Nothing happened, and the same call would be refused again. */
+  | { readonly kind: 'refused'; readonly reason: string }
+  /** It may have happened: ask `lookUp` before repeating. */
+  | { readonly kind: 'unknown'; readonly reason: string };
+
+export const done = <T>(value: T): Outcome<T> => ({ kind: 'done', value });
+export const refused = (reason: string): Outcome<never> => ({ kind: 'refused', reason });
+export const unknown = (reason: string): Outcome<never> => ({ kind: 'unknown', reason });
+
+/** What a market charges and how it counts time. */
+export interface MarketTerms {
+  /** Rent is drawn per block. */
+  readonly blockMs: Ms;
+  /** What the tenant pays on top of the rent, in basis points of it. */
+  readonly takeFeeBp: number;
+  /** What the provider pays out of the rent, in basis points of it. */
+  readonly makeFeeBp: number;
+  /** The smallest escrow deposit. */
+  readonly depositMinNanoUsd: NanoUsd;
+  readonly settlement: string;
+}
+
+/** What shall run on the leased machine. */
+export interface Workload {
+  readonly pool: string;
+  readonly engine: Engine;
+  /** The name the model server must answer to. */
+  readonly model: string;
+  readonly image: string | null;
+  readonly slots: number;
+  readonly contextTokens: Tokens;
+}
+
+export interface OrderRequest {
+  /** Ours, unique for ever: posting it twice posts it once. Carries the fencing epoch of its scheduler. */
+  readonly id: string;
+  readonly pool: string;
+  readonly hardware: Hardware;
+  readonly trust: Trust;
+  /** The most a provider may ask per block, fees not included. */
+  readonly ceilingNanoUsdPerBlock: NanoUsd;
+  readonly workload: Workload;
+}
+
+export interface Bid {
+  readonly id: string;
+  readonly orderId: string;
+  readonly provider: string;
+  readonly priceNanoUsdPerBlock: NanoUsd;
+  readonly atMs: EpochMs;
+  readonly block: Blocks;
+  /** What the provider says of its price and machine: shown to operators. */
+  readonly note: string;
+  /** The provider's own guess from lease to running; null when it makes none. */
+  readonly startMs: Ms | null;
+}
+
+export type OrderState = 'open' | 'leased' | 'closed';
+
+export interface OrderView {
+  readonly id: string;
+  readonly state: OrderState;
+  readonly postedAtMs: EpochMs;
+  readonly postedBlock: Blocks;
+  readonly bids: readonly Bid[];
+  /** Providers that did not bid, and why, where the market tells. */
+  readonly declined: readonly { readonly provider: string; readonly reason: string }[];
+}
+
+export type LeaseState = 'opening' | 'active' | 'closed';
+
+export type CloseReason =
+  | 'tenant'
+  | 'provider'
+  | 'overdrawn'
+  | 'order_timeout'
+  | 'delivery_failed'
+  | 'market_restart'
+  | 'shutdown';
+
+/** Amounts always add up: deposit = rent + fees + refund once the lease is closed, plus what is still in escrow before. */
+export interface Lease {
+  readonly id: string;
+  readonly orderId: string;
+  readonly bidId: string;
+  readonly pool: string;
+  readonly provider: string;
+  readonly priceNanoUsdPerBlock: NanoUsd;
+  readonly state: LeaseState;
+  readonly openedAtMs: EpochMs;
+  readonly openedBlock: Blocks;
+  readonly settledBlock: Blocks;
+  readonly closedAtMs: EpochMs | null;
+  readonly closedBlock: Blocks | null;
+  readonly closeReason: CloseReason | null;
+  readonly depositNanoUsd: NanoUsd;
+  /** What the provider earned, its make fee taken off or not: rent before the make fee. */
+  readonly rentNanoUsd: NanoUsd;
+  readonly takeFeeNanoUsd: NanoUsd;
+  /** Paid by the provider out of its rent. */
+  readonly makeFeeNanoUsd: NanoUsd;
+  readonly refundNanoUsd: NanoUsd;
+  readonly dispute: { readonly reason: string; readonly atMs: EpochMs } | null;
+}
+
+export type DeliveryState = 'none' | 'starting' | 'running' | 'failed';
+
+export interface Delivery {
+  readonly state: DeliveryState;
+  readonly sinceMs: EpochMs | null;
+  /** Base address of the model server, without `/v1`. */
+  readonly url: string | null;
+  /** Requests to it carry this bearer key. Never in logs, exports or admin replies. */
+  readonly apiKey: string | null;
+  readonly detail: string;
+}
+
+export interface LeaseStatus {
+  readonly lease: Lease;
+  readonly delivery: Delivery;
+}
+
+export interface ProviderView {
+  readonly id: string;
+  readonly market: MarketName;
+  readonly hardware: { readonly cpu: number; readonly memoryBytes: number; readonly gpus: readonly string[] };
+  readonly capacity: number;
+  readonly used: number;
+  readonly policy: string;
+  readonly audited: boolean;
+  readonly leases: number;
+  readonly failures: number;
+  readonly disputes: number;
+}
+
+export interface Market {
+  readonly name: MarketName;
+  terms(): MarketTerms;
+  /** The current block: rent is counted from one to the next. */
+  block(): Blocks;
+  /** Posts an order; bids arrive afterwards. Idempotent by id. */
+  tender(order: OrderRequest): Promise<Outcome<OrderView>>;
+  /** The order with the bids so far; null when the market never saw it. */
+  order(id: string): Promise<OrderView | null>;
+  /** Takes a bid: the deposit goes into escrow, the other bids fall, a lease is made. Idempotent by order id. */
+  accept(orderId: string, bidId: string, depositNanoUsd: NanoUsd): Promise<Outcome<Lease>>;
+  /** Withdraws an order that nobody is to win. Idempotent. */
+  cancel(orderId: string): Promise<Outcome<void>>;
+  /** Has the provider start the workload. Idempotent. */
+  deploy(leaseId: string, workload: Workload): Promise<Outcome<void>>;
+  status(leaseId: string): Promise<LeaseStatus | null>;
+  /** Adds to the escrow; `fundingId` makes a repeat harmless. */
+  fund(leaseId: string, amountNanoUsd: NanoUsd, fundingId: string): Promise<Outcome<Lease>>;
+  /** Ends the lease: rent is drawn up to now, the rest of the deposit comes back. Idempotent. */
+  close(leaseId: string, reason: CloseReason): Promise<Outcome<Lease>>;
+  /** Files a dispute on the provider's record. Once per lease. */
+  dispute(leaseId: string, reason: string): Promise<Outcome<void>>;
+  /** Everything of ours that is open, to find it again after a restart. */
+  list(): Promise<{ readonly orders: readonly OrderView[]; readonly leases: readonly LeaseStatus[] }>;
+  providers(): Promise<readonly ProviderView[]>;
+  /** Called when something changed that the scheduler may want to look at now. */
+  onChange(listener: () => void): void;
+  /** Ends what lives on this machine; SIGTERM's part of the work. */
+  stop(): Promise<void>;
+}

@@ -1,0 +1,43 @@
+/**
+ * The chart of accounts. Every account has one asset; a transfer moves one amount from a debit to a credit account of the
+ * same asset, so it sums to zero by its shape.
+ */
+export type AccountKind = 'asset' | 'liability' | 'income' | 'expense' | 'equity';
+
+export interface AccountSpec {
+  readonly name: string;
+  readonly kind: AccountKind;
+  readonly asset: string;
+  /** Whether posted - held must stay at zero or above. */
+  readonly bounded: boolean;
+}
+
+const account = (name: string, kind: AccountKind, bounded: boolean): AccountSpec => ({
+  name,
+  kind,
+  asset: 'USD',
+  bounded,
+});
+
+/** Assets and expenses grow by debits, the rest by credits. */
+export function growsByDebit(kind: AccountKind): boolean {
+  return kind === 'asset' || kind === 'expense';
+}
+
+/** What a customer has: one account for paid credit, one for each promo grant. We owe it until it is used. */
+export const customerPaid = (customer: string): AccountSpec => account(`user:${customer}:paid`, 'liability', true);
+export const customerPromo = (customer: string, grant: string): AccountSpec =>
+  account(`user:${customer}:promo:${grant}`, 'liability', true);
+/** Money received by hand or by a watcher; the bank or wallet it lies in. */
+export const cash = (): AccountSpec => account('cash:operator', 'asset', false);
+export const promoExpense = (): AccountSpec => account('expense:promo', 'expense', false);
+export const usageRevenue = (model: string): AccountSpec => account(`revenue:usage:${model}`, 'income', false);
+export const breakage = (): AccountSpec => account('revenue:breakage', 'income', false);
+/** What leases of a market are paid from. */
+export const treasury = (market: string): AccountSpec => account(`treasury:${market}`, 'asset', true);
+export const operatorEquity = (market: string): AccountSpec => account(`equity:${market}`, 'equity', false);
+/** Deposit of one lease. */
+export const escrow = (market: string, lease: string): AccountSpec => account(`escrow:${market}:${lease}`, 'asset', true);
+export const leaseExpense = (pool: string): AccountSpec => account(`expense:lease:${pool}`, 'expense', false);
+/** The fees that a market takes. */
+export const marketFees = (market: string): AccountSpec => account(`expense:market-fees:${market}`, 'expense', false);

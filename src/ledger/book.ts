@@ -1,0 +1,205 @@
+import type { Price } from '../spec.ts';
+import { LEDGER_SCHEMA, LEDGER_SCHEMA_VERSION } from '../store/ledger-schema.ts';
+import { bigintOf, numberOf, textOf, textOrNull, type Sql } from '../store/sql.ts';
+import type { EpochMs } from '../units.ts';
+import { Customers } from './customers.ts';
+import { Holds } from './holds.ts';
+import { Journal } from './journal.ts';
+import type {
+  LedgerOp,
+  LedgerReplies,
+  PriceOp,
+  TransferOp,
+  TransferResult,
+  UsageDetail,
+  UsageRecord,
+  UsageStatus,
+} from './operations.ts';
+
+type Reply = LedgerReplies[LedgerOp['op']];
+
+/**
+ * A book: one hash chain with its accounts, customers and holds, and the only judge of its balances. `apply` decides in
+ * memory at once; `commit` puts everything new on disk in one transaction. Between the two nothing durable may be
+ * acknowledged. Without `sql` it lives in memory alone (the edge's fixed account, tests).
+ */
+export class Book {
+  readonly #sql: Sql | null;
+  readonly #journal: Journal;
+  readonly #customers: Customers;
+  readonly #holds: Holds;
+  readonly #prices = new Map<number, { model: string; price: Price }>();
+
+  constructor(sql: Sql | null, nowMs: EpochMs) {
+    this.#sql = sql;
+    const epoch = sql ? prepare(sql) : 1;
+    this.#journal = new Journal(sql);
+    this.#customers = new Customers(this.#journal, sql);
+    this.#loadPrices();
+    this.#holds = new Holds({
+      journal: this.#journal,
+      customers: this.#customers,
+      priceOf: (version) => this.#prices.get(version)?.price,
+      epoch,
+    });
+    if (sql) this.#holds.load(sql);
+    this.#holds.recover(nowMs, () => true, 'the gateway ended while this request was running');
+    this.commit();
+  }
+
+  get seq(): bigint {
+    return this.#journal.seq;
+  }
+
+  get dirty(): boolean {
+    return this.#journal.dirty;
+  }
+
+  get pendingHolds(): number {
+    return this.#holds.pending;
+  }
+
+  apply(operation: Exclude<LedgerOp, { op: 'check' }>, nowMs: EpochMs): Reply {
+    switch (operation.op) {
+      case 'hold':
+        return this.#holds.hold(operation);
+      case 'extend':
+        return this.#holds.extend(operation, nowMs);
+      case 'progress':
+        this.#holds.progress(operation);
+        return null;
+      case 'settle':
+        return this.#holds.settle(operation);
+      case 'transfer':
+        return this.#transfer([operation]);
+      case 'transfers':
+        return this.#transfer(operation.transfers);
+      case 'grant':
+        return this.#customers.grant(operation);
+      case 'customer':
+        return this.#customers.create(operation);
+      case 'key':
+        return this.#customers.addKey(operation);
+      case 'revoke':
+        return this.#customers.revokeKey(operation);
+      case 'price':
+        return this.#setPrice(operation);
+      case 'keys':
+        return this.#customers.keys();
+      case 'customers':
+        return this.#customers.records();
+      case 'balance':
+        return this.#customers.balance(operation.customer);
+      case 'account': {
+        const account = this.#journal.find(operation.name);
+        return account ? { ...account.spec, posted: account.posted, held: account.held } : null;
+      }
+      case 'usage':
+        return this.#usage(operation.request);
+    }
+  }
+
+  /** Work that time brings: old holds to disk, dead ones settled, expired credit written off. */
+  tick(nowMs: EpochMs): void {
+    this.#holds.recover(nowMs, ({ deadlineMs }) => deadlineMs <= nowMs, 'the request outlived its deadline');
+    this.#holds.journalOld(nowMs);
+    this.#customers.expireLots(nowMs);
+  }
+
+  commit(): void {
+    this.#journal.flush();
+  }
+
+  #transfer(transfers: readonly Omit<TransferOp, 'op'>[]): TransferResult {
+    const fresh: Omit<TransferOp, 'op'>[] = [];
+    for (const transfer of transfers) {
+      const known = this.#journal.findTransfer(transfer.id);
+      if (!known) {
+        fresh.push(transfer);
+        continue;
+      }
+      const { type, debit, credit, amount } = transfer;
+      const same =
+        known.type === type && known.debit === debit.name && known.credit === credit.name && known.amount === amount;
+      if (!same) return { ok: false, why: `the id ${transfer.id} was used for another transfer` };
+    }
+    if (fresh.length === 0) return { ok: true, existed: true };
+    const broken = this.#journal.whyNot(fresh);
+    if (broken !== null) return { ok: false, why: broken };
+    for (const { id, type, debit, credit, amount, actor, reason, atMs } of fresh) {
+      const accounts = { debit: this.#journal.open(debit), credit: this.#journal.open(credit) };
+      this.#journal.post({ id, type, ...accounts, amount, request: null, actor, reason, atMs });
+    }
+    return { ok: true, existed: false };
+  }
+
+  #setPrice({ model, price, atMs }: PriceOp): number {
+    let latest = 0;
+    for (const [version, known] of this.#prices) if (known.model === model) latest = version;
+    const current = this.#prices.get(latest)?.price;
+    const same =
+      current &&
+      current.inputPico === price.inputPico &&
+      current.cachedInputPico === price.cachedInputPico &&
+      current.outputPico === price.outputPico;
+    if (same) return latest;
+    const version = this.#prices.size + 1;
+    this.#prices.set(version, { model, price });
+    const values = [price.inputPico, price.cachedInputPico, price.outputPico, BigInt(atMs)];
+    this.#journal.write((sql) =>
+      sql.run('INSERT INTO price_versions VALUES (?, ?, ?, ?, ?, ?)', [BigInt(version), model, ...values]),
+    );
+    return version;
+  }
+
+  #loadPrices(): void {
+    for (const row of this.#sql?.all('SELECT * FROM price_versions ORDER BY version') ?? []) {
+      const price = {
+        inputPico: bigintOf(row, 'input_pico'),
+        cachedInputPico: bigintOf(row, 'cached_input_pico'),
+        outputPico: bigintOf(row, 'output_pico'),
+      };
+      this.#prices.set(numberOf(row, 'version'), { model: textOf(row, 'model'), price });
+    }
+  }
+
+  #usage(request: string): UsageRecord | null {
+    const [row] = this.#sql?.all('SELECT * FROM usage WHERE request = ?', [request]) ?? [];
+    if (!row) return null;
+    return {
+      request,
+      customer: textOf(row, 'account'),
+      key: textOrNull(row, 'key'),
+      model: textOf(row, 'model'),
+      priceVersion: numberOf(row, 'price_version'),
+      tokens: {
+        inputTokens: numberOf(row, 'input_tokens'),
+        cachedTokens: numberOf(row, 'cached_tokens'),
+        outputTokens: numberOf(row, 'output_tokens'),
+      },
+      held: bigintOf(row, 'held'),
+      charged: bigintOf(row, 'charged'),
+      status: textOf(row, 'status') as UsageStatus,
+      detail: JSON.parse(textOf(row, 'detail')) as UsageDetail,
+      atMs: numberOf(row, 'at_ms'),
+    };
+  }
+}
+
+/** Makes the tables on the first start, refuses a file of another version, and counts this start. */
+function prepare(sql: Sql): number {
+  const exists = sql.all(`SELECT 1 AS found FROM sqlite_master WHERE type = 'table' AND name = 'meta'`).length > 0;
+  if (!exists) {
+    sql.transaction(() => {
+      sql.exec(LEDGER_SCHEMA);
+      sql.run(`INSERT INTO meta VALUES ('schema', ?), ('epoch', '0')`, [String(LEDGER_SCHEMA_VERSION)]);
+    });
+  }
+  const meta = new Map(sql.all('SELECT key, value FROM meta').map((row) => [textOf(row, 'key'), textOf(row, 'value')]));
+  if (meta.get('schema') !== String(LEDGER_SCHEMA_VERSION)) {
+    throw new Error(`the ledger's file has schema ${meta.get('schema')}, this version speaks ${LEDGER_SCHEMA_VERSION}`);
+  }
+  const epoch = Number(meta.get('epoch')) + 1;
+  sql.transaction(() => sql.run(`UPDATE meta SET value = ? WHERE key = 'epoch'`, [String(epoch)]));
+  return epoch;
+}

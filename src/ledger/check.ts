@@ -1,0 +1,203 @@
+import { bigintOf, numberOf, textOf, textOrNull, type Sql, type SqlRow } from '../store/sql.ts';
+import { minBig, nanoFromPicoUp } from '../units.ts';
+import { CHAIN_START, chain, transferFields, usageFields } from './journal.ts';
+import type { CheckReport, UsageStatus } from './operations.ts';
+
+/**
+ * Every invariant of the ledger, on the file itself and without the writer's memory: each names the first row that
+ * breaks it. Reads one snapshot; run it on a read-only connection beside the writer.
+ */
+export function checkLedger(sql: Sql): CheckReport {
+  sql.exec('BEGIN');
+  try {
+    const checks = CHECKS.map(({ name, find }) => {
+      const broken = find(sql);
+      return { name, ok: broken.problem === null, detail: broken.problem ?? broken.detail };
+    });
+    return { ok: checks.every((check) => check.ok), checks };
+  } finally {
+    sql.exec('COMMIT');
+  }
+}
+
+interface Finding {
+  readonly problem: string | null;
+  readonly detail: string;
+}
+
+function first(rows: readonly SqlRow[], tell: (row: SqlRow) => string, detail: string): Finding {
+  const [row] = rows;
+  return { problem: row ? tell(row) : null, detail };
+}
+
+const CHECKS: readonly { readonly name: string; readonly find: (sql: Sql) => Finding }[] = [
+  { name: 'I1 transfers balance per asset', find: transfersBalance },
+  { name: 'I2 balances are the sums of their entries', find: balancesAreSums },
+  { name: 'I2 held is the sum of pending holds', find: heldIsSum },
+  { name: 'I3 no bounded account is below zero', find: nothingBelowZero },
+  { name: 'I4 a hold is settled once', find: holdsSettledOnce },
+  { name: 'I5 captures equal the charge and stay within the hold', find: capturesMatch },
+  { name: 'I6 the journal is append-only', find: triggersStand },
+  { name: 'I10 charges are the priced tokens', find: chargesArePriced },
+  { name: 'I11 the hash chain is whole', find: chainIsWhole },
+];
+
+function transfersBalance(sql: Sql): Finding {
+  const rows = sql.all(
+    `SELECT t.seq FROM transfers t LEFT JOIN accounts d ON d.no = t.debit LEFT JOIN accounts c ON c.no = t.credit
+     WHERE d.asset IS NULL OR c.asset IS NULL OR d.asset <> c.asset OR t.amount <= 0 ORDER BY t.seq LIMIT 1`,
+  );
+  return first(rows, (row) => `transfer ${bigintOf(row, 'seq')} is not between two accounts of one asset`, 'all do');
+}
+
+function balancesAreSums(sql: Sql): Finding {
+  const sums = new Map<bigint, bigint>();
+  const add = (no: bigint, amount: bigint): void => void sums.set(no, (sums.get(no) ?? 0n) + amount);
+  for (const row of sql.all('SELECT debit, credit, SUM(amount) AS amount FROM transfers GROUP BY debit, credit')) {
+    add(bigintOf(row, 'debit'), bigintOf(row, 'amount'));
+    add(bigintOf(row, 'credit'), -bigintOf(row, 'amount'));
+  }
+  const accounts = sql.all('SELECT * FROM accounts ORDER BY no');
+  for (const row of accounts) {
+    const debits = sums.get(bigintOf(row, 'no')) ?? 0n;
+    const kind = textOf(row, 'kind');
+    const expected = kind === 'asset' || kind === 'expense' ? debits : -debits;
+    const posted = bigintOf(row, 'posted');
+    if (posted !== expected) {
+      const problem = `account ${textOf(row, 'name')} has ${posted} posted, its entries sum to ${expected}`;
+      return { problem, detail: '' };
+    }
+  }
+  return { problem: null, detail: `${accounts.length} accounts` };
+}
+
+function heldIsSum(sql: Sql): Finding {
+  const sums = new Map<string, bigint>();
+  for (const row of sql.all(`SELECT request, amount, legs FROM holds WHERE state = 'pending'`)) {
+    let whole = 0n;
+    for (const part of textOf(row, 'legs').split(' ')) {
+      if (part === '') continue;
+      const at = part.lastIndexOf('=');
+      const amount = BigInt(part.slice(at + 1));
+      whole += amount;
+      sums.set(part.slice(0, at), (sums.get(part.slice(0, at)) ?? 0n) + amount);
+    }
+    if (whole !== bigintOf(row, 'amount')) return { problem: `the legs of hold ${textOf(row, 'request')} do not add up`, detail: '' };
+  }
+  const accounts = sql.all('SELECT name, held FROM accounts ORDER BY no');
+  const wrong = accounts.filter((row) => bigintOf(row, 'held') !== (sums.get(textOf(row, 'name')) ?? 0n));
+  return first(wrong, (row) => `account ${textOf(row, 'name')} holds ${bigintOf(row, 'held')}, its pending holds do not`, `${sums.size} accounts with holds`);
+}
+
+function nothingBelowZero(sql: Sql): Finding {
+  const rows = sql.all('SELECT name FROM accounts WHERE held < 0 OR (bounded = 1 AND posted - held < 0) ORDER BY no LIMIT 1');
+  return first(rows, (row) => `account ${textOf(row, 'name')} is below zero`, 'none is');
+}
+
+function holdsSettledOnce(sql: Sql): Finding {
+  const rows = sql.all(
+    `SELECT h.request, h.state FROM holds h LEFT JOIN usage u ON u.request = h.request
+     WHERE (h.state = 'settled') <> (u.request IS NOT NULL) ORDER BY h.at_ms LIMIT 1`,
+  );
+  return first(rows, (row) => `hold ${textOf(row, 'request')} is ${textOf(row, 'state')}, its usage row says otherwise`, 'all are');
+}
+
+function capturesMatch(sql: Sql): Finding {
+  const rows = sql.all(
+    `SELECT u.request FROM usage u LEFT JOIN
+       (SELECT request, SUM(amount) AS amount FROM transfers WHERE type = 'capture' GROUP BY request) c
+       ON c.request = u.request
+     WHERE COALESCE(c.amount, 0) <> u.charged OR u.charged > u.held
+     UNION ALL
+     SELECT t.request FROM transfers t LEFT JOIN usage u ON u.request = t.request
+     WHERE t.type = 'capture' AND u.request IS NULL LIMIT 1`,
+  );
+  return first(rows, (row) => `the captures of request ${textOrNull(row, 'request')} do not match its usage row`, 'all match');
+}
+
+const TRIGGERS = ['transfers_no_update', 'transfers_no_delete', 'usage_no_update', 'usage_no_delete', 'holds_once', 'holds_no_delete'];
+
+function triggersStand(sql: Sql): Finding {
+  const found = new Set(sql.all(`SELECT name FROM sqlite_master WHERE type = 'trigger'`).map((row) => textOf(row, 'name')));
+  const missing = TRIGGERS.find((name) => !found.has(name));
+  return { problem: missing === undefined ? null : `the trigger ${missing} is gone`, detail: `${TRIGGERS.length} triggers` };
+}
+
+function chargesArePriced(sql: Sql): Finding {
+  const rows = sql.all(
+    `SELECT u.request, u.input_tokens, u.cached_tokens, u.output_tokens, u.cost_pico, u.held, u.charged,
+            p.input_pico, p.cached_input_pico, p.output_pico
+     FROM usage u LEFT JOIN price_versions p ON p.version = u.price_version AND p.model = u.model ORDER BY u.seq`,
+  );
+  const wrong = rows.filter((row) => {
+    if (row['input_pico'] === null) return true;
+    const uncached = bigintOf(row, 'input_tokens') - bigintOf(row, 'cached_tokens');
+    const cost =
+      uncached * bigintOf(row, 'input_pico') +
+      bigintOf(row, 'cached_tokens') * bigintOf(row, 'cached_input_pico') +
+      bigintOf(row, 'output_tokens') * bigintOf(row, 'output_pico');
+    const charge = minBig(nanoFromPicoUp(cost), bigintOf(row, 'held'));
+    return cost !== bigintOf(row, 'cost_pico') || charge !== bigintOf(row, 'charged');
+  });
+  return first(wrong, (row) => `the charge of request ${textOf(row, 'request')} is not its priced tokens`, `${rows.length} usage rows`);
+}
+
+function chainIsWhole(sql: Sql): Finding {
+  const transfers = sql.all(
+    `SELECT t.*, d.name AS debit_name, c.name AS credit_name FROM transfers t
+     JOIN accounts d ON d.no = t.debit JOIN accounts c ON c.no = t.credit ORDER BY t.seq`,
+  );
+  const usage = sql.all('SELECT * FROM usage ORDER BY seq');
+  let previous: Uint8Array = CHAIN_START;
+  let [t, u] = [0, 0];
+  for (let seq = 1n; t < transfers.length || u < usage.length; seq += 1n) {
+    const transfer = transfers[t];
+    const used = usage[u];
+    const row = transfer && bigintOf(transfer, 'seq') === seq ? transfer : used && bigintOf(used, 'seq') === seq ? used : undefined;
+    if (!row) return { problem: `row ${seq} of the journal is missing`, detail: '' };
+    const fields = row === transfer ? fieldsOfTransfer(seq, row) : fieldsOfUsage(seq, row);
+    if (row === transfer) t += 1;
+    else u += 1;
+    previous = chain(previous, fields);
+    const stored = row['hash'];
+    const same = stored instanceof Uint8Array && stored.length === 32 && previous.every((byte, at) => stored[at] === byte);
+    if (!same) return { problem: `row ${seq} of the journal does not fit its hash`, detail: '' };
+  }
+  const end = [...previous.subarray(0, 8)].map((byte) => byte.toString(16).padStart(2, '0')).join('');
+  return { problem: null, detail: `${t + u} rows, ends in ${end}` };
+}
+
+function fieldsOfTransfer(seq: bigint, row: SqlRow): string[] {
+  return transferFields(seq, {
+    id: textOrNull(row, 'id'),
+    type: textOf(row, 'type'),
+    debit: textOf(row, 'debit_name'),
+    credit: textOf(row, 'credit_name'),
+    amount: bigintOf(row, 'amount'),
+    request: textOrNull(row, 'request'),
+    actor: textOf(row, 'actor'),
+    reason: textOf(row, 'reason'),
+    atMs: numberOf(row, 'at_ms'),
+  });
+}
+
+function fieldsOfUsage(seq: bigint, row: SqlRow): string[] {
+  return usageFields(seq, {
+    request: textOf(row, 'request'),
+    customer: textOf(row, 'account'),
+    key: textOrNull(row, 'key'),
+    model: textOf(row, 'model'),
+    priceVersion: numberOf(row, 'price_version'),
+    tokens: {
+      inputTokens: numberOf(row, 'input_tokens'),
+      cachedTokens: numberOf(row, 'cached_tokens'),
+      outputTokens: numberOf(row, 'output_tokens'),
+    },
+    costPico: bigintOf(row, 'cost_pico'),
+    held: bigintOf(row, 'held'),
+    charged: bigintOf(row, 'charged'),
+    status: textOf(row, 'status') as UsageStatus,
+    detail: textOf(row, 'detail'),
+    atMs: numberOf(row, 'at_ms'),
+  });
+}

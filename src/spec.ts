@@ -1,0 +1,254 @@
+import { z } from 'zod';
+import {
+  parsePricePerMillion,
+  parseUsd,
+  type EpochMs,
+  type Ms,
+  type NanoUsd,
+  type PicoUsd,
+  type Tokens,
+} from './units.ts';
+
+/**
+ * A pool: one public model, how its replicas are rented and what it costs. This is the one description that operators
+ * write (in `underbid.yaml` or over the admin API) and that every part reads. The zod schema takes the file's shape
+ * (snake_case, money as strings); `parsePool` gives the parsed one (units and bigints).
+ */
+
+const usd = z.string().superRefine((text, context) => attempt(context, () => parseUsd(text)));
+const pricePerMillion = z.string().superRefine((text, context) => attempt(context, () => parsePricePerMillion(text)));
+const size = z
+  .string()
+  .regex(/^\d+(\.\d+)?(Ki|Mi|Gi|Ti)$/, 'must be a size such as 512Mi or 24Gi')
+  .describe('bytes with a binary unit: 512Mi, 24Gi');
+const count = (least: number, most: number) => z.number().int().min(least).max(most);
+
+function attempt(context: { addIssue(message: string): void }, parse: () => unknown): void {
+  try {
+    parse();
+  } catch (error) {
+    context.addIssue(error instanceof Error ? error.message : String(error));
+  }
+}
+
+export const MARKET_NAMES = ['local', 'owned', 'akash', 'api'] as const;
+export type MarketName = (typeof MARKET_NAMES)[number];
+
+/** Slashes are allowed ("meta-llama/…"); control characters and blanks are not. */
+export const modelIdSchema = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._:/@-]{0,127}$/, 'is not a model id');
+
+export const hardwareSchema = z.strictObject({
+  gpus: count(0, 24).default(0),
+  gpu: z
+    .array(z.strictObject({ vendor: z.string().default('nvidia'), model: z.string(), ram: size.optional() }))
+    .max(16)
+    .default([])
+    .describe('any one of these fits'),
+  cpu: z.number().min(0.1).max(384).default(1).describe('cores'),
+  memory: size.default('1Gi'),
+  storage: size.default('1Gi'),
+});
+
+export const poolSchema = z
+  .strictObject({
+    engine: z.enum(['vllm', 'sglang', 'llama.cpp', 'openai']).describe('whose dialect the model server speaks'),
+    model: z.string().min(1).max(256).describe('what the model server calls it'),
+    kind: z.enum(['chat']).default('chat'),
+    context: count(64, 10_000_000).describe('tokens one request may have, prompt and answer together'),
+    quantization: z.string().max(32).default('unknown'),
+    price: z
+      .strictObject({
+        input: pricePerMillion,
+        cached_input: pricePerMillion.optional().describe('default: the price of input'),
+        output: pricePerMillion,
+      })
+      .describe('USD per million tokens, at most six decimals'),
+    markets: z.array(z.enum(MARKET_NAMES)).min(1).optional().describe('who may bid; default: every configured market'),
+    replicas: z
+      .strictObject({ min: count(0, 1000).default(0), max: count(0, 1000).default(1) })
+      .default({ min: 0, max: 1 })
+      .refine((value) => value.min <= value.max, 'min is above max'),
+    slots: count(1, 4096).default(4).describe('requests one replica works on at a time'),
+    ceiling_usd_per_hour: usd.describe("the most a replica may cost in an hour, the market's fees included"),
+    budget: z
+      .strictObject({ usd_per_hour: usd.optional(), usd_per_day: usd.optional() })
+      .default({})
+      .describe('the most the whole pool may cost'),
+    hardware: hardwareSchema.default(() => hardwareSchema.parse({})),
+    image: z.string().max(512).optional().describe('container image, by digest; markets without containers ignore it'),
+    trust: z.enum(['any', 'audited', 'tee']).default('any'),
+    idle_s: count(1, 86_400).default(300).describe('a replica unused for so long is returned'),
+    runway_s: count(30, 86_400).default(600).describe('rent kept in escrow ahead of now: what a dead gateway can burn'),
+    bid_window_s: z.number().min(0).max(300).default(1).describe('how long bids are gathered after the first one'),
+    slo: z
+      .strictObject({ ttft_ms: count(1, 3_600_000).default(5000), tokens_per_second: z.number().positive().default(20) })
+      .default({ ttft_ms: 5000, tokens_per_second: 20 }),
+    limits: z
+      .strictObject({
+        max_wait_s: z.number().min(0).max(3600).default(300),
+        connect_s: z.number().positive().max(600).default(5),
+        first_token_s: z.number().positive().max(3600).default(60),
+        between_tokens_s: z.number().positive().max(3600).default(30),
+        total_s: z.number().positive().max(86_400).default(900),
+        start_s: z.number().positive().max(7200).default(300).describe('a lease not ready after so long is given up'),
+        drain_s: z.number().min(0).max(3600).default(60).describe('how long a closing replica may finish its answers'),
+        waiting_max: count(0, 100_000).default(1000).describe('requests that may wait for a slot'),
+      })
+      .default({
+        max_wait_s: 300,
+        connect_s: 5,
+        first_token_s: 60,
+        between_tokens_s: 30,
+        total_s: 900,
+        start_s: 300,
+        drain_s: 60,
+        waiting_max: 1000,
+      }),
+    n_max: count(1, 128).default(8).describe('the largest `n` a request may ask for'),
+    slice_tokens: count(16, 1_000_000)
+      .default(2048)
+      .describe('output tokens reserved at a time when the request sets no maximum'),
+    template_tokens: count(0, 100_000)
+      .default(256)
+      .describe('most tokens the chat template adds besides what the request holds'),
+    show_prices: z.boolean().default(false).describe("whether customers may see what the pool's leases cost"),
+  })
+  .refine((pool) => pool.hardware.gpus === 0 || pool.hardware.gpu.length > 0, {
+    path: ['hardware', 'gpu'],
+    message: 'name at least one GPU model when gpus is above 0',
+  });
+
+export const poolsSchema = z.record(modelIdSchema, poolSchema);
+
+/** What operators write. */
+export type PoolInput = z.input<typeof poolSchema>;
+export type Engine = z.output<typeof poolSchema>['engine'];
+export type Trust = z.output<typeof poolSchema>['trust'];
+
+export interface Hardware {
+  readonly gpus: number;
+  readonly gpu: readonly { readonly vendor: string; readonly model: string; readonly ramBytes: number | null }[];
+  readonly cpu: number;
+  readonly memoryBytes: number;
+  readonly storageBytes: number;
+}
+
+export interface Price {
+  readonly inputPico: PicoUsd;
+  readonly cachedInputPico: PicoUsd;
+  readonly outputPico: PicoUsd;
+}
+
+export interface PoolLimits {
+  readonly maxWaitMs: Ms;
+  readonly connectMs: Ms;
+  readonly firstTokenMs: Ms;
+  readonly betweenTokensMs: Ms;
+  readonly totalMs: Ms;
+  readonly startMs: Ms;
+  readonly drainMs: Ms;
+  readonly waitingMax: number;
+}
+
+export interface PoolSpec {
+  /** The public model id. */
+  readonly id: string;
+  readonly engine: Engine;
+  /** What the model server calls the model. */
+  readonly model: string;
+  readonly kind: 'chat';
+  readonly contextTokens: Tokens;
+  readonly quantization: string;
+  readonly price: Price;
+  /** Null: every configured market. */
+  readonly markets: readonly MarketName[] | null;
+  readonly replicasMin: number;
+  readonly replicasMax: number;
+  readonly slots: number;
+  readonly ceilingNanoUsdPerHour: NanoUsd;
+  readonly budget: { readonly hourNanoUsd: NanoUsd | null; readonly dayNanoUsd: NanoUsd | null };
+  readonly hardware: Hardware;
+  readonly image: string | null;
+  readonly trust: Trust;
+  readonly idleMs: Ms;
+  readonly runwayMs: Ms;
+  readonly bidWindowMs: Ms;
+  readonly slo: { readonly ttftMs: Ms; readonly tokensPerSecond: number };
+  readonly limits: PoolLimits;
+  readonly nMax: number;
+  readonly sliceTokens: Tokens;
+  readonly templateTokens: Tokens;
+  readonly showPrices: boolean;
+  /** When this description was loaded; a change makes a new one. */
+  readonly loadedAtMs: EpochMs;
+}
+
+const UNITS: Record<string, number> = { Ki: 2 ** 10, Mi: 2 ** 20, Gi: 2 ** 30, Ti: 2 ** 40 };
+
+/** "24Gi" in bytes. */
+export function parseSize(text: string): number {
+  const unit = text.slice(-2);
+  return Math.round(Number(text.slice(0, -2)) * (UNITS[unit] ?? Number.NaN));
+}
+
+const seconds = (value: number): Ms => Math.round(value * 1000);
+
+/** A checked description in the file's shape to the one the program works with. Throws ZodError on a bad one. */
+export function parsePool(id: string, input: unknown, loadedAtMs: EpochMs): PoolSpec {
+  const pool = poolSchema.parse(input);
+  const inputPico = parsePricePerMillion(pool.price.input);
+  return {
+    id: modelIdSchema.parse(id),
+    engine: pool.engine,
+    model: pool.model,
+    kind: pool.kind,
+    contextTokens: pool.context,
+    quantization: pool.quantization,
+    price: {
+      inputPico,
+      cachedInputPico: pool.price.cached_input === undefined ? inputPico : parsePricePerMillion(pool.price.cached_input),
+      outputPico: parsePricePerMillion(pool.price.output),
+    },
+    markets: pool.markets ?? null,
+    replicasMin: pool.replicas.min,
+    replicasMax: pool.replicas.max,
+    slots: pool.slots,
+    ceilingNanoUsdPerHour: parseUsd(pool.ceiling_usd_per_hour),
+    budget: {
+      hourNanoUsd: pool.budget.usd_per_hour === undefined ? null : parseUsd(pool.budget.usd_per_hour),
+      dayNanoUsd: pool.budget.usd_per_day === undefined ? null : parseUsd(pool.budget.usd_per_day),
+    },
+    hardware: {
+      gpus: pool.hardware.gpus,
+      gpu: pool.hardware.gpu.map((gpu) => ({
+        vendor: gpu.vendor,
+        model: gpu.model,
+        ramBytes: gpu.ram === undefined ? null : parseSize(gpu.ram),
+      })),
+      cpu: pool.hardware.cpu,
+      memoryBytes: parseSize(pool.hardware.memory),
+      storageBytes: parseSize(pool.hardware.storage),
+    },
+    image: pool.image ?? null,
+    trust: pool.trust,
+    idleMs: seconds(pool.idle_s),
+    runwayMs: seconds(pool.runway_s),
+    bidWindowMs: seconds(pool.bid_window_s),
+    slo: { ttftMs: pool.slo.ttft_ms, tokensPerSecond: pool.slo.tokens_per_second },
+    limits: {
+      maxWaitMs: seconds(pool.limits.max_wait_s),
+      connectMs: seconds(pool.limits.connect_s),
+      firstTokenMs: seconds(pool.limits.first_token_s),
+      betweenTokensMs: seconds(pool.limits.between_tokens_s),
+      totalMs: seconds(pool.limits.total_s),
+      startMs: seconds(pool.limits.start_s),
+      drainMs: seconds(pool.limits.drain_s),
+      waitingMax: pool.limits.waiting_max,
+    },
+    nMax: pool.n_max,
+    sliceTokens: pool.slice_tokens,
+    templateTokens: pool.template_tokens,
+    showPrices: pool.show_prices,
+    loadedAtMs,
+  };
+}

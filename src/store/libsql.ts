@@ -1,0 +1,76 @@
+import Database from 'libsql';
+import type { Sql, SqlRow, SqlValue } from './sql.ts';
+
+export interface OpenSqlOptions {
+  readonly readonly?: boolean;
+  /** How long another process's lock is waited for. The ledger has one writer, so its own value is short. */
+  readonly busyMs?: number;
+}
+
+/**
+ * Raw libSQL behind `Sql`. Written around the client's data-loss traps (tursodatabase/libsql-client-ts#352): a statement
+ * that met SQLITE_BUSY stays open until it is collected and keeps every later COMMIT from taking effect, so BEGIN and
+ * COMMIT go through `exec`, statements are prepared once and kept, and callers treat SQLITE_BUSY as fatal. `run()` is
+ * never used with RETURNING (libsql-js#238: it would leave the write uncommitted).
+ */
+export function openSql(path: string, options: OpenSqlOptions = {}): Sql {
+  const database = new Database(path, { timeout: options.busyMs ?? 2000, readonly: options.readonly ?? false });
+  database.defaultSafeIntegers(true);
+  const statements = new Map<string, Database.Statement>();
+  const prepare = (text: string): Database.Statement => {
+    let statement = statements.get(text);
+    if (!statement) {
+      statement = database.prepare(text);
+      statements.set(text, statement);
+    }
+    return statement;
+  };
+  if (!(options.readonly ?? false)) {
+    database.exec('PRAGMA journal_mode = WAL');
+    database.exec('PRAGMA synchronous = FULL');
+    database.exec('PRAGMA foreign_keys = ON');
+  }
+  return {
+    exec: (text) => {
+      database.exec(text);
+    },
+    run: (text, values = []) => Number(prepare(text).run(bindable(values)).changes),
+    all: (text, values = []) => (prepare(text).all(bindable(values)) as Record<string, SqlValue | ArrayBuffer>[]).map(readable),
+    transaction: (work) => {
+      database.exec('BEGIN IMMEDIATE');
+      try {
+        const result = work();
+        database.exec('COMMIT');
+        return result;
+      } catch (error) {
+        rollback(database);
+        throw error;
+      }
+    },
+    close: () => {
+      statements.clear();
+      database.close();
+    },
+  };
+}
+
+/** The binding takes a Buffer for a blob and drops a plain Uint8Array's type. */
+function bindable(values: readonly SqlValue[]): (bigint | string | Buffer | null)[] {
+  return values.map((value) => (value instanceof Uint8Array ? Buffer.from(value) : value));
+}
+
+/** The binding gives a blob back as an ArrayBuffer. */
+function readable(row: Record<string, SqlValue | ArrayBuffer>): SqlRow {
+  for (const [column, value] of Object.entries(row)) {
+    if (value instanceof ArrayBuffer) row[column] = new Uint8Array(value);
+  }
+  return row as SqlRow;
+}
+
+function rollback(database: Database.Database): void {
+  try {
+    database.exec('ROLLBACK');
+  } catch {
+    // The first error is the one that tells; a failed ROLLBACK means that SQLite has rolled back by itself.
+  }
+}

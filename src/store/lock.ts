@@ -1,0 +1,27 @@
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import Database from 'libsql';
+import { AppError } from '../errors.ts';
+
+/**
+ * The writer's lock of a data folder: an exclusive lock of the operating system on a small database file, so it falls
+ * with its process however that dies, and no stale file has to be judged.
+ */
+export function lockDataFolder(dataDir: string): () => void {
+  mkdirSync(dataDir, { recursive: true, mode: 0o700 });
+  const database = new Database(join(dataDir, 'writer.lock'), { timeout: 0 });
+  try {
+    database.exec('PRAGMA locking_mode = EXCLUSIVE');
+    database.exec('BEGIN EXCLUSIVE');
+  } catch (error) {
+    database.close();
+    throw new AppError('data_in_use', `another underbid process is using the data folder ${dataDir}`, { cause: error });
+  }
+  let held = true;
+  return () => {
+    if (!held) return;
+    held = false;
+    database.exec('ROLLBACK');
+    database.close();
+  };
+}
