@@ -2,6 +2,7 @@ import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
 import { closeSync, openSync, readdirSync, readFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { basename, join } from 'node:path';
+import { US_PER_TICK } from './machine.ts';
 
 /** Programs the benchmarks start, each ended by its own process id, whatever happens to the benchmark. */
 export interface Child {
@@ -165,9 +166,6 @@ export function readCpu(pid: number): CpuUse {
     mainThreadUs: readTicks(`/proc/${pid}/task/${pid}/stat`) * US_PER_TICK,
   };
 }
-
-// USER_HZ is 100 on every architecture Node runs on.
-const US_PER_TICK = 10_000;
 
 function readTicks(path: string): number {
   let stat: string;

@@ -1,4 +1,4 @@
-import { closeSync, fdatasyncSync, openSync, statfsSync, writeSync } from 'node:fs';
+import { closeSync, fdatasyncSync, openSync, readFileSync, statfsSync, writeSync } from 'node:fs';
 import { arch, availableParallelism, cpus, platform, release, tmpdir, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { median } from './benchmark.ts';
@@ -59,3 +59,29 @@ export function temporaryParent(): string {
   }
   return tmpdir();
 }
+
+export interface CpuTimes {
+  readonly allUs: number;
+  readonly idleUs: number;
+  /** Given to other machines by the hypervisor. */
+  readonly stolenUs: number;
+}
+
+/** All cores' time so far. */
+export function readCpuTimes(): CpuTimes {
+  try {
+    const line = readFileSync('/proc/stat', 'latin1').split('\n')[0] ?? '';
+    // man 5 proc: user nice system idle iowait irq softirq steal; what follows is counted in user already.
+    const times = line
+      .split(/ +/)
+      .slice(1, 9)
+      .map((ticks) => Number(ticks) * US_PER_TICK);
+    const [, , , idle = 0, iowait = 0, , , stolen = 0] = times;
+    return { allUs: times.reduce((sum, us) => sum + us, 0), idleUs: idle + iowait, stolenUs: stolen };
+  } catch {
+    return { allUs: 0, idleUs: 0, stolenUs: 0 };
+  }
+}
+
+/** USER_HZ is 100 on every architecture Node runs on. */
+export const US_PER_TICK = 10_000;

@@ -32,7 +32,8 @@ async function main(argv: readonly string[]): Promise<number> {
   }
   const stop = new AbortController();
   const onSignal = (): void => stop.abort(new Error('stopped by a signal'));
-  process.once('SIGINT', onSignal).once('SIGTERM', onSignal);
+  // Not once: a second Ctrl-C would end this process before it has ended what it started.
+  process.on('SIGINT', onSignal).on('SIGTERM', onSignal);
   try {
     const { jsonFile, rest } = takeJsonFile(argv.slice(1));
     return await measure({ name, benchmark, argv: rest, jsonFile, signal: stop.signal });

@@ -88,10 +88,10 @@ export function shareUp(amount: NanoUsd, basisPoints: number): NanoUsd {
   return (amount * BigInt(basisPoints) + 9_999n) / 10_000n;
 }
 
-export function minBig<T extends bigint>(a: T, b: T): T {
+export function minBig(a: bigint, b: bigint): bigint {
   return a < b ? a : b;
 }
 
-export function maxBig<T extends bigint>(a: T, b: T): T {
+export function maxBig(a: bigint, b: bigint): bigint {
   return a > b ? a : b;
 }

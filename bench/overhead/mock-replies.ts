@@ -8,10 +8,10 @@ export const PROMPT_TOKENS = 148;
 export const COMPLETION_TOKENS = 20;
 export const ANSWER_BYTES = 508;
 
-const DELTAS: readonly string[] = (
-  'Sure.| Ask| for| bids|,| take| the| cheapest| that| is| reliable|,| watch| its| first| token|,| ' +
-  'and| keep| a spare.'
-).split('|');
+const DELTAS: readonly string[] =
+  'Sure.| Ask| for| bids|,| take| the| cheapest| reliable| one|,| watch| its| first| token|,| and| keep| a spare.'.split(
+    '|',
+  );
 
 /** The text of a streamed answer: the deltas put together. */
 export const STREAMED_TEXT = DELTAS.join('');

@@ -30,7 +30,7 @@ function serve(socket: Socket): void {
     if (pending.length > REQUEST_CHARS_MAX) socket.destroy();
   };
   socket.on('data', (chunk: Buffer) => {
-    pending += chunk.latin1Slice();
+    pending += chunk.toString('latin1');
     if (!busy) next();
   });
   socket.on('error', () => socket.destroy());
@@ -80,15 +80,31 @@ function reply(turn: { socket: Socket; request: Request; done: () => void }): bo
   return false;
 }
 
+interface Stream {
+  readonly socket: Socket;
+  readonly done: () => void;
+  written: number;
+}
+
+let streams: Stream[] = [];
+
 /** Every event is a write of its own on a tick of its own, as tokens come from a model: nothing to coalesce. */
 function writeStream(socket: Socket, done: () => void): void {
-  let index = 0;
-  const step = (): void => {
-    const bytes = STREAM_WRITES[index++];
-    if (bytes === undefined || socket.destroyed) return;
-    socket.write(bytes);
-    if (index < STREAM_WRITES.length) setImmediate(step);
-    else done();
-  };
-  step();
+  if (streams.length === 0) setImmediate(writeNext);
+  streams.push({ socket, done, written: 0 });
+}
+
+/** One tick for all streams: a timer each would cost more than the rest of this server. */
+function writeNext(): void {
+  const ended: Stream[] = [];
+  const going: Stream[] = [];
+  for (const stream of streams) {
+    const bytes = STREAM_WRITES[stream.written++];
+    if (bytes === undefined || stream.socket.destroyed) continue;
+    stream.socket.write(bytes);
+    (stream.written < STREAM_WRITES.length ? going : ended).push(stream);
+  }
+  streams = going;
+  if (going.length > 0) setImmediate(writeNext);
+  for (const stream of ended) stream.done();
 }

@@ -52,7 +52,7 @@ export class ResponseReader {
 
   #readHead(bytes: Buffer, at: number): number {
     const before = this.#head.length;
-    this.#head += bytes.latin1Slice(at);
+    this.#head += bytes.toString('latin1', at);
     const end = this.#head.indexOf(HEAD_END);
     if (end === -1) {
       if (this.#head.length > HEAD_CHARS_MAX) this.#outcome = 'a head without an end';
@@ -97,7 +97,7 @@ export class ResponseReader {
   #readLine(bytes: Buffer, at: number): number {
     const lf = bytes.indexOf(LF, at);
     const end = lf === -1 ? bytes.length : lf;
-    this.#line += bytes.latin1Slice(at, end);
+    this.#line += bytes.toString('latin1', at, end);
     if (this.#line.length > LINE_CHARS_MAX) this.#outcome = 'malformed chunks';
     if (lf === -1) return end;
     const line = this.#line;
@@ -135,7 +135,7 @@ export class ResponseReader {
 
   #finish(): void {
     this.#phase = 'head';
-    const tail = this.#tail.latin1Slice();
+    const tail = this.#tail.toString('latin1');
     if (this.#status !== 200) this.#outcome = `status ${this.#status}`;
     else if (!this.#expected.stream) {
       const whole = this.#firstByte === BRACE && tail.trimEnd().endsWith('}');

@@ -2,7 +2,7 @@ import { MARKET_NAMES } from '../spec.ts';
 import type { ConfigDocument, Mistake, Path } from './document.ts';
 import { embeddedPools } from './embedded.ts';
 import { valueAt } from './mistakes.ts';
-import { fileSchema } from './schema.ts';
+import { secretSchema } from './schema.ts';
 import type { Secret } from './secret.ts';
 import { resolveSecret, type SecretSource } from './secret-references.ts';
 import { didYouMean } from './spelling.ts';
@@ -33,18 +33,13 @@ export function resolveSecrets(document: ConfigDocument, source: SecretSource): 
   for (const path of eachServer(document)) {
     const at = [...path, 'key'];
     const reference = valueAt(document.data, at);
-    if (typeof reference !== 'string' || !secretReference.safeParse(reference).success) continue;
+    if (typeof reference !== 'string' || !secretSchema.safeParse(reference).success) continue;
     const resolved = resolveSecret(reference, source);
     if (typeof resolved === 'string') mistakes.push(mistakeAt(document, at, resolved));
     else secrets.set(reference, resolved);
   }
   return { secrets, mistakes };
 }
-
-const secretReference = fileSchema.shape.markets
-  .unwrap()
-  .shape.owned.unwrap()
-  .shape.servers.element.shape.key.unwrap();
 
 function mistakeAt(document: ConfigDocument, path: Path, message: string): Mistake {
   return { ...document.placeOf(path), path, message };
@@ -78,8 +73,10 @@ function refuseLaterMarkets(document: ConfigDocument): Mistake[] {
     const path = ['markets', name];
     return { ...document.placeOfKey(path), path, message: `the ${name} market is not part of this version yet` };
   });
-  const none = typeof markets === 'object' && markets !== null && keysOf(markets).length === 0 && !Array.isArray(markets);
-  if (none) mistakes.push({ ...document.placeOfKey(['markets']), path: ['markets'], message: 'name at least one market' });
+  const none =
+    typeof markets === 'object' && markets !== null && keysOf(markets).length === 0 && !Array.isArray(markets);
+  if (none)
+    mistakes.push({ ...document.placeOfKey(['markets']), path: ['markets'], message: 'name at least one market' });
   return mistakes;
 }
 
@@ -97,22 +94,24 @@ function checkMarketsOfPools(document: ConfigDocument): Mistake[] {
 function checkServers(document: ConfigDocument): Mistake[] {
   const pools = valueAt(document.data, ['pools']);
   const known = keysOf(pools === undefined ? embeddedPools : pools);
-  const first = new Map<string, number>();
+  const lines = new Map<string, number>();
   const ids = new Map<string, number>();
   return eachServer(document).flatMap((path) => {
-    const mistakes: Mistake[] = [];
     const [url, pool, id] = ['url', 'pool', 'id'].map((key) => valueAt(document.data, [...path, key]));
-    if (typeof pool === 'string' && !known.includes(pool)) {
+    if (typeof pool !== 'string') return [];
+    const mistakes: Mistake[] = [];
+    if (!known.includes(pool)) {
       mistakes.push(mistakeAt(document, [...path, 'pool'], `there is no such pool${didYouMean(pool, known)}`));
     }
-    if (typeof url === 'string' && typeof pool === 'string') {
-      const identity = `${normalizeServerUrl(url)} ${pool}`;
-      const earlier = first.get(identity);
-      const { line } = document.placeOf(path);
-      if (earlier === undefined) first.set(identity, line);
-      else mistakes.push(mistakeAt(document, [...path, 'url'], `a server with the same url and pool stands on line ${earlier}`));
+    if (typeof url !== 'string') return mistakes;
+    const identity = nameServer(url, pool);
+    const earlier = lines.get(identity);
+    if (earlier !== undefined) {
+      const message = `a server with the same url and pool stands on line ${earlier}`;
+      return [...mistakes, mistakeAt(document, [...path, 'url'], message)];
     }
-    return [...mistakes, ...checkOnce(document, [...path, 'id'], id, ids)];
+    lines.set(identity, document.placeOf(path).line);
+    return [...mistakes, ...checkOnce(document, [...path, 'id'], id ?? identity, ids)];
   });
 }
 
@@ -139,4 +138,9 @@ export function normalizeServerUrl(text: string): string {
   if (!URL.canParse(text)) return text;
   const url = new URL(text);
   return `${url.origin}${url.pathname}`.replace(/\/+$/, '').replace(/\/v1$/, '').replace(/\/+$/, '');
+}
+
+/** What a server is called when nobody named it: `10.0.0.5:8000/llama-3.1-8b`. */
+export function nameServer(url: string, pool: string): string {
+  return `${normalizeServerUrl(url).replace(/^http:\/\//, '')}/${pool}`;
 }

@@ -28,6 +28,7 @@ export interface ConfigDocument {
 }
 
 const ALIASES_MAX = 100;
+const DUPLICATES_MAX = 200;
 
 /**
  * The YAML library's own messages repeat what they stumbled over, and that may be half a password; these don't.
@@ -57,7 +58,8 @@ export function readDocument(text: string): ConfigDocument {
     uniqueKeys: false,
     // Else `3.10:` becomes the pool "3.1".
     stringKeys: true,
-    logLevel: 'silent',
+    // With 'silent' a second document is no error.
+    logLevel: 'error',
   });
   const place = (offset: number): Place => {
     const { line, col } = lines.linePos(offset);
@@ -103,16 +105,20 @@ function findDuplicates(document: Document, place: (offset: number) => Place): M
   visit(document, {
     Map(_, map, ancestors) {
       const first = new Map<string, Place>();
+      const report = (name: string, at: Place, message: string): void => {
+        found.push({ ...at, path: [...pathOf([...ancestors, map]), name], message });
+      };
       for (const { key } of map.items) {
         if (!isScalar(key)) continue;
         const name = String(key.value);
         const at = place(key.range?.[0] ?? 0);
         const earlier = first.get(name);
-        const path = [...pathOf([...ancestors, map]), name];
-        if (earlier !== undefined) found.push({ ...at, path, message: `is set twice, first on line ${earlier.line}` });
-        if (name === '__proto__') found.push({ ...at, path, message: 'is not a possible key' });
+        if (earlier !== undefined) report(name, at, `is set twice, first on line ${earlier.line}`);
+        if (name === '__proto__') report(name, at, 'is not a possible key');
         first.set(name, earlier ?? at);
+        if (found.length >= DUPLICATES_MAX) return visit.BREAK;
       }
+      return undefined;
     },
   });
   return found;

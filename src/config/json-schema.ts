@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import type { Path } from './document.ts';
-import { fileSchema, settingsSchema } from './schema.ts';
+import { environmentSchema, fileSchema } from './schema.ts';
 
 /** What this program reads of a JSON Schema, which is how zod tells what it knows. */
 export interface JsonSchema {
@@ -20,21 +20,27 @@ export interface JsonSchema {
   readonly writeOnly?: boolean;
 }
 
-/** Of the file, in the shape that people write: `underbid config schema` and `underbid.schema.json`. */
-export function configJsonSchema(): unknown {
-  return { title: 'underbid.yaml', ...z.toJSONSchema(fileSchema, { io: 'input' }) };
+/** Of the file, in the shape that people write. */
+export function fileJsonSchema(): JsonSchema {
+  return z.toJSONSchema(fileSchema, { io: 'input' }) as JsonSchema;
 }
 
-/** Of everything: `environment` and `file`. */
-export function settingsJsonSchema(): JsonSchema {
-  return z.toJSONSchema(settingsSchema, { io: 'input' }) as JsonSchema;
+/** Of the environment's variables. */
+export function environmentJsonSchema(): JsonSchema {
+  return z.toJSONSchema(environmentSchema, { io: 'input' }) as JsonSchema;
+}
+
+/** What `underbid config schema` prints and `underbid.schema.json` holds, for editors. */
+export function configJsonSchema(): unknown {
+  return { title: 'underbid.yaml: the settings of an Underbid gateway', ...fileJsonSchema() };
 }
 
 /** The schemas that a path may lead to: several where a value has several shapes. */
 export function schemasAt(root: JsonSchema, path: Path): readonly JsonSchema[] {
-  return path.reduce<readonly JsonSchema[]>((schemas, step) => schemas.flatMap((schema) => stepInto(schema, step)), [
-    ...shapesOf(root),
-  ]);
+  return path.reduce<readonly JsonSchema[]>(
+    (schemas, step) => schemas.flatMap((schema) => stepInto(schema, step)),
+    shapesOf(root),
+  );
 }
 
 function stepInto(schema: JsonSchema, step: string | number): readonly JsonSchema[] {

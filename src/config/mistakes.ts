@@ -44,7 +44,13 @@ function explain(issue: z.core.$ZodIssue, document: ConfigDocument, schema: Json
   if (issue.code === 'invalid_key') {
     return issue.issues.map(({ message }) => ({ ...document.placeOfKey(path), path, message }));
   }
-  return [{ ...document.placeOf(path), path, message: describeIssue(issue, valueAt(document.data, path), here, path, document) }];
+  return [
+    {
+      ...document.placeOf(path),
+      path,
+      message: describeIssue(issue, valueAt(document.data, path), here, path, document),
+    },
+  ];
 }
 
 function describeUnknownKey(key: string, known: readonly string[]): string {
@@ -97,7 +103,8 @@ function describeType(expected: string, number: string | null): string {
 }
 
 function describeBound(bound: string, origin: string, limit: number | bigint, inclusive: boolean): string {
-  if (origin === 'string') return limit === 1 && bound === 'at least' ? 'is empty' : `must have ${bound} ${limit} characters`;
+  if (origin === 'string')
+    return limit === 1 && bound === 'at least' ? 'is empty' : `must have ${bound} ${limit} characters`;
   if (origin === 'array') return `must have ${bound} ${limit} ${limit === 1 ? 'entry' : 'entries'}`;
   if (!inclusive) return `must be ${bound === 'at least' ? 'above' : 'below'} ${limit}`;
   return `must be ${bound} ${limit}`;
@@ -109,7 +116,7 @@ function describeChoice(value: unknown, choices: readonly string[]): string {
 }
 
 function choicesOf(schemas: readonly JsonSchema[]): string[] {
-  return schemas.flatMap((schema) => (schema.const === undefined ? [] : [String(schema.const)]));
+  return schemas.flatMap(({ const: choice }) => (typeof choice === 'string' ? [choice] : []));
 }
 
 /** Lenient: what a path leads to in anything, undefined when nowhere. */

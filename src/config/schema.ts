@@ -4,8 +4,9 @@ import { hardwareSchema, modelIdSchema, poolSchema, poolsSchema } from '../spec.
 import { embeddedPools, embeddedProviders } from './embedded.ts';
 
 /**
- * Every setting, once: the help, the JSON Schema, the defaults and the checks are all read off `settingsSchema`. A field
- * with `writeOnly` holds a reference to a secret, and its value is never repeated in a message.
+ * Every setting, once: the checks, the defaults, the help and the JSON Schema are all read off `environmentSchema` (the
+ * variables) and `fileSchema` (the file). A field with `writeOnly` holds a secret or a reference to one, and no message
+ * ever repeats what stands there.
  */
 
 // The file has one notion of money and of sizes, the pools'.
@@ -19,7 +20,7 @@ const path = z.string().min(1).max(4096);
 
 export const SECRET_ADVICE =
   'a secret does not belong in this file: write env:NAME (a variable) or file:PATH (a file that holds it)';
-const secret = z
+export const secretSchema = z
   .string()
   .regex(/^(env:[A-Za-z_][A-Za-z0-9_]{0,127}|file:.{1,4096})$/, SECRET_ADVICE)
   .meta({ writeOnly: true });
@@ -101,7 +102,7 @@ const ownedSchema = z
         z.strictObject({
           id: z.string().min(1).max(256).optional().describe('name in reports; default: address and pool'),
           url: serverUrl.describe('base address; a trailing /v1 is taken off'),
-          key: secret.optional().describe('its bearer key, as env:NAME or file:PATH'),
+          key: secretSchema.optional().describe('its bearer key, as env:NAME or file:PATH'),
           pool: modelIdSchema.describe('the pool it serves'),
           slots: count(1, 4096).default(4).describe('requests it works on at a time'),
           usd_per_hour: usd.default('0').describe('what an hour of use costs you: its bid'),
@@ -126,7 +127,7 @@ const apiSchema = z
       .array(
         z.strictObject({
           url: serverUrl,
-          key: secret.optional(),
+          key: secretSchema.optional(),
           pool: modelIdSchema,
           model: z.string().min(1).max(256),
           usd_per_million: z.strictObject({
@@ -179,7 +180,9 @@ export const fileSchema = z.strictObject({
   markets: marketsSchema,
   limits: limitsSchema,
   cors: z
-    .array(z.string().regex(/^(\*|https?:\/\/[A-Za-z0-9.:[\]-]{1,255})$/, 'must be * or an origin: https://app.example'))
+    .array(
+      z.string().regex(/^(\*|https?:\/\/[A-Za-z0-9.:[\]-]{1,255})$/, 'must be * or an origin: https://app.example'),
+    )
     .max(100)
     .default([])
     .describe('origins whose pages may call the API'),
@@ -214,7 +217,4 @@ export const environmentSchema = z.object({
     .describe("the operator's key; default: made on the first start in <data>/admin.key"),
 });
 
-export const settingsSchema = z.object({ environment: environmentSchema, file: fileSchema });
-
 export type FileSettings = z.output<typeof fileSchema>;
-export type EnvironmentSettings = z.output<typeof environmentSchema>;

@@ -29,6 +29,8 @@ export interface MarketTerms {
   /** The smallest escrow deposit. */
   readonly depositMinNanoUsd: NanoUsd;
   readonly settlement: string;
+  /** Its leases cannot outlive this process, so a stop closes them; others stay and are adopted at the next start. */
+  readonly endsWithProcess: boolean;
 }
 
 /** What shall run on the leased machine. */
@@ -74,6 +76,8 @@ export interface OrderView {
   readonly postedAtMs: EpochMs;
   readonly postedBlock: Blocks;
   readonly bids: readonly Bid[];
+  /** Everybody who will answer has answered; false where the market cannot know. */
+  readonly complete: boolean;
   /** Providers that did not bid, and why, where the market tells. */
   readonly declined: readonly { readonly provider: string; readonly reason: string }[];
 }

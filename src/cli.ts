@@ -1,0 +1,38 @@
+#!/usr/bin/env node
+import process from 'node:process';
+import { adviseOnNode } from './cli/node-version.ts';
+
+// Everything else is imported late: an old Node shall say that it is old, not stumble over what it cannot read.
+const advice = adviseOnNode(process.versions.node);
+if (advice === null) {
+  process.exitCode = await main(process.argv.slice(2));
+} else {
+  console.error(advice);
+  process.exitCode = 1;
+}
+
+async function main(args: readonly string[]): Promise<number> {
+  const { systemClock } = await import('./clock.ts');
+  const { systemRandom } = await import('./random.ts');
+  const { runCommand } = await import('./cli/program.ts');
+  // `underbid orders | head` closes the pipe early, which is no failure of ours.
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE') throw error;
+  });
+  return runCommand(args, {
+    env: process.env,
+    cwd: process.cwd(),
+    clock: systemClock,
+    random: systemRandom,
+    out: (text) => console.log(text),
+    err: (text) => console.error(text),
+    serve: startGateway,
+  });
+}
+
+async function startGateway(): Promise<void> {
+  // A variable, since that file is not there yet: with a literal the types would not check.
+  const entry: string = './node.ts';
+  const { serve } = (await import(entry)) as { serve: (env: NodeJS.ProcessEnv) => Promise<void> };
+  await serve(process.env);
+}

@@ -1,0 +1,63 @@
+import type { Command } from 'commander';
+import { AdminClient } from './admin-client.ts';
+import { addListing, ask, parseId, pathTo, withJson } from './ask.ts';
+import { readPoolFile } from './pool-file.ts';
+import type { OutputOptions, Surface } from './terminal.ts';
+
+/** Pools, and what runs for them. */
+export function addFleetCommands(program: Command, surface: Surface): void {
+  addPoolCommands(program, surface);
+  addLeaseCommands(program, surface);
+  const listings = [
+    { name: 'replicas', about: 'running model servers' },
+    { name: 'orders', about: 'orders with their bids, the choice and its reason' },
+    { name: 'providers', about: 'providers with their scores' },
+    { name: 'decisions', about: 'what the scheduler did and why' },
+  ];
+  for (const { name, about } of listings) addListing(program, surface, { name, about, path: pathTo('admin', name) });
+}
+
+function addPoolCommands(program: Command, surface: Surface): void {
+  const pools = program.command('pools').description('what is served, at what price, on how much hardware');
+  addListing(pools, surface, { name: 'list', about: 'all pools', path: '/admin/pools' });
+  withJson(pools.command('show').description('one pool').argument('<model>', 'public model id', parseId)).action(
+    (model: string, options: OutputOptions) =>
+      ask(surface, options, { method: 'GET', path: pathTo('admin', 'pools', model) }),
+  );
+  withJson(
+    pools
+      .command('put')
+      .description('add or change the pools of a file')
+      .argument('<file>', 'YAML or JSON with `pools:` as in underbid.yaml'),
+  ).action((file: string, options: OutputOptions) => putPools(surface, file, options));
+  withJson(pools.command('delete').description('remove a pool').argument('<model>', 'public model id', parseId)).action(
+    (model: string, options: OutputOptions) =>
+      ask(surface, options, { method: 'DELETE', path: pathTo('admin', 'pools', model) }),
+  );
+}
+
+async function putPools(surface: Surface, file: string, options: OutputOptions): Promise<void> {
+  const client = new AdminClient(surface);
+  const saved: unknown[] = [];
+  // One by one: when the gateway refuses one, what was printed before it is in place.
+  for (const { id, pool } of readPoolFile(file, surface.cwd)) {
+    const { body } = await client.call({ method: 'PUT', path: pathTo('admin', 'pools', id), body: pool });
+    saved.push(body);
+    if (!options.json) surface.out(`${id}: saved`);
+  }
+  if (options.json) surface.out(JSON.stringify({ data: saved }));
+}
+
+function addLeaseCommands(program: Command, surface: Surface): void {
+  const leases = program.command('leases').description('rented machines');
+  addListing(leases, surface, { name: 'list', about: 'all leases', path: '/admin/leases' });
+  withJson(
+    leases.command('show').description('one lease, with the steps of its life').argument('<id>', '', parseId),
+  ).action((id: string, options: OutputOptions) =>
+    ask(surface, options, { method: 'GET', path: pathTo('admin', 'leases', id) }),
+  );
+  withJson(leases.command('close').description('return a machine').argument('<id>', '', parseId)).action(
+    (id: string, options: OutputOptions) =>
+      ask(surface, options, { method: 'POST', path: pathTo('admin', 'leases', id, 'close'), body: {} }),
+  );
+}

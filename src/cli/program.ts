@@ -1,0 +1,51 @@
+import { Command, CommanderError } from 'commander';
+import { AppError, describeError } from '../errors.ts';
+import { addAccountCommands } from './account-commands.ts';
+import { addConfigCommands } from './config-commands.ts';
+import { addFleetCommands } from './fleet-commands.ts';
+import { addLedgerCommands } from './ledger-commands.ts';
+import type { Surface } from './terminal.ts';
+
+/** Runs one command line; returns the exit code: 0 done, 1 failed, 2 bad usage. */
+export async function runCommand(args: readonly string[], surface: Surface): Promise<number> {
+  try {
+    await buildProgram(surface).parseAsync([...args], { from: 'user' });
+    return 0;
+  } catch (error) {
+    // Help and usage errors: commander has printed them already.
+    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
+    surface.err(error instanceof AppError ? error.message : `this is a bug in underbid: ${describeBug(error)}`);
+    return 1;
+  }
+}
+
+function buildProgram(surface: Surface): Command {
+  const program = new Command('underbid')
+    .description('A serverless AI inference gateway that wins its GPUs at auction.')
+    // Before the commands: they inherit both.
+    .exitOverride()
+    .configureOutput({
+      writeOut: (text) => surface.out(text.replace(/\n$/, '')),
+      writeErr: (text) => surface.err(text.replace(/\n$/, '')),
+    })
+    .showHelpAfterError('(underbid help lists the commands)');
+  program
+    .command('serve')
+    .description('run the gateway until SIGTERM')
+    .action(() => surface.serve());
+  addConfigCommands(program, surface);
+  addFleetCommands(program, surface);
+  addAccountCommands(program, surface);
+  addLedgerCommands(program, surface);
+  program.addHelpText(
+    'after',
+    '\nAll but serve, config and ledger check talk to a running gateway: at UNDERBID_HOST and UNDERBID_PORT, with\n' +
+      'UNDERBID_ADMIN_KEY or the key in the data folder. Tables are for people, --json is for programs.\n' +
+      'Exit codes: 0 done, 1 failed, 2 bad usage.',
+  );
+  return program;
+}
+
+function describeBug(error: unknown): string {
+  return error instanceof Error ? (error.stack ?? describeError(error)) : describeError(error);
+}

@@ -1,0 +1,19 @@
+import type { Clock } from '../clock.ts';
+import type { RandomBytes } from '../random.ts';
+
+/** What a command may touch of the process it runs in. */
+export interface Surface {
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly cwd: string;
+  readonly clock: Clock;
+  readonly random: RandomBytes;
+  /** Both without the line's end. */
+  out(text: string): void;
+  err(text: string): void;
+  /** Runs the gateway until it is told to stop. */
+  serve(): Promise<void>;
+}
+
+export interface OutputOptions {
+  readonly json?: boolean;
+}

@@ -1,0 +1,211 @@
+import { dirname, resolve } from 'node:path';
+import { nameServer, normalizeServerUrl } from './config/cross-checks.ts';
+import { findConfigFile, readEnvironment, type Environment, type Surroundings } from './config/environment.ts';
+import { readConfigFile } from './config/file.ts';
+import type { FileSettings } from './config/schema.ts';
+import type { Secret } from './config/secret.ts';
+import { AppError } from './errors.ts';
+import { parsePool, parseSize, type PoolSpec } from './spec.ts';
+import { parseUsd, type EpochMs, type Ms, type NanoUsd } from './units.ts';
+
+export interface Settings extends Environment {
+  readonly pools: readonly PoolSpec[];
+  readonly markets: MarketSettings;
+  readonly limits: GatewayLimits;
+  /** Origins, or `*`. */
+  readonly cors: readonly string[];
+  /** Addresses and networks in CIDR notation. */
+  readonly trustedProxies: readonly string[];
+}
+
+export interface MarketSettings {
+  readonly local: LocalMarketSettings | null;
+  readonly owned: OwnedMarketSettings | null;
+}
+
+export interface LocalMarketSettings {
+  readonly blockMs: Ms;
+  readonly settlement: 'usdc' | 'akt';
+  readonly takeFeeBp: number;
+  readonly makeFeeBp: number;
+  /** Play money. */
+  readonly treasuryNanoUsd: NanoUsd;
+  /** Absolute; null: the downloaded one. */
+  readonly llamaServer: string | null;
+  /** Absolute; null: the downloaded one. */
+  readonly modelPath: string | null;
+  readonly providers: readonly LocalProviderSettings[];
+}
+
+export interface LocalProviderSettings {
+  readonly id: string;
+  /** How many leases at once, each of a machine with the hardware below. */
+  readonly slots: number;
+  readonly cpu: number;
+  readonly memoryBytes: number;
+  readonly gpus: readonly string[];
+  readonly audited: boolean;
+  readonly costNanoUsdPerHour: NanoUsd;
+  readonly policy: PricePolicy;
+  /** How long it takes to bid. */
+  readonly replyMs: Ms;
+}
+
+export type PricePolicy =
+  | { readonly kind: 'cost_plus'; readonly marginBp: number }
+  | {
+      readonly kind: 'idle_discount';
+      readonly marginBp: number;
+      readonly discountMaxBp: number;
+      readonly peakMarkupBp: number;
+    }
+  | { readonly kind: 'fixed'; readonly priceNanoUsdPerHour: NanoUsd };
+
+export interface OwnedMarketSettings {
+  readonly servers: readonly OwnedServer[];
+}
+
+export interface OwnedServer {
+  readonly id: string;
+  /** Base address, without a trailing slash or `/v1`. */
+  readonly url: string;
+  readonly key: Secret | null;
+  readonly pool: string;
+  readonly slots: number;
+  readonly costNanoUsdPerHour: NanoUsd;
+}
+
+/** The most the gateway takes (decision 25); a pool has limits of its own besides. */
+export interface GatewayLimits {
+  readonly bodyBytes: number;
+  readonly headerBytes: number;
+  readonly headersMax: number;
+  readonly requestsMax: number;
+  readonly headerMs: Ms;
+  readonly bodyMs: Ms;
+  readonly keepAliveMs: Ms;
+  /** A model server's whole reply. */
+  readonly replyBytes: number;
+  /** One event of a model server's stream. */
+  readonly eventBytes: number;
+  /** An answer kept for its Idempotency-Key; all of them; for how long. */
+  readonly replayBytes: number;
+  readonly replayTotalBytes: number;
+  readonly replayMs: Ms;
+  /** Of keys that set none of their own. */
+  readonly keyRequestsPerMinute: number;
+  readonly keyTokensPerMinute: number;
+  readonly keyConcurrency: number;
+  /** Of one admin reply. */
+  readonly listRows: number;
+  /** How long streams may go on after SIGTERM. */
+  readonly stopMs: Ms;
+}
+
+/** Everything, or an AppError `invalid_config` with every mistake on a line of its own. */
+export function loadSettings({ env, cwd, nowMs }: Surroundings & { readonly nowMs: EpochMs }): Settings {
+  const environment = readEnvironment({ env, cwd });
+  const configFile = findConfigFile({ env, cwd });
+  const folder = configFile === null ? cwd : dirname(configFile);
+  const file = readConfigFile(configFile, { env, cwd, folder });
+  const mistakes = [...environment.mistakes, ...file.mistakes];
+  if (environment.settings === null || file.settings === null || mistakes.length > 0) {
+    throw new AppError('invalid_config', mistakes.join('\n'));
+  }
+  const { pools, markets, limits, cors, trusted_proxies: trustedProxies } = file.settings;
+  return {
+    ...environment.settings,
+    configFile,
+    pools: Object.entries(pools).map(([id, pool]) => parsePool(id, pool, nowMs)),
+    markets: {
+      local: markets.local === undefined ? null : buildLocalMarket(markets.local, folder),
+      owned: markets.owned === undefined ? null : buildOwnedMarket(markets.owned, file.secrets),
+    },
+    limits: buildLimits(limits),
+    cors,
+    trustedProxies,
+  };
+}
+
+type LocalFile = NonNullable<FileSettings['markets']['local']>;
+type OwnedFile = NonNullable<FileSettings['markets']['owned']>;
+type ProviderFile = LocalFile['providers'][number];
+
+const TAKE_FEE_BP = { usdc: 2000, akt: 400 };
+
+function buildLocalMarket(local: LocalFile, folder: string): LocalMarketSettings {
+  return {
+    blockMs: local.block_ms,
+    settlement: local.settlement,
+    takeFeeBp: local.take_fee_bp ?? TAKE_FEE_BP[local.settlement],
+    makeFeeBp: local.make_fee_bp,
+    treasuryNanoUsd: parseUsd(local.treasury_usd),
+    llamaServer: local.llama_server === undefined ? null : resolve(folder, local.llama_server),
+    modelPath: local.model_path === undefined ? null : resolve(folder, local.model_path),
+    providers: local.providers.map(buildProvider),
+  };
+}
+
+function buildProvider(provider: ProviderFile): LocalProviderSettings {
+  return {
+    id: provider.id,
+    slots: provider.slots,
+    cpu: provider.cpu,
+    memoryBytes: parseSize(provider.memory),
+    gpus: provider.gpus,
+    audited: provider.audited,
+    costNanoUsdPerHour: parseUsd(provider.cost_usd_per_hour),
+    policy: buildPolicy(provider.policy),
+    replyMs: provider.reply_ms,
+  };
+}
+
+function buildPolicy(policy: ProviderFile['policy']): PricePolicy {
+  if (policy.kind === 'cost_plus') return { kind: policy.kind, marginBp: policy.margin_bp };
+  if (policy.kind === 'fixed') {
+    return { kind: policy.kind, priceNanoUsdPerHour: parseUsd(policy.price_usd_per_hour) };
+  }
+  return {
+    kind: policy.kind,
+    marginBp: policy.margin_bp,
+    discountMaxBp: policy.discount_max_bp,
+    peakMarkupBp: policy.peak_markup_bp,
+  };
+}
+
+function buildOwnedMarket(owned: OwnedFile, secrets: ReadonlyMap<string, Secret>): OwnedMarketSettings {
+  return {
+    servers: owned.servers.map(({ id, url, key, pool, slots, usd_per_hour: cost }) => ({
+      id: id ?? nameServer(url, pool),
+      url: normalizeServerUrl(url),
+      key: key === undefined ? null : (secrets.get(key) ?? null),
+      pool,
+      slots,
+      costNanoUsdPerHour: parseUsd(cost),
+    })),
+  };
+}
+
+const ms = (seconds: number): Ms => seconds * 1000;
+
+function buildLimits(limits: FileSettings['limits']): GatewayLimits {
+  return {
+    bodyBytes: limits.body_bytes,
+    headerBytes: limits.header_bytes,
+    headersMax: limits.headers,
+    requestsMax: limits.concurrent_requests,
+    headerMs: ms(limits.header_s),
+    bodyMs: ms(limits.body_s),
+    keepAliveMs: ms(limits.keep_alive_s),
+    replyBytes: limits.reply_bytes,
+    eventBytes: limits.event_bytes,
+    replayBytes: limits.replay_bytes,
+    replayTotalBytes: limits.replay_total_bytes,
+    replayMs: ms(limits.replay_s),
+    keyRequestsPerMinute: limits.key_requests_per_minute,
+    keyTokensPerMinute: limits.key_tokens_per_minute,
+    keyConcurrency: limits.key_concurrency,
+    listRows: limits.list_rows,
+    stopMs: ms(limits.stop_s),
+  };
+}

@@ -1,0 +1,85 @@
+/**
+ * Edits the top level of a JSON object as text. Parsing and writing a request anew would change numbers that a double
+ * cannot hold (an int64 `seed`) and the form of others (1.0); so what is not ours stays byte for byte.
+ */
+
+/** End of the JSON string that starts at `at` (a quote): the index after its closing quote. */
+function stringEnd(text: string, at: number): number {
+  let from = at + 1;
+  for (;;) {
+    const quote = text.indexOf('"', from);
+    if (quote < 0) return text.length;
+    let slashes = 0;
+    while (text.charCodeAt(quote - 1 - slashes) === 92) slashes += 1;
+    if (slashes % 2 === 0) return quote + 1;
+    from = quote + 1;
+  }
+}
+
+function skipBlanks(text: string, at: number): number {
+  let index = at;
+  for (;;) {
+    const code = text.charCodeAt(index);
+    if (code !== 32 && code !== 10 && code !== 13 && code !== 9) return index;
+    index += 1;
+  }
+}
+
+function valueEnd(text: string, at: number): number {
+  let depth = 0;
+  let index = at;
+  while (index < text.length) {
+    const code = text.charCodeAt(index);
+    if (code === 34) {
+      index = stringEnd(text, index);
+      if (depth === 0) return index;
+      continue;
+    }
+    if (code === 123 || code === 91) depth += 1;
+    else if (code === 125 || code === 93) {
+      if (depth === 0) return index;
+      depth -= 1;
+      if (depth === 0) return index + 1;
+    } else if (code === 44 && depth === 0) return index;
+    index += 1;
+  }
+  return index;
+}
+
+export interface Member {
+  readonly key: string;
+  /** The member as written, key and value. */
+  readonly text: string;
+  readonly value: string;
+}
+
+/** Members of the top-level object, in order, duplicates too. `text` must be JSON that `JSON.parse` accepted. */
+export function topLevelMembers(text: string): Member[] {
+  const members: Member[] = [];
+  let at = skipBlanks(text, skipBlanks(text, 0) + 1);
+  while (at < text.length && text.charCodeAt(at) === 34) {
+    const keyEnd = stringEnd(text, at);
+    const raw = text.slice(at, keyEnd);
+    const valueAt = skipBlanks(text, skipBlanks(text, keyEnd) + 1);
+    const end = valueEnd(text, valueAt);
+    const key = raw.includes('\\') ? (JSON.parse(raw) as string) : raw.slice(1, -1);
+    members.push({ key, text: text.slice(at, end), value: text.slice(valueAt, end).trimEnd() });
+    at = skipBlanks(text, end);
+    if (text.charCodeAt(at) === 44) at = skipBlanks(text, at + 1);
+  }
+  return members;
+}
+
+/** The object without the given keys, and with `added` (already JSON) in their place. */
+export function spliceObject(
+  text: string,
+  removed: ReadonlySet<string>,
+  added: Readonly<Record<string, string | undefined>>,
+): string {
+  const parts: string[] = [];
+  for (const member of topLevelMembers(text)) if (!removed.has(member.key)) parts.push(member.text.trimEnd());
+  for (const [key, value] of Object.entries(added)) {
+    if (value !== undefined) parts.push(`${JSON.stringify(key)}:${value}`);
+  }
+  return `{${parts.join(',')}}`;
+}

@@ -1,0 +1,95 @@
+import type { Context } from 'hono';
+import { AppError } from '../errors.ts';
+import type { Exchange, ReplySink } from './transport.ts';
+
+/** Replies over a web stream: workerd, and tests that call the app without a socket. */
+export function webTransport(context: Context): Exchange {
+  const sink = new WebSink(context.req.raw.signal);
+  return {
+    sink,
+    readBody: (bytesMax) => readBody(context.req.raw, bytesMax),
+    response: () => sink.response,
+  };
+}
+
+class WebSink implements ReplySink {
+  readonly response: Promise<Response>;
+  readonly #gone = new AbortController();
+  readonly #encoder = new TextEncoder();
+  readonly #stream: ReadableStream<Uint8Array>;
+  #controller: ReadableStreamDefaultController<Uint8Array> | null = null;
+  #resolve: (response: Response) => void = () => undefined;
+  #pulled: () => void = () => undefined;
+  #started = false;
+
+  constructor(client: AbortSignal | undefined) {
+    this.response = new Promise((resolve) => {
+      this.#resolve = resolve;
+    });
+    const gone = (): void => {
+      this.#gone.abort(new AppError('client_closed', 'the client has gone'));
+      this.#pulled();
+    };
+    this.#stream = new ReadableStream<Uint8Array>(
+      {
+        start: (controller) => {
+          this.#controller = controller;
+        },
+        pull: () => this.#pulled(),
+        cancel: gone,
+      },
+      { highWaterMark: 64 },
+    );
+    client?.addEventListener('abort', gone, { once: true });
+  }
+
+  get signal(): AbortSignal {
+    return this.#gone.signal;
+  }
+
+  get started(): boolean {
+    return this.#started;
+  }
+
+  head(status: number, headers: Readonly<Record<string, string>>): void {
+    this.#started = true;
+    this.#resolve(new Response(this.#stream, { status, headers }));
+  }
+
+  write(text: string): boolean {
+    if (this.#gone.signal.aborted) return true;
+    this.#controller?.enqueue(this.#encoder.encode(text));
+    return (this.#controller?.desiredSize ?? 1) > 0;
+  }
+
+  drained(): Promise<void> {
+    if ((this.#controller?.desiredSize ?? 1) > 0 || this.#gone.signal.aborted) return Promise.resolve();
+    return new Promise((resolve) => {
+      this.#pulled = resolve;
+    });
+  }
+
+  end(text?: string): void {
+    if (this.#gone.signal.aborted) return;
+    if (text !== undefined) this.write(text);
+    this.#controller?.close();
+  }
+}
+
+async function readBody(request: Request, bytesMax: number): Promise<string> {
+  const reader = request.body?.getReader();
+  if (!reader) return '';
+  const decoder = new TextDecoder();
+  let text = '';
+  let size = 0;
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return text + decoder.decode();
+    size += value.length;
+    if (size > bytesMax) {
+      await reader.cancel();
+      throw new AppError('request_too_large', `the request body is larger than ${bytesMax} bytes`);
+    }
+    text += decoder.decode(value, { stream: true });
+  }
+}

@@ -1,0 +1,66 @@
+import type { OrderRequest } from '../market.ts';
+import { maxBig, perBlockFromPerHour, type Ms, type NanoUsd } from '../../units.ts';
+
+/** How a provider sets its price. Basis points of its cost, or a price that never moves. */
+export type PricePolicy =
+  | { readonly kind: 'cost_plus'; readonly marginBp: number }
+  /** Cheaper the idler: the whole discount when nothing runs, none when full; above 80 % in use it marks up. */
+  | {
+      readonly kind: 'idle_discount';
+      readonly marginBp: number;
+      readonly discountMaxBp: number;
+      readonly peakMarkupBp: number;
+    }
+  | { readonly kind: 'fixed'; readonly priceNanoUsdPerHour: NanoUsd };
+
+export interface LocalProvider {
+  readonly id: string;
+  /** Leases it can serve at once. */
+  readonly slots: number;
+  readonly cpu: number;
+  readonly memoryBytes: number;
+  readonly gpus: readonly string[];
+  readonly audited: boolean;
+  readonly costNanoUsdPerHour: NanoUsd;
+  readonly policy: PricePolicy;
+  /** How long it takes to answer an order. */
+  readonly replyMs: Ms;
+}
+
+export type BidDecision =
+  | { readonly bid: true; readonly priceNanoUsdPerBlock: NanoUsd; readonly note: string }
+  | { readonly bid: false; readonly reason: string };
+
+const PEAK_FROM_BP = 8_000;
+
+/** A provider's price per block at its present use (0-10,000 basis points), and how it came to it. Never below cost. */
+export function askingPrice(provider: LocalProvider, usedBp: number, blockMs: Ms): { price: NanoUsd; note: string } {
+  const cost = provider.costNanoUsdPerHour;
+  const { policy } = provider;
+  const perBlock = (perHour: NanoUsd): NanoUsd => maxBig(1n, perBlockFromPerHour(perHour, blockMs));
+  if (policy.kind === 'fixed') return { price: perBlock(policy.priceNanoUsdPerHour), note: 'fixed price' };
+  const list = (cost * BigInt(10_000 + policy.marginBp)) / 10_000n;
+  if (policy.kind === 'cost_plus') return { price: perBlock(list), note: `cost plus ${policy.marginBp / 100} %` };
+  const discountBp = Math.round((policy.discountMaxBp * (10_000 - usedBp)) / 10_000);
+  const over = Math.max(0, usedBp - PEAK_FROM_BP) / (10_000 - PEAK_FROM_BP);
+  const markupBp = Math.round(policy.peakMarkupBp * over);
+  const moved = (list * BigInt(10_000 - discountBp + markupBp)) / 10_000n;
+  const note = `cost plus ${policy.marginBp / 100} %, ${usedBp / 100} % in use: ${(markupBp - discountBp) / 100} %`;
+  return { price: perBlock(maxBig(moved, cost)), note };
+}
+
+/** Whether and at what price a provider bids. */
+export function decideBid(provider: LocalProvider, leases: number, order: OrderRequest, blockMs: Ms): BidDecision {
+  const { hardware, trust, ceilingNanoUsdPerBlock } = order;
+  if (leases >= provider.slots) return { bid: false, reason: 'no free capacity' };
+  if (hardware.cpu > provider.cpu) return { bid: false, reason: `has ${provider.cpu} cores` };
+  if (hardware.memoryBytes > provider.memoryBytes) return { bid: false, reason: 'has too little memory' };
+  const fits = (model: string): boolean => hardware.gpu.length === 0 || hardware.gpu.some((gpu) => gpu.model === model);
+  if (provider.gpus.filter(fits).length < hardware.gpus) return { bid: false, reason: 'does not have the GPUs' };
+  if (trust === 'tee') return { bid: false, reason: 'has no trusted execution environment' };
+  if (trust === 'audited' && !provider.audited) return { bid: false, reason: 'is not audited' };
+  const usedBp = Math.round((leases * 10_000) / provider.slots);
+  const { price, note } = askingPrice(provider, usedBp, blockMs);
+  if (price > ceilingNanoUsdPerBlock) return { bid: false, reason: 'its price is above the ceiling' };
+  return { bid: true, priceNanoUsdPerBlock: price, note };
+}

@@ -1,0 +1,74 @@
+import { describeError } from '../../errors.ts';
+import type { Clock } from '../../clock.ts';
+import type { Delivery, Workload } from '../market.ts';
+
+/** A model server that a provider runs for one lease. */
+export interface RunningServer {
+  readonly url: string;
+  readonly exited: Promise<{ readonly detail: string }>;
+  stop(): Promise<void>;
+}
+
+/** Starts a model server that answers to `apiKey`; rejects when it cannot, leaving nothing behind. */
+export type StartServer = (workload: Workload, apiKey: string, signal: AbortSignal) => Promise<RunningServer>;
+
+export const NO_DELIVERY: Delivery = { state: 'none', sinceMs: null, url: null, apiKey: null, detail: '' };
+
+/** One lease's delivery: starting, running, failed. */
+export class LeaseDelivery {
+  readonly #clock: Clock;
+  readonly #onFailure: (detail: string) => void;
+  readonly #abort = new AbortController();
+  #view: Delivery;
+  #server: RunningServer | null = null;
+  #starting: Promise<void>;
+  #stopped = false;
+
+  constructor(options: {
+    readonly clock: Clock;
+    readonly start: StartServer;
+    readonly workload: Workload;
+    readonly apiKey: string;
+    readonly onChange: () => void;
+    readonly onFailure: (detail: string) => void;
+  }) {
+    const { clock, start, workload, apiKey, onChange, onFailure } = options;
+    this.#clock = clock;
+    this.#onFailure = onFailure;
+    this.#view = {
+      state: 'starting',
+      sinceMs: clock.now(),
+      url: null,
+      apiKey: null,
+      detail: 'starting the model server',
+    };
+    this.#starting = start(workload, apiKey, this.#abort.signal).then(
+      (server) => {
+        this.#server = server;
+        this.#view = { state: 'running', sinceMs: clock.now(), url: server.url, apiKey, detail: 'running' };
+        void server.exited.then(({ detail }) => this.#fail(`the model server ended: ${detail}`));
+        onChange();
+      },
+      (error: unknown) => this.#fail(`the model server did not start: ${describeError(error)}`),
+    );
+  }
+
+  get view(): Delivery {
+    return this.#view;
+  }
+
+  /** Ends the model server; resolves when it is gone. */
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    this.#abort.abort(new Error('the lease was closed'));
+    await this.#starting;
+    await this.#server?.stop();
+    this.#view = { ...this.#view, state: 'none', url: null, apiKey: null, detail: 'stopped' };
+  }
+
+  #fail(detail: string): void {
+    if (this.#stopped) return;
+    this.#view = { state: 'failed', sinceMs: this.#clock.now(), url: null, apiKey: null, detail };
+    this.#onFailure(detail);
+  }
+}

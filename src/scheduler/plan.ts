@@ -1,0 +1,94 @@
+import type { PoolSpec } from '../spec.ts';
+import type { EpochMs, NanoUsd } from '../units.ts';
+import type { ReplicaState } from './records.ts';
+import type { Scale } from './scale.ts';
+
+export interface PlannedReplica {
+  readonly id: string;
+  readonly state: ReplicaState;
+  readonly inFlight: number;
+  readonly idleMs: number;
+  readonly drainSinceMs: EpochMs | null;
+  /** What it costs in an hour at most: its lease's price, or the ceiling while there is none. */
+  readonly costNanoUsdPerHour: NanoUsd;
+}
+
+export interface Budget {
+  readonly spentTodayNanoUsd: NanoUsd;
+}
+
+export type Action =
+  | { readonly type: 'order'; readonly reason: string }
+  | { readonly type: 'withdraw'; readonly replica: string; readonly reason: string }
+  | { readonly type: 'drain'; readonly replica: string; readonly reason: string }
+  | { readonly type: 'close'; readonly replica: string; readonly reason: string }
+  /** Wanted, but a budget or a pause after failures forbids it. */
+  | { readonly type: 'hold_back'; readonly reason: string };
+
+export interface PlanInput {
+  readonly spec: PoolSpec;
+  readonly scale: Scale;
+  readonly replicas: readonly PlannedReplica[];
+  readonly budget: Budget;
+  /** No new order before then: the last ones failed. */
+  readonly backoffUntilMs: EpochMs;
+  readonly nowMs: EpochMs;
+}
+
+const COUNTS: ReadonlySet<ReplicaState> = new Set(['ordering', 'accepting', 'starting', 'ready']);
+/** Cheapest to give up first: an order costs nothing, a start-up only time, a ready replica its start-up. */
+const GIVE_UP_ORDER: readonly ReplicaState[] = ['ordering', 'starting', 'ready'];
+
+/** What to do so that a pool has the replicas it wants. */
+export function planPool(input: PlanInput): Action[] {
+  const { scale, replicas } = input;
+  const live = replicas.filter(({ state }) => COUNTS.has(state));
+  const actions: Action[] = closings(input);
+  if (live.length < scale.wanted) actions.push(...orders(input, live, scale.wanted - live.length));
+  if (live.length > scale.wanted) actions.push(...returns(live, live.length - scale.wanted, scale.reason));
+  return actions;
+}
+
+function closings({ spec, replicas, nowMs }: PlanInput): Action[] {
+  const actions: Action[] = [];
+  for (const { id, state, inFlight, drainSinceMs } of replicas) {
+    if (state !== 'draining') continue;
+    if (inFlight === 0) actions.push({ type: 'close', replica: id, reason: 'its last answer has ended' });
+    else if (drainSinceMs !== null && nowMs - drainSinceMs >= spec.limits.drainMs) {
+      actions.push({ type: 'close', replica: id, reason: `still ${inFlight} answers after the time to drain` });
+    }
+  }
+  return actions;
+}
+
+function orders(input: PlanInput, live: readonly PlannedReplica[], missing: number): Action[] {
+  const { spec, scale, budget, replicas, backoffUntilMs, nowMs } = input;
+  if (backoffUntilMs > nowMs) return [{ type: 'hold_back', reason: 'the last start-ups failed: waiting before the next order' }];
+  if (live.some(({ state }) => state === 'ordering')) return [];
+  if (budget.spentTodayNanoUsd >= (spec.budget.dayNanoUsd ?? budget.spentTodayNanoUsd + 1n)) {
+    return [{ type: 'hold_back', reason: "the pool's budget for the day is used up" }];
+  }
+  const actions: Action[] = [];
+  let hourly = replicas.reduce((sum, { costNanoUsdPerHour }) => sum + costNanoUsdPerHour, 0n);
+  for (let count = 0; count < missing; count += 1) {
+    hourly += spec.ceilingNanoUsdPerHour;
+    if (spec.budget.hourNanoUsd !== null && hourly > spec.budget.hourNanoUsd) {
+      if (count === 0) actions.push({ type: 'hold_back', reason: "the pool's budget for the hour does not allow another" });
+      break;
+    }
+    actions.push({ type: 'order', reason: scale.reason });
+  }
+  return actions;
+}
+
+function returns(live: readonly PlannedReplica[], surplus: number, reason: string): Action[] {
+  const rank = ({ state }: PlannedReplica): number => GIVE_UP_ORDER.indexOf(state);
+  const candidates = live
+    .filter((replica) => rank(replica) >= 0)
+    .sort((a, b) => rank(a) - rank(b) || a.inFlight - b.inFlight || b.idleMs - a.idleMs);
+  return candidates.slice(0, surplus).map(({ id, state }) => ({
+    type: state === 'ready' ? 'drain' : 'withdraw',
+    replica: id,
+    reason,
+  }));
+}

@@ -1,0 +1,296 @@
+import type { Clock } from '../../clock.ts';
+import { AppError } from '../../errors.ts';
+import type { Engine, PoolSpec } from '../../spec.ts';
+import type { EpochMs, Ms } from '../../units.ts';
+import { Line } from './line.ts';
+
+/** A replica that takes requests: a model server that has answered a real probe. */
+export interface Target {
+  readonly id: string;
+  /** Without `/v1`. */
+  readonly url: string;
+  readonly apiKey: string | null;
+  readonly engine: Engine;
+  readonly slots: number;
+  readonly market: string;
+  readonly provider: string;
+  readonly leaseId: string;
+}
+
+interface Replica {
+  readonly target: Target;
+  inFlight: number;
+  draining: boolean;
+  lastUsedMs: EpochMs;
+  served: number;
+  failed: number;
+}
+
+/** A place on a replica. Give it back exactly once; a second time does nothing. */
+export interface Slot {
+  readonly target: Target;
+  /** Time spent in line. */
+  readonly waitedMs: Ms;
+  /** There was no ready replica when the request came. */
+  readonly cold: boolean;
+  /** Aborts when the replica is gone: whoever streams from it moves on. */
+  readonly lost: AbortSignal;
+  release(outcome: 'served' | 'failed' | 'cancelled'): void;
+}
+
+export interface TakeOptions {
+  readonly account: string;
+  readonly maxWaitMs: Ms;
+  readonly signal: AbortSignal;
+  /** Replicas that failed this request already. */
+  readonly exclude?: ReadonlySet<string>;
+}
+
+export interface RouterStats {
+  readonly waiting: number;
+  readonly inFlight: number;
+  readonly ready: number;
+  readonly arrivals: number;
+  /** When the pool last had a request in line or at work. */
+  readonly lastUsedMs: EpochMs;
+  /** The oldest request in line, or null. */
+  readonly waitingSinceMs: EpochMs | null;
+}
+
+export interface ReplicaLoad {
+  readonly inFlight: number;
+  readonly lastUsedMs: EpochMs;
+  readonly draining: boolean;
+  readonly served: number;
+  readonly failed: number;
+}
+
+interface Waiter {
+  readonly account: string;
+  readonly sinceMs: EpochMs;
+  readonly exclude: ReadonlySet<string> | undefined;
+  readonly give: (replica: Replica) => void;
+  readonly fail: (error: AppError) => void;
+}
+
+/**
+ * Requests of one pool and the replicas that serve them: the least loaded ready replica is taken at once, else the
+ * request waits in line and is woken the moment a slot is free.
+ */
+export class PoolRouter {
+  readonly #clock: Clock;
+  readonly #onDemand: () => void;
+  readonly #replicas = new Map<string, Replica>();
+  readonly #lost = new Map<string, AbortController>();
+  readonly #line = new Line<Waiter>();
+  readonly #since = new Set<Waiter>();
+  readonly #phaseListeners = new Set<(phase: string) => void>();
+  #spec: PoolSpec;
+  #arrivals = 0;
+  #lastUsedMs: EpochMs = 0;
+  #phase = 'asleep';
+  #startMs: Ms | null = null;
+
+  constructor(spec: PoolSpec, clock: Clock, onDemand: () => void) {
+    this.#spec = spec;
+    this.#clock = clock;
+    this.#onDemand = onDemand;
+  }
+
+  get spec(): PoolSpec {
+    return this.#spec;
+  }
+
+  /** What a cold pool is doing, for people who wait: 'order placed', 'bid won', 'loading model'. */
+  get phase(): string {
+    return this.#phase;
+  }
+
+  /** What start-ups took lately, or null before the first. */
+  get expectedStartMs(): Ms | null {
+    return this.#startMs;
+  }
+
+  get stats(): RouterStats {
+    let inFlight = 0;
+    let ready = 0;
+    for (const replica of this.#replicas.values()) {
+      inFlight += replica.inFlight;
+      if (!replica.draining) ready += 1;
+    }
+    let waitingSinceMs: EpochMs | null = null;
+    for (const { sinceMs } of this.#since) waitingSinceMs = Math.min(waitingSinceMs ?? sinceMs, sinceMs);
+    return {
+      waiting: this.#line.size,
+      inFlight,
+      ready,
+      arrivals: this.#arrivals,
+      lastUsedMs: this.#lastUsedMs,
+      waitingSinceMs,
+    };
+  }
+
+  load(id: string): ReplicaLoad | null {
+    const replica = this.#replicas.get(id);
+    if (!replica) return null;
+    const { inFlight, lastUsedMs, draining, served, failed } = replica;
+    return { inFlight, lastUsedMs, draining, served, failed };
+  }
+
+  update(spec: PoolSpec): void {
+    this.#spec = spec;
+  }
+
+  setPhase(phase: string): void {
+    if (phase === this.#phase) return;
+    this.#phase = phase;
+    for (const listener of this.#phaseListeners) listener(phase);
+  }
+
+  onPhase(listener: (phase: string) => void): () => void {
+    this.#phaseListeners.add(listener);
+    return () => this.#phaseListeners.delete(listener);
+  }
+
+  add(target: Target, startMs: Ms): void {
+    this.#lost.set(target.id, new AbortController());
+    const lastUsedMs = this.#clock.now();
+    this.#replicas.set(target.id, { target, inFlight: 0, draining: false, lastUsedMs, served: 0, failed: 0 });
+    // Half of the old expectation, half of the new: one slow start does not frighten every client away.
+    this.#startMs = this.#startMs === null ? startMs : Math.round((this.#startMs + startMs) / 2);
+    this.#serveLine();
+  }
+
+  /** No new requests; those at work go on. */
+  drain(id: string): void {
+    const replica = this.#replicas.get(id);
+    if (replica) replica.draining = true;
+  }
+
+  /** The replica is gone: requests at work on it are told. */
+  remove(id: string, reason: string): void {
+    this.#replicas.delete(id);
+    this.#lost.get(id)?.abort(new AppError('upstream_error', 'the replica is gone', { cause: reason }));
+    this.#lost.delete(id);
+  }
+
+  /**
+   * A slot, now or when one is free.
+   * @throws AppError `queue_full` when the line is full, `no_capacity` when nothing was free in time, `client_closed`.
+   */
+  take(options: TakeOptions): Promise<Slot> {
+    const { account, maxWaitMs, signal, exclude } = options;
+    this.#arrivals += 1;
+    this.#lastUsedMs = this.#clock.now();
+    const cold = !this.#anyReady();
+    const free = this.#leastLoaded(exclude);
+    if (free) return Promise.resolve(this.#occupy(free, 0, cold));
+    if (maxWaitMs <= 0) return Promise.reject(this.#noCapacity('no machine is free now'));
+    if (this.#line.size >= this.#spec.limits.waitingMax) {
+      return Promise.reject(
+        new AppError('queue_full', 'too many requests are waiting for this model', { retryAfterS: this.#retryAfterS() }),
+      );
+    }
+    if (signal.aborted) return Promise.reject(new AppError('client_closed', 'the client has gone'));
+    return new Promise((resolve, reject) => {
+      const sinceMs = this.#clock.now();
+      const leave = (): void => {
+        cancelTimer();
+        signal.removeEventListener('abort', onAbort);
+        this.#since.delete(waiter);
+      };
+      const waiter: Waiter = {
+        account,
+        sinceMs,
+        exclude,
+        give: (replica) => {
+          leave();
+          resolve(this.#occupy(replica, this.#clock.now() - sinceMs, cold));
+        },
+        fail: (error) => {
+          leave();
+          reject(error);
+        },
+      };
+      const onAbort = (): void => {
+        if (this.#line.remove(account, waiter)) waiter.fail(new AppError('client_closed', 'the client has gone'));
+      };
+      const cancelTimer = this.#clock.timer(maxWaitMs, () => {
+        if (this.#line.remove(account, waiter)) waiter.fail(this.#noCapacity('no machine could be had in time'));
+      });
+      signal.addEventListener('abort', onAbort, { once: true });
+      this.#line.push(account, waiter);
+      this.#since.add(waiter);
+      this.#onDemand();
+    });
+  }
+
+  /** Turns everybody in line away: the pool was deleted or the gateway stops. */
+  close(error: AppError): void {
+    for (const waiter of this.#line.drain()) waiter.fail(error);
+  }
+
+  #anyReady(): boolean {
+    for (const { draining } of this.#replicas.values()) if (!draining) return true;
+    return false;
+  }
+
+  #retryAfterS(): number {
+    return Math.max(1, Math.ceil((this.#startMs ?? 10_000) / 1000));
+  }
+
+  #noCapacity(message: string): AppError {
+    const retryAfterS = this.#retryAfterS();
+    return new AppError('no_capacity', `${message} (${this.#phase})`, {
+      retryAfterS,
+      // OpenAI's clients ignore a Retry-After above 60 s and would come back at once.
+      ...(retryAfterS > 60 ? { shouldRetry: false } : {}),
+    });
+  }
+
+  #leastLoaded(exclude: ReadonlySet<string> | undefined): Replica | undefined {
+    let best: Replica | undefined;
+    for (const replica of this.#replicas.values()) {
+      const { target, inFlight, draining } = replica;
+      if (draining || inFlight >= target.slots || exclude?.has(target.id)) continue;
+      if (!best || inFlight / target.slots < best.inFlight / best.target.slots) best = replica;
+    }
+    return best;
+  }
+
+  #occupy(replica: Replica, waitedMs: Ms, cold: boolean): Slot {
+    replica.inFlight += 1;
+    replica.lastUsedMs = this.#clock.now();
+    let held = true;
+    const lost = this.#lost.get(replica.target.id)?.signal ?? AbortSignal.abort();
+    return {
+      target: replica.target,
+      waitedMs,
+      cold,
+      lost,
+      release: (outcome) => {
+        if (!held) return;
+        held = false;
+        replica.inFlight -= 1;
+        replica.lastUsedMs = this.#clock.now();
+        this.#lastUsedMs = replica.lastUsedMs;
+        if (outcome === 'served') replica.served += 1;
+        if (outcome === 'failed') replica.failed += 1;
+        this.#serveLine();
+        if (replica.draining && replica.inFlight === 0) this.#onDemand();
+      },
+    };
+  }
+
+  #serveLine(): void {
+    while (this.#line.size > 0 && this.#leastLoaded(undefined)) {
+      let replica: Replica | undefined;
+      const waiter = this.#line.shift(({ exclude }) => {
+        replica = this.#leastLoaded(exclude);
+        return replica !== undefined;
+      });
+      if (!waiter || !replica) return;
+      waiter.give(replica);
+    }
+  }
+}

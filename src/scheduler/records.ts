@@ -1,0 +1,155 @@
+import { desc, eq, lt, ne, and } from 'drizzle-orm';
+import type { Bid } from '../leases/market.ts';
+import type { MarketName } from '../spec.ts';
+import type { Store } from '../store/open.ts';
+import { decisions, orders, pools, replicas } from '../store/schema.ts';
+import type { EpochMs, NanoUsd } from '../units.ts';
+import type { ScoredBid } from './place.ts';
+
+/**
+ * ordering: bids are gathered. accepting: a bid is being taken. starting: leased, the model server comes up. ready: takes
+ * requests. draining: takes no new ones. closing: the lease is being ended. closed: over, `reason` says why.
+ */
+export type ReplicaState = 'ordering' | 'accepting' | 'starting' | 'ready' | 'draining' | 'closing' | 'closed';
+
+export interface ReplicaRecord {
+  readonly id: string;
+  readonly pool: string;
+  readonly state: ReplicaState;
+  readonly orderId: string;
+  readonly market: MarketName | null;
+  readonly bidId: string | null;
+  readonly leaseId: string | null;
+  readonly provider: string | null;
+  readonly priceNanoUsdPerBlock: NanoUsd | null;
+  readonly costNanoUsdPerHour: NanoUsd | null;
+  readonly orderedMs: EpochMs;
+  readonly leasedMs: EpochMs | null;
+  readonly runningMs: EpochMs | null;
+  readonly readyMs: EpochMs | null;
+  readonly drainMs: EpochMs | null;
+  readonly closedMs: EpochMs | null;
+  readonly failed: boolean;
+  readonly reason: string;
+  /** Payments into the escrow after the deposit, counted so that each has an id of its own. */
+  readonly fundings: number;
+}
+
+export interface OrderRecord {
+  readonly id: string;
+  readonly pool: string;
+  readonly replica: string;
+  readonly state: 'open' | 'won' | 'fell';
+  readonly reason: string;
+  readonly orderedMs: EpochMs;
+  readonly closedMs: EpochMs | null;
+  readonly markets: readonly {
+    readonly name: MarketName;
+    readonly ceilingNanoUsdPerBlock: NanoUsd;
+    readonly block: number;
+    readonly refusal: string | null;
+  }[];
+  readonly bids: readonly (Bid & { readonly market: MarketName })[];
+  readonly declined: readonly { readonly market: MarketName; readonly provider: string; readonly reason: string }[];
+  readonly choice: { readonly bidId: string | null; readonly reason: string; readonly table: readonly ScoredBid[] } | null;
+  /** What the operator offered: hardware and the ceiling for an hour. */
+  readonly offer: { readonly cpu: number; readonly memoryBytes: number; readonly gpus: number; readonly ceilingUsdPerHour: string };
+}
+
+export interface DecisionRecord {
+  readonly seq: number;
+  readonly atMs: EpochMs;
+  readonly pool: string | null;
+  readonly kind: string;
+  readonly reason: string;
+  readonly detail: Readonly<Record<string, unknown>>;
+}
+
+const DECISIONS_KEPT = 10_000;
+const ORDERS_LISTED = 500;
+
+/** The scheduler's rows. Writes of one row follow one another: `libSQL` has one connection here. */
+export class SchedulerRecords {
+  readonly #store: Store;
+  #seq = 0;
+
+  constructor(store: Store) {
+    this.#store = store;
+  }
+
+  async open(): Promise<void> {
+    const [last] = await this.#store.db.select().from(decisions).orderBy(desc(decisions.seq)).limit(1);
+    this.#seq = last?.seq ?? 0;
+  }
+
+  async saveReplica(record: ReplicaRecord): Promise<void> {
+    const { id, pool, state, leaseId, orderedMs } = record;
+    const changed = { state, leaseId, body: record };
+    await this.#store.db
+      .insert(replicas)
+      .values({ id, pool, atMs: orderedMs, ...changed })
+      .onConflictDoUpdate({ target: replicas.id, set: changed });
+  }
+
+  async openReplicas(): Promise<ReplicaRecord[]> {
+    const rows = await this.#store.db.select().from(replicas).where(ne(replicas.state, 'closed'));
+    return rows.map(({ body }) => body as ReplicaRecord);
+  }
+
+  async listReplicas(limit = ORDERS_LISTED): Promise<ReplicaRecord[]> {
+    const rows = await this.#store.db.select().from(replicas).orderBy(desc(replicas.atMs)).limit(limit);
+    return rows.map(({ body }) => body as ReplicaRecord);
+  }
+
+  async findByLease(leaseId: string): Promise<ReplicaRecord | null> {
+    const [row] = await this.#store.db.select().from(replicas).where(eq(replicas.leaseId, leaseId)).limit(1);
+    return row ? (row.body as ReplicaRecord) : null;
+  }
+
+  async saveOrder(record: OrderRecord): Promise<void> {
+    const { id, pool, state, orderedMs } = record;
+    const changed = { state, body: record };
+    await this.#store.db
+      .insert(orders)
+      .values({ id, pool, atMs: orderedMs, ...changed })
+      .onConflictDoUpdate({ target: orders.id, set: changed });
+  }
+
+  async findOrder(id: string): Promise<OrderRecord | null> {
+    const [row] = await this.#store.db.select().from(orders).where(eq(orders.id, id)).limit(1);
+    return row ? (row.body as OrderRecord) : null;
+  }
+
+  async listOrders(limit = ORDERS_LISTED): Promise<OrderRecord[]> {
+    const rows = await this.#store.db.select().from(orders).orderBy(desc(orders.atMs)).limit(limit);
+    return rows.map(({ body }) => body as OrderRecord);
+  }
+
+  async decide(decision: Omit<DecisionRecord, 'seq'>): Promise<void> {
+    this.#seq += 1;
+    const { atMs, pool, kind, reason, detail } = decision;
+    await this.#store.db.insert(decisions).values({ seq: this.#seq, atMs, pool, kind, reason, body: detail });
+    if (this.#seq % 500 === 0) await this.#store.db.delete(decisions).where(lt(decisions.seq, this.#seq - DECISIONS_KEPT));
+  }
+
+  async listDecisions(options: { readonly pool?: string | undefined; readonly limit: number }): Promise<DecisionRecord[]> {
+    const where = options.pool === undefined ? undefined : and(eq(decisions.pool, options.pool));
+    const rows = await this.#store.db.select().from(decisions).where(where).orderBy(desc(decisions.seq)).limit(options.limit);
+    return rows.map(({ seq, atMs, pool, kind, reason, body }) => {
+      return { seq, atMs, pool, kind, reason, detail: body as Record<string, unknown> };
+    });
+  }
+
+  async savePool(id: string, input: unknown, updatedMs: EpochMs): Promise<void> {
+    const changed = { input, updatedMs };
+    await this.#store.db.insert(pools).values({ id, ...changed }).onConflictDoUpdate({ target: pools.id, set: changed });
+  }
+
+  async deletePool(id: string): Promise<void> {
+    await this.#store.db.delete(pools).where(eq(pools.id, id));
+  }
+
+  async listPools(): Promise<{ id: string; input: unknown }[]> {
+    return this.#store.db.select({ id: pools.id, input: pools.input }).from(pools);
+  }
+}

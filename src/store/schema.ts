@@ -1,0 +1,128 @@
+import { customType, index, sqliteTable, text } from 'drizzle-orm/sqlite-core';
+
+/**
+ * Tables of the records' file: what the scheduler and the embedded market remember. Money is journaled elsewhere
+ * (`ledger-schema.ts`). Integers are bound and read as bigint, because libSQL binds a JS number as a float; these types
+ * turn them into what the program uses.
+ */
+const int = customType<{ data: number; driverData: bigint }>({
+  dataType: () => 'integer',
+  toDriver: (value) => BigInt(value),
+  fromDriver: (value) => Number(value),
+});
+
+const money = customType<{ data: bigint; driverData: bigint }>({
+  dataType: () => 'integer',
+  toDriver: (value) => value,
+  fromDriver: (value) => BigInt(value),
+});
+
+/** JSON whose bigints are written as {"$n": "…"}. */
+const json = <T>() =>
+  customType<{ data: T; driverData: string }>({
+    dataType: () => 'text',
+    toDriver: (value) => encodeJson(value),
+    fromDriver: (value) => decodeJson(value) as T,
+  });
+
+export function encodeJson(value: unknown): string {
+  return JSON.stringify(value, (_key, item: unknown) => (typeof item === 'bigint' ? { $n: item.toString() } : item));
+}
+
+export function decodeJson(text: string): unknown {
+  return JSON.parse(text, (_key, item: unknown) => {
+    if (typeof item === 'object' && item !== null && '$n' in item && typeof item.$n === 'string') return BigInt(item.$n);
+    return item;
+  });
+}
+
+/** Pools made over the admin API; those of the configuration file live there. */
+export const pools = sqliteTable('pools', {
+  id: text('id').primaryKey(),
+  input: json<unknown>()('input').notNull(),
+  updatedMs: int('updated_ms').notNull(),
+});
+
+export const orders = sqliteTable(
+  'orders',
+  {
+    id: text('id').primaryKey(),
+    pool: text('pool').notNull(),
+    state: text('state').notNull(),
+    body: json<unknown>()('body').notNull(),
+    atMs: int('at_ms').notNull(),
+  },
+  (table) => [index('orders_at').on(table.atMs)],
+);
+
+export const replicas = sqliteTable(
+  'replicas',
+  {
+    id: text('id').primaryKey(),
+    pool: text('pool').notNull(),
+    state: text('state').notNull(),
+    leaseId: text('lease_id'),
+    body: json<unknown>()('body').notNull(),
+    atMs: int('at_ms').notNull(),
+  },
+  (table) => [index('replicas_state').on(table.state), index('replicas_lease').on(table.leaseId)],
+);
+
+export const decisions = sqliteTable(
+  'decisions',
+  {
+    seq: int('seq').primaryKey(),
+    atMs: int('at_ms').notNull(),
+    pool: text('pool'),
+    kind: text('kind').notNull(),
+    reason: text('reason').notNull(),
+    body: json<unknown>()('body').notNull(),
+  },
+  (table) => [index('decisions_at').on(table.atMs)],
+);
+
+/** The embedded market's own books: its leases and its providers' records. */
+export const marketLeases = sqliteTable(
+  'market_leases',
+  {
+    id: text('id').primaryKey(),
+    orderId: text('order_id').notNull().unique(),
+    state: text('state').notNull(),
+    depositNanoUsd: money('deposit').notNull(),
+    body: json<unknown>()('body').notNull(),
+    atMs: int('at_ms').notNull(),
+  },
+  (table) => [index('market_leases_state').on(table.state)],
+);
+
+export const marketProviders = sqliteTable('market_providers', {
+  id: text('id').primaryKey(),
+  leases: int('leases').notNull(),
+  failures: int('failures').notNull(),
+  disputes: int('disputes').notNull(),
+});
+
+export const RECORDS_SCHEMA_VERSION = 1;
+
+/** Step n brings a file from version n to n + 1. */
+export const MIGRATIONS: readonly (readonly string[])[] = [
+  [
+    'CREATE TABLE pools (id TEXT PRIMARY KEY, input TEXT NOT NULL, updated_ms INTEGER NOT NULL) STRICT',
+    `CREATE TABLE orders (id TEXT PRIMARY KEY, pool TEXT NOT NULL, state TEXT NOT NULL, body TEXT NOT NULL,
+       at_ms INTEGER NOT NULL) STRICT`,
+    'CREATE INDEX orders_at ON orders (at_ms)',
+    `CREATE TABLE replicas (id TEXT PRIMARY KEY, pool TEXT NOT NULL, state TEXT NOT NULL, lease_id TEXT,
+       body TEXT NOT NULL, at_ms INTEGER NOT NULL) STRICT`,
+    'CREATE INDEX replicas_state ON replicas (state)',
+    'CREATE INDEX replicas_lease ON replicas (lease_id)',
+    `CREATE TABLE decisions (seq INTEGER PRIMARY KEY, at_ms INTEGER NOT NULL, pool TEXT, kind TEXT NOT NULL,
+       reason TEXT NOT NULL, body TEXT NOT NULL) STRICT`,
+    'CREATE INDEX decisions_at ON decisions (at_ms)',
+    `CREATE TABLE market_leases (id TEXT PRIMARY KEY, order_id TEXT NOT NULL UNIQUE, state TEXT NOT NULL,
+       deposit INTEGER NOT NULL, body TEXT NOT NULL, at_ms INTEGER NOT NULL) STRICT`,
+    'CREATE INDEX market_leases_state ON market_leases (state)',
+    `CREATE TABLE market_providers (id TEXT PRIMARY KEY, leases INTEGER NOT NULL, failures INTEGER NOT NULL,
+       disputes INTEGER NOT NULL) STRICT`,
+  ],
+];
+
