@@ -1,6 +1,9 @@
 import { readCpu } from './child.ts';
 import { readCpuTimes } from './machine.ts';
 
+/** More than this, and requests/s and latencies say more about the neighbours than about the system. */
+const QUOTABLE_SHARE = 0.1;
+
 export interface Noise {
   readonly cpu_stolen_share: number;
   readonly cpu_of_other_programs_share: number;
@@ -24,5 +27,6 @@ export function watchNoise(pids: readonly number[]): () => Noise {
 export function describeNoise(noise: Noise): string {
   const percent = (share: number): string => `${(share * 100).toFixed(1)} %`;
   const { cpu_of_other_programs_share: others, cpu_stolen_share: stolen } = noise;
-  return `taken from all cores by other programs: ${percent(others)}, by the hypervisor: ${percent(stolen)}`;
+  const verdict = others + stolen > QUOTABLE_SHARE ? ': TOO NOISY TO QUOTE, compare systems only' : '';
+  return `taken from all cores by other programs: ${percent(others)}, by the hypervisor: ${percent(stolen)}${verdict}`;
 }

@@ -31,8 +31,6 @@ async function main(args: readonly string[]): Promise<number> {
 }
 
 async function startGateway(): Promise<void> {
-  // A variable, since that file is not there yet: with a literal the types would not check.
-  const entry: string = './node.ts';
-  const { serve } = (await import(entry)) as { serve: (env: NodeJS.ProcessEnv) => Promise<void> };
-  await serve(process.env);
+  const { serve } = await import('./node.ts');
+  process.exit(await serve(process.env));
 }

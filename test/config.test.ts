@@ -4,17 +4,18 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { inspect } from 'node:util';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { stringify } from 'yaml';
 import { describeSettings } from '../src/config/describe.ts';
 import { settingsHelp } from '../src/config/help.ts';
 import { configJsonSchema } from '../src/config/json-schema.ts';
 import { loadSettings, type Settings } from '../src/config.ts';
 import { AppError } from '../src/errors.ts';
+import { askingPrice } from '../src/leases/local/auction.ts';
 import { parsePool, type PoolInput } from '../src/spec.ts';
-import { formatPricePerMillion, formatUsd } from '../src/units.ts';
+import { formatPricePerMillion, formatUsd, perBlockFromPerHour } from '../src/units.ts';
 
-test('without a file there is one pool, and an embedded market whose providers can and cannot meet its ceiling', (t) => {
+void test('without a file there is one pool, and an embedded market whose providers can and cannot meet its ceiling', (t) => {
   const { load, cwd } = setup(t);
   const settings = load();
   assert.deepEqual(
@@ -37,7 +38,19 @@ test('without a file there is one pool, and an embedded market whose providers c
   );
 });
 
-test('reads the environment: paths become absolute, what is empty is not set', (t) => {
+void test('the embedded providers make a real auction: who is cheapest depends on their load', (t) => {
+  const local = setup(t).load().markets.local;
+  const cheapest = (usedBp: Record<string, number>): string[] =>
+    (local?.providers ?? [])
+      .map((provider) => ({ provider, ...askingPrice(provider, usedBp[provider.id] ?? 0, 6000) }))
+      .filter(({ price }) => price <= perBlockFromPerHour(83_333_333n, 6000))
+      .sort((a, b) => Number(a.price - b.price))
+      .map(({ provider }) => provider.id);
+  assert.deepEqual(cheapest({}), ['campus', 'datahall', 'basement']);
+  assert.deepEqual(cheapest({ campus: 5000 }), ['datahall', 'campus', 'basement']);
+});
+
+void test('reads the environment: paths become absolute, what is empty is not set', (t) => {
   const { load, cwd } = setup(t);
   const env = { UNDERBID_HOST: '::1', UNDERBID_PORT: '0', UNDERBID_DATA: 'd', UNDERBID_CACHE: '', HOME: '/home/ann' };
   const settings = load(null, { ...env, XDG_CACHE_HOME: 'relative' });
@@ -48,7 +61,7 @@ test('reads the environment: paths become absolute, what is empty is not set', (
   assert.equal(load(null, { UNDERBID_ADMIN_KEY: 'hunter2' }).adminKey?.reveal(), 'hunter2');
 });
 
-test('reports mistakes of the environment and of the file together', (t) => {
+void test('reports mistakes of the environment and of the file together', (t) => {
   const { mistakes } = setup(t);
   const env = { UNDERBID_PORT: '70000', UNDERBID_HOST: 'http://here', UNDERBID_ADMIN_KEY: 'hunter 2' };
   assert.deepEqual(mistakes('pools: 3', env), [
@@ -59,7 +72,7 @@ test('reports mistakes of the environment and of the file together', (t) => {
   ]);
 });
 
-test('says what is wrong with a file that cannot be read', (t) => {
+void test('says what is wrong with a file that cannot be read', (t) => {
   const { mistakes } = setup(t);
   assert.deepEqual(mistakes(null, { UNDERBID_CONFIG: 'no.yaml' }), [
     'no.yaml does not exist (UNDERBID_CONFIG names it)',
@@ -68,7 +81,7 @@ test('says what is wrong with a file that cannot be read', (t) => {
   assert.deepEqual(mistakes(`#${'x'.repeat(1_000_000)}`), ['underbid.yaml has more than 1000000 bytes']);
 });
 
-test('reports every mistake of a file at once, each at its line and column', (t) => {
+void test('reports every mistake of a file at once, each at its line and column', (t) => {
   const { mistakes } = setup(t);
   assert.deepEqual(mistakes(BROKEN).join('\n'), BROKEN_EXPECTED);
 });
@@ -118,7 +131,7 @@ const SINGLE: readonly [what: string, file: string, mistake: string][] = [
   ],
   [
     'a bad policy',
-    'markets: {local: {providers: [{id: a, cost_usd_per_hour: "1", policy: {kind: fixt}}]}}',
+    'markets: {local: {providers: [{id: a, cost_usd_per_hour: "1", policy: {kind: fixd}}]}}',
     '1:78 markets.local.providers[0].policy.kind: must be one of cost_plus, idle_discount, fixed: did you mean fixed?',
   ],
   [
@@ -128,7 +141,7 @@ const SINGLE: readonly [what: string, file: string, mistake: string][] = [
   ],
 ];
 
-test('has one clear line for each kind of mistake', (t) => {
+void test('has one clear line for each kind of mistake', (t) => {
   const { mistakes } = setup(t);
   for (const [what, file, mistake] of SINGLE) {
     // What is not a possible key is an unknown one besides.
@@ -138,10 +151,10 @@ test('has one clear line for each kind of mistake', (t) => {
   }
 });
 
-test('refuses files that are made to exhaust it', (t) => {
+void test('refuses files that are made to exhaust it', (t) => {
   const { mistakes } = setup(t);
   const bomb = ['a: &a [x, x, x, x, x, x, x, x, x]'];
-  for (const [index, name] of [...'bcdefgh'].entries()) {
+  for (const [index, name] of 'bcdefgh'.split('').entries()) {
     bomb.push(`${name}: &${name} [${Array(9).fill(`*${'abcdefg'[index]}`).join(', ')}]`);
   }
   assert.match(mistakes(bomb.join('\n')).join('\n'), /^underbid.yaml:1:1 its aliases .* at most 100/);
@@ -149,7 +162,7 @@ test('refuses files that are made to exhaust it', (t) => {
   assert.equal(mistakes(Array.from({ length: 500 }, (_, index) => `k${index}: 1`).join('\n')).length, 101);
 });
 
-test('takes anchors, empty files and model names that look like numbers', (t) => {
+void test('takes anchors, empty files and model names that look like numbers', (t) => {
   const { load } = setup(t);
   assert.equal(load('# nothing\n').pools[0]?.id, 'smollm2-135m');
   const settings = load(`pools:\n  3.10: &same { ${POOL} }\n  org/model: *same\n`);
@@ -159,7 +172,7 @@ test('takes anchors, empty files and model names that look like numbers', (t) =>
   );
 });
 
-test('fetches secrets from variables and from files beside the configuration', (t) => {
+void test('fetches secrets from variables and from files beside the configuration', (t) => {
   const { load, cwd } = setup(t);
   writeFileSync(join(cwd, 'key.txt'), 'sk-from-file\n');
   const settings = load(serversFile('key: "env:MY_KEY"', 'key: "file:key.txt"', ''), { MY_KEY: 'sk-from-env' });
@@ -175,7 +188,7 @@ test('fetches secrets from variables and from files beside the configuration', (
   assert.equal(settings.markets.local, null);
 });
 
-test('shows no secret in settings, descriptions or errors', (t) => {
+void test('shows no secret in settings, descriptions or errors', (t) => {
   const { load, mistakes, cwd } = setup(t);
   const secret = 'sk-a1b2c3';
   const settings = load(serversFile('key: "env:MY_KEY"'), { MY_KEY: secret, UNDERBID_ADMIN_KEY: secret });
@@ -183,7 +196,7 @@ test('shows no secret in settings, descriptions or errors', (t) => {
     inspect(settings, { depth: null, showHidden: true }),
     JSON.stringify(settings, (_, value: unknown) => (typeof value === 'bigint' ? String(value) : value)),
     JSON.stringify(describeSettings(settings)),
-    `${settings.adminKey}`,
+    String(settings.adminKey),
   ];
   for (const text of shown) assert.equal(text.includes(secret), false, text);
   assert.equal(shown[2]?.includes('[secret]'), true);
@@ -214,14 +227,14 @@ test('shows no secret in settings, descriptions or errors', (t) => {
   ]);
 });
 
-test('what it describes as in force can be written into a file and is the same', (t) => {
+void test('what it describes as in force can be written into a file and is the same', (t) => {
   const { load } = setup(t);
   const settings = load('markets: {local: {settlement: akt}}\nlimits: {headers: 50}\ncors: ["https://a.example"]\n');
   assert.equal(settings.markets.local?.takeFeeBp, 400);
   assert.deepEqual(sharedBy(load(asFile(settings))), sharedBy(settings));
 });
 
-test('any valid pools come back from a file as they were', (t) => {
+void test('any valid pools come back from a file as they were', (t) => {
   const { load } = setup(t);
   const property = fc.property(fc.dictionary(modelId, pool, { minKeys: 1, maxKeys: 3 }), (pools) => {
     const file = stringify({ pools, markets: { local: {}, owned: { servers: [serverFor(Object.keys(pools)[0])] } } });
@@ -236,12 +249,16 @@ test('any valid pools come back from a file as they were', (t) => {
   fc.assert(property, { numRuns: 60 });
 });
 
-test('the committed JSON Schema is the current one', () => {
+void test('the committed JSON Schema is the current one', () => {
   const committed: unknown = JSON.parse(readFileSync(new URL('../underbid.schema.json', import.meta.url), 'utf8'));
-  assert.deepEqual(committed, configJsonSchema(), 'run: npm run -s underbid -- config schema > underbid.schema.json');
+  assert.deepEqual(
+    committed,
+    configJsonSchema(),
+    'run: npm run -s underbid -- config schema > underbid.schema.json && npm run -s format',
+  );
 });
 
-test('the help names every variable and every key, with defaults', () => {
+void test('the help names every variable and every key, with defaults', () => {
   const help = settingsHelp();
   for (const name of ['HOST', 'PORT', 'DATA', 'CACHE', 'CONFIG', 'ADMIN_KEY'])
     assert.match(help, RegExp(`UNDERBID_${name} `));
@@ -368,13 +385,17 @@ function setup(t: TestContext) {
     return loadSettings({ env, cwd, nowMs });
   };
   const mistakes = (file: string | null, env: Record<string, string> = {}): string[] => {
-    try {
-      load(file, env);
-    } catch (error) {
-      assert.ok(error instanceof AppError && error.code === 'invalid_config', String(error));
-      return error.message.split('\n');
-    }
-    assert.fail(`no mistake was found in: ${file}`);
+    let lines: string[] = [];
+    assert.throws(
+      () => load(file, env),
+      (error) => {
+        assert.ok(error instanceof AppError && error.code === 'invalid_config', String(error));
+        lines = error.message.split('\n');
+        return true;
+      },
+      `no mistake was found in: ${file}`,
+    );
+    return lines;
   };
   return { cwd, load, mistakes };
 }

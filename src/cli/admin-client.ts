@@ -4,6 +4,7 @@ import { z } from 'zod';
 import type { Clock } from '../clock.ts';
 import { loadEnvironment, type Environment } from '../config/environment.ts';
 import { AppError, describeError, ERROR_CODES } from '../errors.ts';
+import { sendHttp, type HttpCall, type HttpReply } from './http-call.ts';
 import type { Surface } from './terminal.ts';
 
 export interface AdminReply {
@@ -23,7 +24,6 @@ export interface AdminCall {
 // A lease that is closed waits for its market.
 const TIMEOUT_MS = 120_000;
 const PROBE_TIMEOUT_MS = 5_000;
-const REPLY_CHARACTERS_MAX = 64_000_000;
 
 const errorBody = z.object({ error: z.object({ message: z.string(), code: z.string().nullish() }) });
 
@@ -45,7 +45,7 @@ export class AdminClient {
   async isUp(): Promise<boolean> {
     if (this.#environment.port === 0) return false;
     try {
-      await this.#fetch('/healthz', { method: 'GET' }, PROBE_TIMEOUT_MS);
+      await this.#send('/healthz', { method: 'GET' }, PROBE_TIMEOUT_MS);
       return true;
     } catch (error) {
       if (isNobodyThere(error)) return false;
@@ -55,13 +55,18 @@ export class AdminClient {
 
   /** Throws an AppError with the server's own message; `metadata.outcome` is 'unknown' when it may have been done. */
   async call({ method, path, body, idempotencyKey }: AdminCall): Promise<AdminReply> {
-    const headers = new Headers({ authorization: `Bearer ${await this.#findKey()}`, accept: 'application/json' });
-    if (body !== undefined) headers.set('content-type', 'application/json');
-    if (idempotencyKey !== undefined) headers.set('idempotency-key', idempotencyKey);
-    const init = { method, headers, ...(body === undefined ? {} : { body: JSON.stringify(body) }) };
-    let reply: { status: number; text: string };
+    const text = body === undefined ? undefined : JSON.stringify(body);
+    const headers = {
+      authorization: `Bearer ${await this.#findKey()}`,
+      accept: 'application/json',
+      ...(text === undefined
+        ? {}
+        : { 'content-type': 'application/json', 'content-length': `${Buffer.byteLength(text)}` }),
+      ...(idempotencyKey === undefined ? {} : { 'idempotency-key': idempotencyKey }),
+    };
+    let reply: HttpReply;
     try {
-      reply = await this.#fetch(path, init, TIMEOUT_MS);
+      reply = await this.#send(path, { method, headers, body: text }, TIMEOUT_MS);
     } catch (error) {
       throw this.#failureOf(error);
     }
@@ -84,13 +89,11 @@ export class AdminClient {
     throw new AppError('setup_failed', `no operator's key in ${where}: set UNDERBID_ADMIN_KEY or UNDERBID_DATA`);
   }
 
-  /** With the body read, so that one deadline covers both. Follows no redirect: the key is meant for this address alone. */
-  async #fetch(path: string, init: RequestInit, timeoutMs: number): Promise<{ status: number; text: string }> {
+  async #send(path: string, call: Omit<HttpCall, 'signal'>, timeoutMs: number): Promise<HttpReply> {
     const deadline = new AbortController();
     const cancel = this.#clock.timer(timeoutMs, () => deadline.abort(new Error(`no answer in ${timeoutMs / 1000} s`)));
     try {
-      const response = await fetch(`${this.url}${path}`, { ...init, redirect: 'manual', signal: deadline.signal });
-      return { status: response.status, text: await readText(response) };
+      return await sendHttp(`${this.url}${path}`, { ...call, signal: deadline.signal });
     } finally {
       cancel();
     }
@@ -128,15 +131,6 @@ function addressOf({ host, port }: Environment): string {
   return `http://${reachable.includes(':') ? `[${reachable}]` : reachable}:${port}`;
 }
 
-async function readText(response: Response): Promise<string> {
-  let text = '';
-  for await (const part of response.body?.pipeThrough(new TextDecoderStream()) ?? []) {
-    text += part;
-    if (text.length > REPLY_CHARACTERS_MAX) throw new Error('the reply is too large');
-  }
-  return text;
-}
-
 /** Undefined when it is no JSON; null when there is nothing. */
 function parseJson(text: string): unknown {
   try {
@@ -147,7 +141,6 @@ function parseJson(text: string): unknown {
 }
 
 function isNobodyThere(error: unknown): boolean {
-  const cause = error instanceof Error ? error.cause : undefined;
-  const code = cause instanceof Error && 'code' in cause ? cause.code : undefined;
+  const code = error instanceof Error && 'code' in error ? error.code : undefined;
   return ['ECONNREFUSED', 'ENOTFOUND', 'EHOSTUNREACH', 'EADDRNOTAVAIL'].includes(String(code));
 }

@@ -85,7 +85,7 @@ function flatten(row: Row, prefix = ''): Record<string, unknown> {
 function formatCell(key: string, value: unknown): string {
   if (value === null || value === undefined) return '';
   if (typeof value === 'number' && /(^|[._])at(_ms|_s)?$|(^|\.)created$/.test(key)) return formatTime(value);
-  if (Array.isArray(value)) return value.map((item) => formatCell('', item)).join(', ');
+  if (Array.isArray(value)) return value.length === 0 ? 'none' : value.map((item) => formatCell('', item)).join(', ');
   return clean(typeof value === 'string' ? value : JSON.stringify(value));
 }
 

@@ -1,8 +1,8 @@
 /**
  * What serves when nobody wrote a file: one small model and four providers on this machine that bid for it. The numbers
- * are chosen so that the auction is a real one. With the pool's ceiling of $0.10 an hour, less the market's take fee of
- * 20 %, a provider may ask $0.083: `campus` wins while it is idle, `datahall` when it is busy, `basement` is the slow and
- * unaudited third, and `colo`, which cannot go below $0.1125, declines and says so.
+ * make the auction a real one. Of the pool's ceiling of $0.10 an hour the market's take fee of 20 % leaves $0.083 to a
+ * provider: `campus` wins while it is idle ($0.0196), `datahall` when campus has a lease already ($0.0230 to $0.0238),
+ * `basement` is the slow, unaudited third, and `colo`, which cannot go below $0.1125, declines and says why.
  */
 export const embeddedPools = {
   'smollm2-135m': {
@@ -40,7 +40,7 @@ export const embeddedProviders = [
     gpus: [],
     audited: true,
     cost_usd_per_hour: '0.020',
-    policy: { kind: 'cost_plus' as const, margin_bp: 2500 },
+    policy: { kind: 'cost_plus' as const, margin_bp: 1500 },
     reply_ms: 200,
   },
   {
@@ -51,7 +51,7 @@ export const embeddedProviders = [
     gpus: [],
     audited: true,
     cost_usd_per_hour: '0.016',
-    policy: { kind: 'idle_discount' as const, margin_bp: 6000, discount_max_bp: 3000, peak_markup_bp: 5000 },
+    policy: { kind: 'idle_discount' as const, margin_bp: 7500, discount_max_bp: 3000, peak_markup_bp: 5000 },
     reply_ms: 350,
   },
   {

@@ -56,9 +56,9 @@ const policySchema = z.discriminatedUnion('kind', [
   }),
   z.strictObject({
     kind: z.literal('idle_discount'),
-    margin_bp: basisPoints(100_000).describe('basis points on top of the cost, half busy'),
-    discount_max_bp: basisPoints(10_000).describe('basis points off when idle'),
-    peak_markup_bp: basisPoints(100_000).describe('basis points on top for the last free slot'),
+    margin_bp: basisPoints(100_000).describe('basis points on top of the cost'),
+    discount_max_bp: basisPoints(10_000).describe('basis points off when nothing runs, none when full'),
+    peak_markup_bp: basisPoints(100_000).describe('basis points on top when full, none below 80 % in use'),
   }),
   z.strictObject({ kind: z.literal('fixed'), price_usd_per_hour: usd.describe('USD an hour, whatever the load') }),
 ]);

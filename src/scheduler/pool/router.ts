@@ -174,6 +174,21 @@ export class PoolRouter {
     this.#lost.delete(id);
   }
 
+  /** A slot when one is free now, else null. */
+  tryTake(exclude?: ReadonlySet<string>): Slot | null {
+    const free = this.#leastLoaded(exclude);
+    if (!free) return null;
+    this.#arrivals += 1;
+    this.#lastUsedMs = this.#clock.now();
+    return this.#occupy(free, 0, false);
+  }
+
+  /** Whether some ready replica, busy or not, is none of these. */
+  hasOther(exclude: ReadonlySet<string>): boolean {
+    for (const { target, draining } of this.#replicas.values()) if (!draining && !exclude.has(target.id)) return true;
+    return false;
+  }
+
   /**
    * A slot, now or when one is free.
    * @throws AppError `queue_full` when the line is full, `no_capacity` when nothing was free in time, `client_closed`.

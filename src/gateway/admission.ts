@@ -1,0 +1,137 @@
+import type { Clock } from '../clock.ts';
+import { AppError } from '../errors.ts';
+import type { Ledger, SettleResult, UsageDetail, UsageStatus } from '../ledger/operations.ts';
+import { affordableOutput, chargeFor, holdFor, type TokenCounts } from '../ledger/pricing.ts';
+import type { Price } from '../spec.ts';
+import { formatUsd, type NanoUsd, type Tokens } from '../units.ts';
+import type { Caller } from './auth.ts';
+
+/** Below this, an answer is not worth starting. */
+const SHORTEST_ANSWER: Tokens = 16;
+
+export interface HoldRequest {
+  readonly request: string;
+  readonly caller: Caller;
+  readonly model: string;
+  readonly price: Price;
+  readonly priceVersion: number;
+  /** The most the prompt can be. */
+  readonly inputBound: Tokens;
+  /** Output tokens to reserve, over all choices. */
+  readonly outputTokens: Tokens;
+  /** The client named no maximum: a small balance gets a shorter answer instead of a refusal. */
+  readonly mayShorten: boolean;
+  readonly deadlineMs: number;
+}
+
+/** Money reserved for one request: what its tokens may come to, raised while it streams, settled once. */
+export class Reservation {
+  readonly #ledger: Ledger;
+  readonly #clock: Clock;
+  readonly #ask: HoldRequest;
+  #outputTokens: Tokens;
+  #settled = false;
+
+  private constructor(ledger: Ledger, clock: Clock, ask: HoldRequest, outputTokens: Tokens) {
+    this.#ledger = ledger;
+    this.#clock = clock;
+    this.#ask = ask;
+    this.#outputTokens = outputTokens;
+  }
+
+  /**
+   * Holds the worst case before anything is sent.
+   * @throws AppError `insufficient_credits` with what is needed and what could be afforded
+   */
+  static async open(ledger: Ledger, clock: Clock, ask: HoldRequest): Promise<Reservation> {
+    const { request, caller, model, price, priceVersion, inputBound, deadlineMs, mayShorten } = ask;
+    let { outputTokens } = ask;
+    for (let tries = 0; ; tries += 1) {
+      const amount = holdFor(price, inputBound, outputTokens);
+      const result = await ledger.ask({
+        op: 'hold',
+        request,
+        customer: caller.customer,
+        key: caller.key,
+        model,
+        priceVersion,
+        amount,
+        atMs: clock.now(),
+        deadlineMs,
+      });
+      if (result.ok) return new Reservation(ledger, clock, ask, outputTokens);
+      if (result.why === 'unknown_customer') throw new AppError('permission_denied', 'this account is frozen');
+      if (result.why !== 'insufficient') throw new Error(`the hold was refused: ${result.why}`);
+      const affordable = affordableOutput(price, result.available, inputBound);
+      const shorter = Math.min(affordable, outputTokens - 1);
+      if (mayShorten && tries < 3 && shorter >= SHORTEST_ANSWER) {
+        outputTokens = shorter;
+        continue;
+      }
+      throw insufficient({ ...result, affordable });
+    }
+  }
+
+  /** Output tokens that are paid for. */
+  get outputTokens(): Tokens {
+    return this.#outputTokens;
+  }
+
+  /** Reserves more output; false when the money does not reach. */
+  async extend(tokens: Tokens): Promise<boolean> {
+    const { price, request, inputBound } = this.#ask;
+    const before = holdFor(price, inputBound, this.#outputTokens);
+    const amount = holdFor(price, inputBound, this.#outputTokens + tokens) - before;
+    const result = await this.#ledger.ask({ op: 'extend', request, amount });
+    if (result.ok) this.#outputTokens += tokens;
+    return result.ok;
+  }
+
+  /** A checkpoint for recovery: nothing above it is charged if we die now. */
+  progress(tokens: TokenCounts): void {
+    void this.#ledger.ask({ op: 'progress', request: this.#ask.request, tokens });
+  }
+
+  /** Charges what was used and gives the rest back; resolves when that is on disk. Once: later calls charge nothing. */
+  async settle(tokens: TokenCounts, status: UsageStatus, detail: UsageDetail): Promise<NanoUsd> {
+    if (this.#settled) return 0n;
+    this.#settled = true;
+    const { request, price } = this.#ask;
+    const result: SettleResult = await this.#ledger.ask({
+      op: 'settle',
+      request,
+      tokens,
+      status,
+      detail,
+      atMs: this.#clock.now(),
+    });
+    if (!result.ok) throw new Error(`the request ${request} had no hold to settle (${chargeFor(price, tokens)} nano-USD)`);
+    return result.charged;
+  }
+}
+
+function insufficient(short: {
+  readonly needed: NanoUsd;
+  readonly available: NanoUsd;
+  readonly limitSource: string;
+  readonly transient: boolean;
+  readonly affordable: Tokens;
+}): AppError {
+  const { needed, available, limitSource, transient, affordable } = short;
+  const free = available > 0n ? available : 0n;
+  const what = limitSource === 'key' ? "this API key's spend limit" : 'the credit of this account';
+  return new AppError(
+    'insufficient_credits',
+    `this request may cost up to ${formatUsd(needed)} USD, ${what} has ${formatUsd(free)} USD free`,
+    {
+      metadata: {
+        needed_usd: formatUsd(needed),
+        available_usd: formatUsd(free),
+        max_affordable_tokens: affordable,
+        limit_source: limitSource,
+        transient,
+      },
+      ...(transient ? { retryAfterS: 1, shouldRetry: true } : {}),
+    },
+  );
+}

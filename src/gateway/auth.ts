@@ -1,0 +1,88 @@
+import { sha256 } from '@noble/hashes/sha2.js';
+import { bytesToHex } from '@noble/hashes/utils.js';
+import { AppError } from '../errors.ts';
+import type { KeyRecord, KeySettings, Ledger } from '../ledger/operations.ts';
+import { randomText, type RandomBytes } from '../random.ts';
+import type { EpochMs } from '../units.ts';
+
+export const KEY_PREFIX = 'sk-ub-';
+
+const encoder = new TextEncoder();
+
+/** Keys are random, so a plain hash is enough: there is nothing to guess. */
+export function hashKey(key: string): string {
+  return bytesToHex(sha256(encoder.encode(key)));
+}
+
+/** 131 bits of randomness behind the prefix. */
+export function newKey(random: RandomBytes): string {
+  return `${KEY_PREFIX}${randomText(random, 40)}`;
+}
+
+/** What an admin sees of a key once it was shown. */
+export function hintOf(key: string): string {
+  return `${key.slice(0, KEY_PREFIX.length + 4)}…`;
+}
+
+export interface Caller {
+  readonly customer: string;
+  readonly key: string;
+  readonly settings: KeySettings;
+}
+
+/** Bearer keys in memory, by their hash: looked up for every request, changed by few. */
+export class Keys {
+  readonly #ledger: Ledger;
+  readonly #byHash = new Map<string, KeyRecord>();
+
+  constructor(ledger: Ledger) {
+    this.#ledger = ledger;
+  }
+
+  /** Reads the keys anew; after every change of one. */
+  async refresh(): Promise<void> {
+    const records = await this.#ledger.ask({ op: 'keys' });
+    this.#byHash.clear();
+    for (const record of records) this.#byHash.set(record.hash, record);
+  }
+
+  /**
+   * Who calls.
+   * @throws AppError `invalid_api_key` for a key that is missing, unknown, revoked or expired: the same words for each.
+   */
+  authenticate(authorization: string | undefined, nowMs: EpochMs): Caller {
+    const key = bearerOf(authorization);
+    if (key === null) {
+      throw new AppError('invalid_api_key', 'send your key as "Authorization: Bearer sk-ub-…"');
+    }
+    const record = this.#byHash.get(hashKey(key));
+    const expired = record?.settings.expiresMs !== null && (record?.settings.expiresMs ?? Infinity) <= nowMs;
+    if (!record || record.revokedMs !== null || expired) {
+      throw new AppError('invalid_api_key', 'this API key is unknown, expired or revoked');
+    }
+    return { customer: record.customer, key: record.id, settings: record.settings };
+  }
+}
+
+/** @throws AppError `permission_denied` */
+export function requireModel(caller: Caller, model: string): void {
+  const { models } = caller.settings;
+  if (models !== null && !models.includes(model)) {
+    throw new AppError('permission_denied', `this API key may not use the model ${model}`, { param: 'model' });
+  }
+}
+
+function bearerOf(authorization: string | undefined): string | null {
+  const match = /^Bearer +(\S{1,512}) *$/i.exec(authorization ?? '');
+  return match?.[1] ?? null;
+}
+
+/** Compares hashes, so neither length nor content of a wrong key shows in the time it takes. */
+export function isAdmin(authorization: string | undefined, adminKeyHash: string): boolean {
+  const key = bearerOf(authorization);
+  if (key === null) return false;
+  const hash = hashKey(key);
+  let different = 0;
+  for (let at = 0; at < hash.length; at += 1) different |= hash.charCodeAt(at) ^ adminKeyHash.charCodeAt(at);
+  return different === 0;
+}

@@ -1,0 +1,124 @@
+import type { Context } from 'hono';
+import { AppError } from '../errors.ts';
+import type { Pool } from '../scheduler/pool/pools.ts';
+import type { PoolSpec } from '../spec.ts';
+import type { Ms, Tokens } from '../units.ts';
+import { Reservation } from './admission.ts';
+import type { AppDeps, AppEnv } from './app.ts';
+import { requireModel } from './auth.ts';
+import { MANAGED, managedFields, refuseFields } from './dialect.ts';
+import { spliceObject } from './json-splice.ts';
+import { chatSchema, parseJsonBody, type ChatRequest } from './openai.ts';
+import { Relay } from './relay.ts';
+
+const PATH = '/v1/chat/completions';
+/** A hold outlives its request's own limits by so much: nobody else may settle what is still running. */
+const HOLD_SLACK_MS = 60_000;
+const encoder = new TextEncoder();
+
+/** POST /v1/chat/completions */
+export async function handleChat(context: Context<AppEnv>, deps: AppDeps): Promise<Response> {
+  const { clock, ledger, limits } = deps;
+  const requestId = context.get('requestId');
+  const createdMs = clock.now();
+  const caller = deps.keys.authenticate(context.req.header('authorization'), createdMs);
+  const exchange = deps.transport(context as unknown as Context);
+  const text = await exchange.readBody(limits.bodyBytes);
+  const request = parseJsonBody(text, chatSchema);
+  refuseFields(request);
+  requireModel(caller, request.model);
+  const pool = deps.pools.get(request.model);
+  if (!pool) throw new AppError('model_not_found', `there is no model ${request.model}`, { param: 'model' });
+  const { spec } = pool.router;
+  const sizes = boundTokens(request, spec, encoder.encode(text).length);
+  const maxWaitMs = waitOf(context.req.header('x-underbid-max-wait'), spec);
+  const id = deps.newId('chatcmpl-');
+  const reservation = await Reservation.open(ledger, clock, {
+    request: id,
+    caller,
+    model: spec.id,
+    price: spec.price,
+    priceVersion: pool.priceVersion,
+    inputBound: sizes.inputBound,
+    outputTokens: sizes.held,
+    mayShorten: sizes.mayShorten,
+    deadlineMs: createdMs + maxWaitMs + spec.limits.totalMs + HOLD_SLACK_MS,
+  });
+  const stream = request.stream === true;
+  const streamUpstream = stream || sizes.outputMax > spec.sliceTokens || reservation.outputTokens < sizes.held;
+  const relay = new Relay(deps, {
+    id,
+    requestId,
+    createdMs,
+    model: spec.id,
+    router: pool.router,
+    account: caller.customer,
+    path: PATH,
+    stream,
+    includeUsage: request.stream_options?.include_usage === true,
+    streamUpstream,
+    choices: sizes.choices,
+    inputBound: sizes.inputBound,
+    outputMax: sizes.outputMax,
+    maxWaitMs,
+    body: upstreamBody(text, pool, sizes.outputMax, streamUpstream),
+    reservation,
+    sink: exchange.sink,
+  });
+  await relay.run();
+  return exchange.response();
+}
+
+interface Sizes {
+  readonly choices: number;
+  readonly inputBound: Tokens;
+  /** Per choice. */
+  readonly outputMax: Tokens;
+  /** Over all choices, at first. */
+  readonly held: Tokens;
+  readonly mayShorten: boolean;
+}
+
+/**
+ * What a request can come to. A token is at least a byte, and the template adds a known number, so the prompt is at most
+ * the body's bytes and that number; where a template may write more than it reads (tools, schemas), the whole context.
+ * @throws AppError `invalid_request`
+ */
+export function boundTokens(request: ChatRequest, spec: PoolSpec, bodyBytes: number): Sizes {
+  const choices = request.n ?? 1;
+  if (choices > spec.nMax) throw new AppError('invalid_request', `n: is at most ${spec.nMax} for this model`, { param: 'n' });
+  refuseImages(request);
+  const rendersMore = request.tools?.length || request['functions'] !== undefined || request.response_format;
+  const bytesBound = rendersMore ? spec.contextTokens : bodyBytes + spec.templateTokens;
+  const inputBound = Math.min(spec.contextTokens, bytesBound);
+  const asked = request.max_completion_tokens ?? request.max_tokens ?? null;
+  const outputMax = Math.min(asked ?? spec.contextTokens, spec.contextTokens);
+  const held = choices * (asked === null ? Math.min(outputMax, spec.sliceTokens) : outputMax);
+  return { choices, inputBound, outputMax, held, mayShorten: asked === null };
+}
+
+function refuseImages({ messages }: ChatRequest): void {
+  for (const [at, { content }] of messages.entries()) {
+    if (!Array.isArray(content)) continue;
+    const other = content.findIndex((part) => part.type !== 'text');
+    if (other < 0) continue;
+    const param = `messages[${at}].content[${other}]`;
+    throw new AppError('invalid_request', `${param}: this model takes text only`, { param });
+  }
+}
+
+/** Seconds in `x-underbid-max-wait`, at most the pool's; 0 takes only a machine that is free now. */
+function waitOf(header: string | undefined, spec: PoolSpec): Ms {
+  const { maxWaitMs } = spec.limits;
+  if (header === undefined) return maxWaitMs;
+  const seconds = Number(header);
+  if (header.trim() === '' || !Number.isFinite(seconds) || seconds < 0) {
+    throw new AppError('invalid_request', 'x-underbid-max-wait is a number of seconds', { param: 'x-underbid-max-wait' });
+  }
+  return Math.min(maxWaitMs, Math.round(seconds * 1000));
+}
+
+function upstreamBody(text: string, pool: Pool, maxTokens: Tokens, stream: boolean): string {
+  const { spec } = pool.router;
+  return spliceObject(text, MANAGED, managedFields(spec.engine, { model: spec.model, maxTokens, stream }));
+}

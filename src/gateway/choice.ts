@@ -1,0 +1,60 @@
+/** Choices of model servers in OpenAI's shape: nulls that some leave out, deltas put together again. */
+
+type Json = Record<string, unknown>;
+
+const objectOf = (value: unknown): Json | null => (typeof value === 'object' && value !== null ? (value as Json) : null);
+
+/** A whole message: `refusal` present, `role` ours. */
+export function normaliseMessage(message: unknown): Json {
+  const { role: _role, ...rest } = objectOf(message) ?? {};
+  return { role: 'assistant', ...rest, content: rest['content'] ?? null, refusal: rest['refusal'] ?? null };
+}
+
+export const FINISH_REASONS: ReadonlySet<string> = new Set(['stop', 'length', 'tool_calls', 'content_filter', 'function_call']);
+
+export function finishReasonOf(value: unknown): string | null {
+  if (typeof value !== 'string') return null;
+  return FINISH_REASONS.has(value) ? value : 'stop';
+}
+
+/** A streamed answer put together, for a client that did not ask for a stream. */
+export class Assembly {
+  readonly #texts = new Map<string, string>();
+  readonly #tools = new Map<number, { id?: unknown; type?: unknown; function: { name: string; arguments: string } }>();
+  #logprobs: Record<string, unknown[]> | null = null;
+
+  add(delta: Json, logprobs: unknown): void {
+    for (const [key, value] of Object.entries(delta)) {
+      if (key === 'role') continue;
+      if (typeof value === 'string') this.#texts.set(key, (this.#texts.get(key) ?? '') + value);
+      else if (key === 'tool_calls' && Array.isArray(value)) for (const call of value) this.#addTool(objectOf(call));
+    }
+    for (const [key, value] of Object.entries(objectOf(logprobs) ?? {})) {
+      if (!Array.isArray(value)) continue;
+      this.#logprobs ??= {};
+      (this.#logprobs[key] ??= []).push(...(value as unknown[]));
+    }
+  }
+
+  get logprobs(): unknown {
+    return this.#logprobs;
+  }
+
+  message(): Json {
+    const tools = [...this.#tools.entries()].sort(([a], [b]) => a - b).map(([, call]) => call);
+    const text = Object.fromEntries(this.#texts);
+    return normaliseMessage({ ...text, ...(tools.length > 0 ? { tool_calls: tools } : {}) });
+  }
+
+  #addTool(call: Json | null): void {
+    const index = call?.['index'];
+    if (!call || typeof index !== 'number') return;
+    const known = this.#tools.get(index) ?? { function: { name: '', arguments: '' } };
+    if (call['id'] !== undefined) known.id = call['id'];
+    if (call['type'] !== undefined) known.type = call['type'];
+    const fn = objectOf(call['function']);
+    if (typeof fn?.['name'] === 'string') known.function.name += fn['name'];
+    if (typeof fn?.['arguments'] === 'string') known.function.arguments += fn['arguments'];
+    this.#tools.set(index, known);
+  }
+}

@@ -1,0 +1,125 @@
+import { AppError } from '../errors.ts';
+import type { Engine } from '../spec.ts';
+import type { Tokens } from '../units.ts';
+
+/** What differs between model servers: the fields we set, those we refuse, and where running counts stand. */
+
+/**
+ * Fields that change what a request costs or what shape its answer has, past the limits we hold money for. llama.cpp, given
+ * max_tokens 5 and n_predict 60, made 60 tokens.
+ */
+const REFUSED: ReadonlySet<string> = new Set([
+  'n_predict',
+  'best_of',
+  'chat_template',
+  'mm_processor_kwargs',
+  'use_beam_search',
+  'prompt_logprobs',
+  'prompt',
+  'prompt_token_ids',
+  'n_indent',
+  'id_slot',
+  'echo',
+  'continue_final_message',
+  'add_generation_prompt',
+  'return_tokens_as_token_ids',
+  'return_token_ids',
+  'kv_transfer_params',
+  'priority',
+]);
+
+/** Fields that the gateway sets itself, whatever the client wrote. */
+export const MANAGED: ReadonlySet<string> = new Set([
+  'model',
+  'n',
+  'stream',
+  'stream_options',
+  'max_tokens',
+  'max_completion_tokens',
+  'timings_per_token',
+  'return_progress',
+]);
+
+/** @throws AppError `invalid_request` */
+export function refuseFields(request: Readonly<Record<string, unknown>>): void {
+  for (const key of Object.keys(request)) {
+    if (REFUSED.has(key)) throw new AppError('invalid_request', `${key} is not allowed here`, { param: key });
+  }
+}
+
+/** Our fields of one upstream request, as JSON texts. */
+export function managedFields(
+  engine: Engine,
+  options: { readonly model: string; readonly maxTokens: Tokens; readonly stream: boolean },
+): Record<string, string> {
+  const { model, maxTokens, stream } = options;
+  const max = String(maxTokens);
+  const fields: Record<string, string> = { model: JSON.stringify(model), max_tokens: max, stream: String(stream) };
+  // Every alias of the maximum, so that none of them can say something else. Others refuse to have both.
+  if (engine === 'llama.cpp') fields['n_predict'] = max;
+  if (!stream) return fields;
+  if (engine === 'llama.cpp') fields['timings_per_token'] = 'true';
+  const continuous = engine === 'vllm' || engine === 'sglang';
+  fields['stream_options'] = continuous
+    ? '{"include_usage":true,"continuous_usage_stats":true}'
+    : '{"include_usage":true}';
+  return fields;
+}
+
+/** What a reply or a chunk says of tokens; null where it says nothing. */
+export interface ReportedCounts {
+  readonly input: Tokens | null;
+  readonly cached: Tokens | null;
+  readonly output: Tokens | null;
+}
+
+const countOf = (value: unknown): number | null =>
+  typeof value === 'number' && Number.isSafeInteger(value) && value >= 0 ? value : null;
+
+const objectOf = (value: unknown): Record<string, unknown> | null =>
+  typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : null;
+
+/** Reads `usage`, or llama.cpp's `timings` when there is none. Lenient: a stranger wrote this. */
+export function reportedCounts(reply: Readonly<Record<string, unknown>>): ReportedCounts | null {
+  const usage = objectOf(reply['usage']);
+  if (usage) {
+    const details = objectOf(usage['prompt_tokens_details']);
+    return {
+      input: countOf(usage['prompt_tokens']),
+      cached: countOf(details?.['cached_tokens']),
+      output: countOf(usage['completion_tokens']),
+    };
+  }
+  const timings = objectOf(reply['timings']);
+  if (!timings) return null;
+  const fresh = countOf(timings['prompt_n']);
+  const cached = countOf(timings['cache_n']);
+  return {
+    input: fresh === null ? null : fresh + (cached ?? 0),
+    cached,
+    output: countOf(timings['predicted_n']),
+  };
+}
+
+const CONTEXT_WORDS = /context (length|size|window)|exceed_context_size|maximum context|too many tokens/i;
+
+/** What a model server's refusal of the request means to the client; null when it is the server that is at fault. */
+export function clientError(status: number, body: string): AppError | null {
+  if (![400, 404, 413, 422].includes(status)) return null;
+  let said = '';
+  try {
+    const parsed = objectOf(JSON.parse(body));
+    const error = objectOf(parsed?.['error']) ?? parsed;
+    const told = error?.['message'] ?? error?.['detail'];
+    said = typeof told === 'string' ? told : '';
+  } catch {
+    // Not JSON: there is nothing to pass on.
+  }
+  const clean = said.replaceAll(/[\u0000-\u001f]+/g, ' ').slice(0, 500);
+  if (CONTEXT_WORDS.test(body)) {
+    return new AppError('context_length_exceeded', clean || 'the request is longer than the context', { param: 'messages' });
+  }
+  // 404: the server does not know the model it was started for. That is no fault of the client's.
+  if (status === 404) return null;
+  return new AppError('invalid_request', clean || 'the model server refused the request');
+}

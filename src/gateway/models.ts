@@ -1,0 +1,54 @@
+import type { Context } from 'hono';
+import { AppError } from '../errors.ts';
+import type { Pool } from '../scheduler/pool/pools.ts';
+import { formatPricePerToken } from '../units.ts';
+import type { AppDeps, AppEnv } from './app.ts';
+
+/** OpenAI's model object with what a buyer of tokens asks besides (OpenRouter's names where it has them). */
+function describeModel({ router }: Pool): Record<string, unknown> {
+  const { spec, stats, expectedStartMs } = router;
+  const { inputPico, cachedInputPico, outputPico } = spec.price;
+  return {
+    id: spec.id,
+    object: 'model',
+    created: Math.floor(spec.loadedAtMs / 1000),
+    owned_by: 'underbid',
+    pricing: {
+      prompt: formatPricePerToken(inputPico),
+      completion: formatPricePerToken(outputPico),
+      input_cache_read: formatPricePerToken(cachedInputPico),
+    },
+    context_length: spec.contextTokens,
+    quantization: spec.quantization,
+    state: stats.ready > 0 ? 'warm' : 'cold',
+    expected_start_s: stats.ready > 0 ? 0 : expectedStartMs === null ? null : Math.ceil(expectedStartMs / 1000),
+    trust: spec.trust,
+  };
+}
+
+/** GET /v1/models: those the key may use. */
+export function listModels(context: Context<AppEnv>, deps: AppDeps): Response {
+  const { settings } = deps.keys.authenticate(context.req.header('authorization'), deps.clock.now());
+  const allowed = deps.pools.list().filter(({ router }) => settings.models?.includes(router.spec.id) ?? true);
+  return context.json({ object: 'list', data: allowed.map(describeModel) });
+}
+
+/** GET /v1/models/{id}; ids may contain slashes, written plain or as %2F. */
+export function showModel(context: Context<AppEnv>, deps: AppDeps): Response {
+  const { settings } = deps.keys.authenticate(context.req.header('authorization'), deps.clock.now());
+  const id = decodePath(context.req.path.slice('/v1/models/'.length));
+  const pool = deps.pools.get(id);
+  if (!pool || !(settings.models?.includes(id) ?? true)) {
+    throw new AppError('model_not_found', `there is no model ${id.slice(0, 128)}`, { param: 'model' });
+  }
+  return context.json(describeModel(pool));
+}
+
+/** A path's rest as an id. @throws AppError `invalid_request` on a broken escape */
+export function decodePath(path: string): string {
+  try {
+    return decodeURIComponent(path);
+  } catch {
+    throw new AppError('invalid_request', 'the path is not valid');
+  }
+}

@@ -1,0 +1,32 @@
+import type { PoolSpec } from '../spec.ts';
+import { managedFields, clientError } from './dialect.ts';
+import { readWhole, type Upstream } from './upstream.ts';
+
+export interface ProbeTarget {
+  readonly url: string;
+  readonly apiKey: string | null;
+}
+
+const REPLY_MAX = 256 * 1024;
+
+/**
+ * Asks a model server for one token: it is ready when the model answers, not when its port opens.
+ * @throws Error with what it said instead
+ */
+export async function probeModelServer(
+  upstream: Upstream,
+  target: ProbeTarget,
+  spec: PoolSpec,
+  signal: AbortSignal,
+): Promise<void> {
+  const headers: Record<string, string> = { 'content-type': 'application/json' };
+  if (target.apiKey !== null) headers['authorization'] = `Bearer ${target.apiKey}`;
+  const fields = managedFields(spec.engine, { model: spec.model, maxTokens: 1, stream: false });
+  const members = Object.entries(fields).map(([key, value]) => `${JSON.stringify(key)}:${value}`);
+  const body = `{"messages":[{"role":"user","content":"Say yes."}],${members.join(',')}}`;
+  const request = { url: target.url, path: '/v1/chat/completions', method: 'POST' as const, headers, body };
+  const { status, text } = await readWhole(upstream, request, { bytesMax: REPLY_MAX, signal });
+  if (status !== 200) throw new Error(clientError(status, text)?.message ?? `the model server answered ${status}`);
+  const reply = JSON.parse(text) as { choices?: unknown[] };
+  if (!Array.isArray(reply.choices) || reply.choices.length === 0) throw new Error('the model server gave no answer');
+}

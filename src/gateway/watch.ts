@@ -1,0 +1,49 @@
+import type { Clock } from '../clock.ts';
+import type { EpochMs } from '../units.ts';
+
+export interface Watched {
+  /** When the wait that is going on is over; moving it costs nothing. */
+  expiresMs: EpochMs;
+  onExpired(): void;
+  /** Called about once a second while the request lives. */
+  onTick(nowMs: EpochMs): void;
+}
+
+const STEP_MS = 250;
+
+/** Deadlines of all requests under one timer: with a timer for each, moving it at every token would be the main work. */
+export class Watch {
+  readonly #clock: Clock;
+  readonly #watched = new Set<Watched>();
+  #running = false;
+  #step = 0;
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  get size(): number {
+    return this.#watched.size;
+  }
+
+  add(watched: Watched): () => void {
+    this.#watched.add(watched);
+    this.#run();
+    return () => this.#watched.delete(watched);
+  }
+
+  #run(): void {
+    if (this.#running || this.#watched.size === 0) return;
+    this.#running = true;
+    this.#clock.timer(STEP_MS, () => {
+      this.#running = false;
+      this.#step += 1;
+      const nowMs = this.#clock.now();
+      for (const watched of [...this.#watched]) {
+        if (nowMs >= watched.expiresMs) watched.onExpired();
+        else if (this.#step % 4 === 0) watched.onTick(nowMs);
+      }
+      this.#run();
+    });
+  }
+}

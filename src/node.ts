@@ -1,0 +1,220 @@
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import process from 'node:process';
+import { systemClock, type Clock } from './clock.ts';
+import { loadSettings, type Settings } from './config.ts';
+import { AppError, describeError } from './errors.ts';
+import { createApp } from './gateway/app.ts';
+import { hashKey, Keys } from './gateway/auth.ts';
+import { nodeTransport } from './gateway/node-transport.ts';
+import { probeModelServer } from './gateway/probe.ts';
+import { createUndiciUpstream } from './gateway/undici-upstream.ts';
+import { Watch } from './gateway/watch.ts';
+import { openLedger } from './ledger/client.ts';
+import type { Ledger } from './ledger/operations.ts';
+import { openDemo } from './node/demo.ts';
+import { openMarkets, prepareLocal } from './node/markets.ts';
+import { secretFile } from './node/secrets.ts';
+import { startServer, type RunningServer } from './node/server.ts';
+import { createOperations } from './operations.ts';
+import { createIds, randomText, systemRandom } from './random.ts';
+import { Scheduler } from './scheduler/loop.ts';
+import { Pools } from './scheduler/pool/pools.ts';
+import { SchedulerRecords } from './scheduler/records.ts';
+import { modelIdSchema, parsePool } from './spec.ts';
+import { lockDataFolder } from './store/lock.ts';
+import { openStore, type Store } from './store/open.ts';
+
+/** A data file may no longer agree with memory: the process ends, the next start recovers. */
+const EXIT_FATAL = 70;
+
+const log = (line: string): void => console.error(`${new Date(systemClock.now()).toISOString()} ${line}`);
+
+/** Builds every part once, serves until told to stop, ends the parts in reverse order. Resolves with the exit code. */
+export async function serve(env: Readonly<Record<string, string | undefined>>): Promise<number> {
+  try {
+    const gateway = await start(env, systemClock);
+    await untilStopped(gateway);
+    return 0;
+  } catch (error) {
+    console.error(error instanceof AppError ? error.message : `underbid could not start: ${describeError(error)}`);
+    if (error instanceof AppError && error.cause !== undefined) log(describeError(error.cause).slice(0, 4000));
+    return 1;
+  }
+}
+
+interface Gateway {
+  readonly server: RunningServer;
+  readonly settings: Settings;
+  /** Turns waiting requests away and refuses new ones. */
+  refuse(): void;
+  /** Ends everything behind the server. */
+  close(): Promise<void>;
+}
+
+async function start(env: Readonly<Record<string, string | undefined>>, clock: Clock): Promise<Gateway> {
+  const settings = loadSettings({ env, cwd: process.cwd(), nowMs: clock.now() });
+  const { dataDir } = settings;
+  mkdirSync(dataDir, { recursive: true, mode: 0o700 });
+  const closers: (() => Promise<void> | void)[] = [];
+  const closeAll = async (): Promise<void> => {
+    for (const close of closers.splice(0).reverse()) await close();
+  };
+  try {
+    closers.push(lockDataFolder(dataDir));
+    const pidFile = join(dataDir, 'gateway.pid');
+    writeFileSync(pidFile, `${process.pid}\n`);
+    closers.push(() => rmSync(pidFile, { force: true }));
+    const preparing = new AbortController();
+    const abort = (): void => preparing.abort(new AppError('setup_failed', 'stopped while preparing'));
+    process.once('SIGINT', abort).once('SIGTERM', abort);
+    const runtime = await prepareLocal(settings, clock, preparing.signal);
+    process.off('SIGINT', abort).off('SIGTERM', abort);
+    const store = await openStore(join(dataDir, 'underbid.db'));
+    closers.push(() => store.close());
+    const ledger = await openLedger({
+      dataDir,
+      onFatal: (error) => {
+        log(`the ledger failed and the gateway ends: ${describeError(error)}`);
+        process.exit(EXIT_FATAL);
+      },
+    });
+    closers.push(() => ledger.close());
+    const markets = await openMarkets({ settings, store, ledger, clock, runtime, log });
+    for (const market of markets.values()) closers.push(() => market.stop());
+    return await startGateway({ settings, clock, store, ledger, markets, closers, closeAll });
+  } catch (error) {
+    await closeAll();
+    throw error;
+  }
+}
+
+interface Parts {
+  readonly settings: Settings;
+  readonly clock: Clock;
+  readonly store: Store;
+  readonly ledger: Ledger;
+  readonly markets: Awaited<ReturnType<typeof openMarkets>>;
+  readonly closers: (() => Promise<void> | void)[];
+  readonly closeAll: () => Promise<void>;
+}
+
+async function startGateway(parts: Parts): Promise<Gateway> {
+  const { settings, clock, store, ledger, markets, closers, closeAll } = parts;
+  const { dataDir, limits } = settings;
+  const newId = createIds(systemRandom);
+  const pools = new Pools(clock);
+  const records = new SchedulerRecords(store);
+  await loadPools({ settings, pools, records, ledger, clock });
+  const slotsMax = Math.max(16, ...settings.pools.map(({ slots }) => slots));
+  const upstream = createUndiciUpstream({ connectMs: 5000, connectionsMax: slotsMax * 2, headerBytesMax: limits.headerBytes });
+  closers.push(() => upstream.close());
+  const scheduler = new Scheduler({
+    clock,
+    records,
+    pools,
+    markets,
+    newId,
+    log,
+    probe: (target, spec, signal) => probeModelServer(upstream, target, spec, signal),
+  });
+  const keys = new Keys(ledger);
+  await keys.refresh();
+  const adminKey =
+    settings.adminKey?.reveal() ?? secretFile(join(dataDir, 'admin.key'), () => `sk-ub-admin-${randomText(systemRandom, 40)}`).value;
+  const demoKey = await openDemo({ ledger, keys, dataDir, clock, random: systemRandom });
+  await scheduler.start();
+  closers.push(() => scheduler.stop());
+  let refusing: string | null = null;
+  const app = createApp({
+    clock,
+    random: systemRandom,
+    newId,
+    ledger,
+    keys,
+    pools,
+    upstream,
+    watch: new Watch(clock),
+    transport: nodeTransport,
+    fleet: createOperations({ clock, pools, records, scheduler, markets, ledger }),
+    adminKeyHash: hashKey(adminKey),
+    limits,
+    notReady: () => refusing,
+    log,
+  });
+  const server = await startServer(app, { host: settings.host, port: settings.port, clock, limits });
+  announce(server.url, demoKey, settings);
+  const refuse = (): void => {
+    refusing = 'the gateway is stopping';
+    for (const { router } of pools.list()) router.close(new AppError('no_capacity', refusing, { retryAfterS: 5 }));
+  };
+  return { server, settings, refuse, close: closeAll };
+}
+
+async function loadPools(parts: {
+  readonly settings: Settings;
+  readonly pools: Pools;
+  readonly records: SchedulerRecords;
+  readonly ledger: Ledger;
+  readonly clock: Clock;
+}): Promise<void> {
+  const { settings, pools, records, ledger, clock } = parts;
+  const price = (spec: (typeof settings.pools)[number]): Promise<number> =>
+    ledger.ask({ op: 'price', model: spec.id, price: spec.price, atMs: clock.now() });
+  for (const spec of settings.pools) pools.put(spec, await price(spec), 'file');
+  for (const { id, input } of await records.listPools()) {
+    if (pools.get(id)) {
+      const why = `the pool ${id} stands in the configuration file and was also made over the API: rename one of them`;
+      throw new AppError('invalid_config', why);
+    }
+    const spec = parsePool(modelIdSchema.parse(id), input, clock.now());
+    pools.put(spec, await price(spec), 'api');
+  }
+}
+
+function announce(url: string, demoKey: string | null, settings: Settings): void {
+  console.log(`underbid ready on ${url}`);
+  if (demoKey === null) return;
+  const model = settings.pools[0]?.id ?? 'smollm2-135m';
+  const body = `{"model":"${model}","stream":true,"messages":[{"role":"user","content":"Why is the sky blue?"}]}`;
+  console.log(
+    [
+      '',
+      'The account "demo" has $5.00 of promo credit. Its key, shown this once (it is also in demo.key in the data folder):',
+      '',
+      `  ${demoKey}`,
+      '',
+      'Try it; the first question wins a machine at auction and starts a model server, so it takes some seconds:',
+      '',
+      `  curl -N ${url}/v1/chat/completions -H 'Authorization: Bearer ${demoKey}' -H 'Content-Type: application/json' -d '${body}'`,
+      '',
+    ].join('\n'),
+  );
+}
+
+/** The first signal lets answers end, the second ends them; either way money is settled and model servers are gone. */
+function untilStopped({ server, settings, refuse, close }: Gateway): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const hurry = new AbortController();
+    let stopping = false;
+    const stop = (): void => {
+      if (stopping) {
+        hurry.abort();
+        return;
+      }
+      stopping = true;
+      log('stopping: answers in progress may end');
+      refuse();
+      server
+        .stop(settings.limits.stopMs, hurry.signal)
+        // A cut answer is charged for what was delivered: its settlement is on its way to the ledger.
+        .then(() => systemClock.sleep(100))
+        .then(close)
+        .then(resolve, reject);
+    };
+    process.on('SIGTERM', stop);
+    process.on('SIGINT', stop);
+  });
+}
+
+if (import.meta.main) process.exit(await serve(process.env));

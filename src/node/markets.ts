@@ -1,0 +1,95 @@
+import { availableParallelism } from 'node:os';
+import type { Clock } from '../clock.ts';
+import type { LocalMarketSettings, Settings } from '../config.ts';
+import type { Ledger } from '../ledger/operations.ts';
+import { Escrow } from '../leases/local/escrow.ts';
+import { LocalMarket } from '../leases/local/market.ts';
+import { startModelServer } from '../leases/local/model-server.ts';
+import { drawProgress } from '../leases/local/progress.ts';
+import { prepareRuntime, type LlamaRuntime } from '../leases/local/runtime.ts';
+import type { Market } from '../leases/market.ts';
+import { OwnedMarket } from '../leases/owned/market.ts';
+import { MarketRecords } from '../leases/records.ts';
+import type { MarketName } from '../spec.ts';
+import type { Store } from '../store/open.ts';
+import { leaseKeys } from './secrets.ts';
+
+const LISTEN_MS = 60_000;
+const THREADS_MAX = 4;
+
+export interface MarketDeps {
+  readonly settings: Settings;
+  readonly store: Store;
+  readonly ledger: Ledger;
+  readonly clock: Clock;
+  readonly runtime: LlamaRuntime | null;
+  readonly log: (line: string) => void;
+}
+
+/**
+ * What the embedded market runs, fetched on the first start. Null when it is not needed.
+ * @throws AppError `setup_failed` with a sentence that says what to do
+ */
+export async function prepareLocal(settings: Settings, clock: Clock, signal: AbortSignal): Promise<LlamaRuntime | null> {
+  const { local } = settings.markets;
+  const needed = settings.pools.some(({ markets }) => markets?.includes('local') ?? true);
+  if (!local || (!needed && settings.pools.length > 0)) return null;
+  const drawing = drawProgress(process.stderr);
+  try {
+    return await prepareRuntime({
+      cacheDir: settings.cacheDir,
+      llamaServer: local.llamaServer ?? undefined,
+      modelPath: local.modelPath ?? undefined,
+      env: process.env,
+      clock,
+      signal,
+      progress: (progress) => drawing.show(progress),
+    });
+  } finally {
+    drawing.end();
+  }
+}
+
+/** Every configured market, opened and recovered. */
+export async function openMarkets(deps: MarketDeps): Promise<Map<MarketName, Market>> {
+  const { settings, clock } = deps;
+  const markets = new Map<MarketName, Market>();
+  const { local, owned } = settings.markets;
+  if (local) markets.set('local', await openLocal(deps, local));
+  if (owned) {
+    const servers = owned.servers.map(({ key, ...server }) => ({ ...server, apiKey: key?.reveal() ?? null }));
+    markets.set('owned', new OwnedMarket(servers, clock));
+  }
+  return markets;
+}
+
+async function openLocal(deps: MarketDeps, local: LocalMarketSettings): Promise<Market> {
+  const { settings, store, ledger, clock, runtime, log } = deps;
+  const threads = Math.min(THREADS_MAX, availableParallelism());
+  const market = new LocalMarket({
+    // Without a runtime nobody can deliver, so nobody bids.
+    providers: runtime ? local.providers : [],
+    terms: {
+      blockMs: local.blockMs,
+      takeFeeBp: local.takeFeeBp,
+      makeFeeBp: local.makeFeeBp,
+      depositMinNanoUsd: 1n,
+      settlement: local.settlement,
+      endsWithProcess: true,
+    },
+    treasuryNanoUsd: local.treasuryNanoUsd,
+    records: new MarketRecords(store),
+    escrow: new Escrow(ledger, clock, 'local'),
+    clock,
+    leaseKey: leaseKeys(settings.dataDir),
+    startServer: (workload, apiKey, signal) => {
+      if (!runtime) return Promise.reject(new Error('the embedded model server was not prepared'));
+      const { model: alias, slots, contextTokens } = workload;
+      const sizes = { slots, contextTokensPerSlot: contextTokens, threads, listenTimeoutMs: LISTEN_MS };
+      return startModelServer({ runtime, alias, apiKey, clock, signal, ...sizes });
+    },
+    log,
+  });
+  await market.open();
+  return market;
+}

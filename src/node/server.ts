@@ -1,0 +1,85 @@
+import type { IncomingMessage, Server, ServerResponse } from 'node:http';
+import { createAdaptorServer } from '@hono/node-server';
+import type { Hono } from 'hono';
+import type { Clock } from '../clock.ts';
+import { AppError } from '../errors.ts';
+import type { AppEnv } from '../gateway/app.ts';
+
+export interface ServerOptions {
+  readonly host: string;
+  readonly port: number;
+  readonly clock: Clock;
+  readonly limits: {
+    readonly headerBytes: number;
+    readonly headersMax: number;
+    readonly headerMs: number;
+    readonly bodyMs: number;
+    readonly keepAliveMs: number;
+  };
+}
+
+export interface RunningServer {
+  readonly url: string;
+  /** Takes no more; resolves when every reply has ended, or after `graceMs` cuts them, or at once when hurried. */
+  stop(graceMs: number, hurry: AbortSignal): Promise<void>;
+}
+
+const POLL_MS = 50;
+
+/** The HTTP server: listens, counts replies that are not over, ends without cutting them short. */
+export async function startServer(app: Hono<AppEnv>, options: ServerOptions): Promise<RunningServer> {
+  const { host, port, clock, limits } = options;
+  const server = createAdaptorServer({
+    fetch: app.fetch,
+    overrideGlobalObjects: false,
+    serverOptions: {
+      maxHeaderSize: limits.headerBytes,
+      headersTimeout: limits.headerMs,
+      requestTimeout: limits.bodyMs,
+      keepAliveTimeout: limits.keepAliveMs,
+      noDelay: true,
+    },
+  }) as Server;
+  server.maxHeadersCount = limits.headersMax;
+  let active = 0;
+  let stopping = false;
+  server.on('request', (_request: IncomingMessage, response: ServerResponse) => {
+    active += 1;
+    if (stopping) response.setHeader('connection', 'close');
+    response.once('close', () => {
+      active -= 1;
+    });
+  });
+  await listen(server, host, port);
+  const address = server.address();
+  const bound = typeof address === 'object' && address ? address.port : port;
+  const stop = async (graceMs: number, hurry: AbortSignal): Promise<void> => {
+    stopping = true;
+    server.close();
+    server.closeIdleConnections();
+    const until = clock.now() + graceMs;
+    while (active > 0 && clock.now() < until && !hurry.aborted) {
+      await clock.sleep(POLL_MS);
+      server.closeIdleConnections();
+    }
+    server.closeAllConnections();
+  };
+  return { url: `http://${host.includes(':') ? `[${host}]` : host}:${bound}`, stop };
+}
+
+function listen(server: Server, host: string, port: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once('error', (error: NodeJS.ErrnoException) => {
+      const why =
+        error.code === 'EADDRINUSE'
+          ? `port ${port} on ${host} is in use: stop what listens there or set UNDERBID_PORT`
+          : `cannot listen on ${host}:${port} (${error.code ?? error.message})`;
+      reject(new AppError('setup_failed', why, { cause: error }));
+    });
+    server.listen(port, host, () => {
+      server.removeAllListeners('error');
+      server.on('error', () => undefined);
+      resolve();
+    });
+  });
+}
