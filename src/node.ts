@@ -107,7 +107,11 @@ async function startGateway(parts: Parts): Promise<Gateway> {
   const records = new SchedulerRecords(store);
   await loadPools({ settings, pools, records, ledger, clock });
   const slotsMax = Math.max(16, ...settings.pools.map(({ slots }) => slots));
-  const upstream = createUndiciUpstream({ connectMs: 5000, connectionsMax: slotsMax * 2, headerBytesMax: limits.headerBytes });
+  const upstream = createUndiciUpstream({
+    connectMs: 5000,
+    connectionsMax: slotsMax * 2,
+    headerBytesMax: limits.headerBytes,
+  });
   closers.push(() => upstream.close());
   const scheduler = new Scheduler({
     clock,
@@ -121,7 +125,8 @@ async function startGateway(parts: Parts): Promise<Gateway> {
   const keys = new Keys(ledger);
   await keys.refresh();
   const adminKey =
-    settings.adminKey?.reveal() ?? secretFile(join(dataDir, 'admin.key'), () => `sk-ub-admin-${randomText(systemRandom, 40)}`).value;
+    settings.adminKey?.reveal() ??
+    secretFile(join(dataDir, 'admin.key'), () => `sk-ub-admin-${randomText(systemRandom, 40)}`).value;
   const demoKey = await openDemo({ ledger, keys, dataDir, clock, random: systemRandom });
   await scheduler.start();
   closers.push(() => scheduler.stop());

@@ -54,7 +54,13 @@ export function createOperations(deps: OperationsDeps): FleetOperations {
       const replica = found(await records.findByLease(id), `there is no lease ${id}`);
       const outcome = await marketOf(replica, markets)?.dispute(id, reason);
       if (outcome?.kind !== 'done') throw new AppError('conflict', outcome?.reason ?? 'its market is not configured');
-      await records.decide({ atMs: clock.now(), pool: replica.pool, kind: 'lease.disputed', reason, detail: { lease: id } });
+      await records.decide({
+        atMs: clock.now(),
+        pool: replica.pool,
+        kind: 'lease.disputed',
+        reason,
+        detail: { lease: id },
+      });
       return leaseLine(replica, markets);
     },
     providers: async () => {
@@ -62,12 +68,24 @@ export function createOperations(deps: OperationsDeps): FleetOperations {
       return all.flat().map(({ hardware, ...provider }) => {
         const { failureChance, reason } = scoreProvider(provider);
         const { cpu, memoryBytes, gpus } = hardware;
-        return { ...provider, hardware: { cpu, memory_bytes: memoryBytes, gpus }, failure_chance: failureChance, why: reason };
+        return {
+          ...provider,
+          hardware: { cpu, memory_bytes: memoryBytes, gpus },
+          failure_chance: failureChance,
+          why: reason,
+        };
       });
     },
     decisions: async (options) => {
       const rows = await records.listDecisions(options);
-      return rows.map(({ seq, atMs, pool, kind, reason, detail }) => ({ seq, at: iso(atMs), pool, kind, reason, ...detail }));
+      return rows.map(({ seq, atMs, pool, kind, reason, detail }) => ({
+        seq,
+        at: iso(atMs),
+        pool,
+        kind,
+        reason,
+        ...detail,
+      }));
     },
   };
 }
@@ -96,7 +114,8 @@ async function putPool(deps: OperationsDeps, id: string, input: unknown): Promis
     throw new AppError('invalid_request', lines.join('; ').slice(0, 2000), { param });
   }
   const missing = checked.data.markets?.find((name) => !markets.has(name));
-  if (missing) throw new AppError('invalid_request', `markets: the market ${missing} is not configured`, { param: 'markets' });
+  if (missing)
+    throw new AppError('invalid_request', `markets: the market ${missing} is not configured`, { param: 'markets' });
   const spec = parsePool(id, input, clock.now());
   const priceVersion = await ledger.ask({ op: 'price', model: id, price: spec.price, atMs: clock.now() });
   await records.savePool(id, input, clock.now());
@@ -200,7 +219,10 @@ async function statusOf(replica: ReplicaRecord, markets: ReadonlyMap<MarketName,
   return replica.leaseId === null ? null : ((await marketOf(replica, markets)?.status(replica.leaseId)) ?? null);
 }
 
-async function leaseLine(replica: ReplicaRecord, markets: ReadonlyMap<MarketName, Market>): Promise<Record<string, unknown>> {
+async function leaseLine(
+  replica: ReplicaRecord,
+  markets: ReadonlyMap<MarketName, Market>,
+): Promise<Record<string, unknown>> {
   const status = await statusOf(replica, markets);
   const lease = status?.lease;
   return {
@@ -245,7 +267,10 @@ async function viewLease(deps: OperationsDeps, id: string): Promise<Record<strin
     return { step: name, at: iso(atMs), block, ...facts };
   };
   const steps = [
-    step('offer', order?.orderedMs ?? null, posted?.block ?? null, { ...(order ? viewOffer(order.offer) : {}), reason: order?.reason }),
+    step('offer', order?.orderedMs ?? null, posted?.block ?? null, {
+      ...(order ? viewOffer(order.offer) : {}),
+      reason: order?.reason,
+    }),
     step('order', order?.orderedMs ?? null, posted?.block ?? null, {
       order: replica.orderId,
       ceiling_usd_per_block: posted ? formatUsd(posted.ceilingNanoUsdPerBlock) : null,

@@ -81,7 +81,10 @@ export const poolSchema = z
     runway_s: count(30, 86_400).default(600).describe('rent kept in escrow ahead of now: what a dead gateway can burn'),
     bid_window_s: z.number().min(0).max(300).default(1).describe('how long bids are gathered after the first one'),
     slo: z
-      .strictObject({ ttft_ms: count(1, 3_600_000).default(5000), tokens_per_second: z.number().positive().default(20) })
+      .strictObject({
+        ttft_ms: count(1, 3_600_000).default(5000),
+        tokens_per_second: z.number().positive().default(20),
+      })
       .default({ ttft_ms: 5000, tokens_per_second: 20 }),
     limits: z
       .strictObject({
@@ -206,7 +209,8 @@ export function parsePool(id: string, input: unknown, loadedAtMs: EpochMs): Pool
     quantization: pool.quantization,
     price: {
       inputPico,
-      cachedInputPico: pool.price.cached_input === undefined ? inputPico : parsePricePerMillion(pool.price.cached_input),
+      cachedInputPico:
+        pool.price.cached_input === undefined ? inputPico : parsePricePerMillion(pool.price.cached_input),
       outputPico: parsePricePerMillion(pool.price.output),
     },
     markets: pool.markets ?? null,

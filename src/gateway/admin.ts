@@ -68,7 +68,10 @@ export function createAdmin(deps: AppDeps): Hono<AppEnv> {
   app.get('/pools', (context) => context.json({ data: fleet.pools() }));
   app.get('/pools/*', (context) => context.json(fleet.pool(restOf(context, '/admin/pools/'))));
   app.put('/pools/*', async (context) => {
-    const { created, pool } = await fleet.putPool(restOf(context, '/admin/pools/'), await bodyOf(context, deps, z.looseObject({})));
+    const { created, pool } = await fleet.putPool(
+      restOf(context, '/admin/pools/'),
+      await bodyOf(context, deps, z.looseObject({})),
+    );
     return context.json(pool, created ? 201 : 200);
   });
   app.delete('/pools/*', async (context) => {
@@ -88,7 +91,13 @@ export function createAdmin(deps: AppDeps): Hono<AppEnv> {
   });
   app.get('/providers', async (context) => context.json({ data: await fleet.providers() }));
   app.get('/decisions', async (context) => {
-    const limit = z.coerce.number().int().min(1).max(1000).catch(200).parse(context.req.query('limit') ?? 200);
+    const limit = z.coerce
+      .number()
+      .int()
+      .min(1)
+      .max(1000)
+      .catch(200)
+      .parse(context.req.query('limit') ?? 200);
     return context.json({ data: await fleet.decisions({ pool: context.req.query('pool'), limit }) });
   });
   return app;
@@ -109,7 +118,9 @@ function addAccounts(app: Hono<AppEnv>, deps: AppDeps): void {
     return context.json(await describeAccount(ledger, id), 201);
   });
   app.get('/accounts/:id', async (context) => context.json(await describeAccount(ledger, context.req.param('id'))));
-  app.get('/accounts/:id/credits', async (context) => context.json(await describeAccount(ledger, context.req.param('id'))));
+  app.get('/accounts/:id/credits', async (context) =>
+    context.json(await describeAccount(ledger, context.req.param('id'))),
+  );
   app.post('/accounts/:id/credits', async (context) => {
     const customer = context.req.param('id');
     const body = await bodyOf(context, deps, creditSchema);
@@ -187,7 +198,6 @@ async function describeAccount(ledger: Ledger, id: string): Promise<Record<strin
   };
 }
 
-
 async function bodyOf<T>(context: Context<AppEnv>, deps: AppDeps, schema: z.ZodType<T>): Promise<T> {
   const text = await deps.transport(context as unknown as Context).readBody(BODY_MAX);
   return parseJsonBody(text, schema);
@@ -196,7 +206,8 @@ async function bodyOf<T>(context: Context<AppEnv>, deps: AppDeps, schema: z.ZodT
 function idempotent(context: Context<AppEnv>, prefix: string): string | null {
   const key = context.req.header('idempotency-key');
   if (key === undefined) return null;
-  if (key.length === 0 || key.length > 255) throw new AppError('invalid_request', 'an Idempotency-Key has 1 to 255 characters');
+  if (key.length === 0 || key.length > 255)
+    throw new AppError('invalid_request', 'an Idempotency-Key has 1 to 255 characters');
   return `${prefix}${hashKey(key).slice(0, 32)}`;
 }
 

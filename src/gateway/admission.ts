@@ -105,7 +105,8 @@ export class Reservation {
       detail,
       atMs: this.#clock.now(),
     });
-    if (!result.ok) throw new Error(`the request ${request} had no hold to settle (${chargeFor(price, tokens)} nano-USD)`);
+    if (!result.ok)
+      throw new Error(`the request ${request} had no hold to settle (${chargeFor(price, tokens)} nano-USD)`);
     return result.charged;
   }
 }

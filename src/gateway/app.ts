@@ -53,7 +53,8 @@ export function createApp(deps: AppDeps): Hono<AppEnv> {
     context.set('requestId', requestId);
     const why = deps.notReady();
     if (why !== null) throw new AppError('no_capacity', why, { retryAfterS: 5 });
-    if (inFlight >= deps.limits.requestsMax) throw new AppError('queue_full', 'too many requests at once', { retryAfterS: 1 });
+    if (inFlight >= deps.limits.requestsMax)
+      throw new AppError('queue_full', 'too many requests at once', { retryAfterS: 1 });
     inFlight += 1;
     try {
       await next();
@@ -70,7 +71,9 @@ export function createApp(deps: AppDeps): Hono<AppEnv> {
   app.get('/v1/generation', (context) => showGeneration(context, deps));
   app.route('/admin', createAdmin(deps));
 
-  app.notFound((context) => reply(context, new AppError('not_found', `there is no ${context.req.method} ${context.req.path.slice(0, 200)}`)));
+  app.notFound((context) =>
+    reply(context, new AppError('not_found', `there is no ${context.req.method} ${context.req.path.slice(0, 200)}`)),
+  );
   app.onError((error, context) => {
     const failure = toAppError(error);
     if (failure.code === 'internal_error') deps.log(`${context.get('requestId')}: ${describeError(failure)}`);

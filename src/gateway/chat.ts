@@ -86,7 +86,8 @@ interface Sizes {
  */
 export function boundTokens(request: ChatRequest, spec: PoolSpec, bodyBytes: number): Sizes {
   const choices = request.n ?? 1;
-  if (choices > spec.nMax) throw new AppError('invalid_request', `n: is at most ${spec.nMax} for this model`, { param: 'n' });
+  if (choices > spec.nMax)
+    throw new AppError('invalid_request', `n: is at most ${spec.nMax} for this model`, { param: 'n' });
   refuseImages(request);
   const rendersMore = request.tools?.length || request['functions'] !== undefined || request.response_format;
   const bytesBound = rendersMore ? spec.contextTokens : bodyBytes + spec.templateTokens;
@@ -113,7 +114,9 @@ function waitOf(header: string | undefined, spec: PoolSpec): Ms {
   if (header === undefined) return maxWaitMs;
   const seconds = Number(header);
   if (header.trim() === '' || !Number.isFinite(seconds) || seconds < 0) {
-    throw new AppError('invalid_request', 'x-underbid-max-wait is a number of seconds', { param: 'x-underbid-max-wait' });
+    throw new AppError('invalid_request', 'x-underbid-max-wait is a number of seconds', {
+      param: 'x-underbid-max-wait',
+    });
   }
   return Math.min(maxWaitMs, Math.round(seconds * 1000));
 }

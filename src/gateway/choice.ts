@@ -2,7 +2,8 @@
 
 type Json = Record<string, unknown>;
 
-const objectOf = (value: unknown): Json | null => (typeof value === 'object' && value !== null ? (value as Json) : null);
+const objectOf = (value: unknown): Json | null =>
+  typeof value === 'object' && value !== null ? (value as Json) : null;
 
 /** A whole message: `refusal` present, `role` ours. */
 export function normaliseMessage(message: unknown): Json {
@@ -10,7 +11,13 @@ export function normaliseMessage(message: unknown): Json {
   return { role: 'assistant', ...rest, content: rest['content'] ?? null, refusal: rest['refusal'] ?? null };
 }
 
-export const FINISH_REASONS: ReadonlySet<string> = new Set(['stop', 'length', 'tool_calls', 'content_filter', 'function_call']);
+export const FINISH_REASONS: ReadonlySet<string> = new Set([
+  'stop',
+  'length',
+  'tool_calls',
+  'content_filter',
+  'function_call',
+]);
 
 export function finishReasonOf(value: unknown): string | null {
   if (typeof value !== 'string') return null;

@@ -16,7 +16,8 @@ export async function showGeneration(context: Context<AppEnv>, deps: AppDeps): P
   const { customer } = deps.keys.authenticate(context.req.header('authorization'), deps.clock.now());
   const id = context.req.query('id') ?? '';
   const usage = id === '' ? null : await deps.ledger.ask({ op: 'usage', request: id.slice(0, 128) });
-  if (!usage || usage.customer !== customer) throw new AppError('not_found', 'there is no such generation', { param: 'id' });
+  if (!usage || usage.customer !== customer)
+    throw new AppError('not_found', 'there is no such generation', { param: 'id' });
   const { tokens, detail, status } = usage;
   return context.json({
     data: {

@@ -117,7 +117,9 @@ export function clientError(status: number, body: string): AppError | null {
   }
   const clean = said.replaceAll(/[\u0000-\u001f]+/g, ' ').slice(0, 500);
   if (CONTEXT_WORDS.test(body)) {
-    return new AppError('context_length_exceeded', clean || 'the request is longer than the context', { param: 'messages' });
+    return new AppError('context_length_exceeded', clean || 'the request is longer than the context', {
+      param: 'messages',
+    });
   }
   // 404: the server does not know the model it was started for. That is no fault of the client's.
   if (status === 404) return null;

@@ -126,7 +126,8 @@ export class Leg {
         }
       };
       const finish = (): void => end(null);
-      const onLost = (): void => end(new AppError('upstream_error', 'the machine was lost', { cause: 'replica removed' }));
+      const onLost = (): void =>
+        end(new AppError('upstream_error', 'the machine was lost', { cause: 'replica removed' }));
       this.#stop = end;
       const watched: Watched = {
         expiresMs: Math.min(totalUntilMs, clock.now() + spec.limits.firstTokenMs),
@@ -140,7 +141,10 @@ export class Leg {
       this.#watched = watched;
       const unwatch = watch.add(watched);
       slot.lost.addEventListener('abort', onLost, { once: true });
-      const headers: Record<string, string> = { 'content-type': 'application/json', accept: streamUpstream ? 'text/event-stream' : 'application/json' };
+      const headers: Record<string, string> = {
+        'content-type': 'application/json',
+        accept: streamUpstream ? 'text/event-stream' : 'application/json',
+      };
       if (target.apiKey !== null) headers['authorization'] = `Bearer ${target.apiKey}`;
       this.#call = upstream.send(
         { url: target.url, path, method: 'POST', headers, body: body(spec.model) },

@@ -86,7 +86,10 @@ export const chatSchema = z
       .refine((pairs) => Object.keys(pairs).length <= 16, 'has more than 16 pairs')
       .nullish(),
     logit_bias: z.record(z.string(), z.number().min(-100).max(100)).nullish(),
-    tools: z.array(z.looseObject({ type: text })).max(1024).nullish(),
+    tools: z
+      .array(z.looseObject({ type: text }))
+      .max(1024)
+      .nullish(),
     response_format: z.looseObject({ type: text }).nullish(),
   })
   .check((context) => {
@@ -102,7 +105,9 @@ export type ChatRequest = z.output<typeof chatSchema>;
 
 /** `messages[0].role`, as OpenAI writes a param. */
 function paramOf(path: readonly PropertyKey[]): string {
-  return path.map((part, at) => (typeof part === 'number' ? `[${part}]` : `${at > 0 ? '.' : ''}${String(part)}`)).join('');
+  return path
+    .map((part, at) => (typeof part === 'number' ? `[${part}]` : `${at > 0 ? '.' : ''}${String(part)}`))
+    .join('');
 }
 
 /** @throws AppError `invalid_request` naming the first bad field */
@@ -117,7 +122,13 @@ export function parseJsonBody<T>(body: string, schema: z.ZodType<T>): T {
   if (result.success) return result.data;
   const [issue] = result.error.issues;
   const param = paramOf(issue?.path ?? []);
-  throw new AppError('invalid_request', param === '' ? 'the request body is not a JSON object of this route' : `${param}: ${issue?.message ?? 'is invalid'}`, {
-    ...(param === '' ? {} : { param }),
-  });
+  throw new AppError(
+    'invalid_request',
+    param === ''
+      ? 'the request body is not a JSON object of this route'
+      : `${param}: ${issue?.message ?? 'is invalid'}`,
+    {
+      ...(param === '' ? {} : { param }),
+    },
+  );
 }

@@ -245,14 +245,18 @@ export class Relay {
     const { index } = leg;
     if (!this.#opened.has(leg)) {
       this.#opened.add(leg);
-      this.#chunk(`[{"index":${index},"delta":{"role":"assistant","content":"","refusal":null},"logprobs":null,"finish_reason":null}]`);
+      this.#chunk(
+        `[{"index":${index},"delta":{"role":"assistant","content":"","refusal":null},"logprobs":null,"finish_reason":null}]`,
+      );
     }
     const { text, delta, logprobs, finishReason } = choice;
     if (text === null) {
       const logs = JSON.stringify(logprobs ?? null);
       this.#chunk(`[{"index":${index},"delta":${JSON.stringify(delta)},"logprobs":${logs},"finish_reason":null}]`);
     } else if (text !== '') {
-      this.#chunk(`[{"index":${index},"delta":{"content":${JSON.stringify(text)}},"logprobs":null,"finish_reason":null}]`);
+      this.#chunk(
+        `[{"index":${index},"delta":{"content":${JSON.stringify(text)}},"logprobs":null,"finish_reason":null}]`,
+      );
     }
     if (finishReason !== null) this.#finishChunk(index, finishReason);
   }
@@ -348,7 +352,11 @@ export class Relay {
       input = counts.input;
       cached = counts.cached;
     }
-    return { inputTokens: input, cachedTokens: cached, outputTokens: Math.min(this.#output(), this.#job.reservation.outputTokens) };
+    return {
+      inputTokens: input,
+      cachedTokens: cached,
+      outputTokens: Math.min(this.#output(), this.#job.reservation.outputTokens),
+    };
   }
 
   async #finish(): Promise<void> {

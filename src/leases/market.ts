@@ -85,13 +85,7 @@ export interface OrderView {
 export type LeaseState = 'opening' | 'active' | 'closed';
 
 export type CloseReason =
-  | 'tenant'
-  | 'provider'
-  | 'overdrawn'
-  | 'order_timeout'
-  | 'delivery_failed'
-  | 'market_restart'
-  | 'shutdown';
+  'tenant' | 'provider' | 'overdrawn' | 'order_timeout' | 'delivery_failed' | 'market_restart' | 'shutdown';
 
 /** Amounts always add up: deposit = rent + fees + refund once the lease is closed, plus what is still in escrow before. */
 export interface Lease {

@@ -37,7 +37,8 @@ export const breakage = (): AccountSpec => account('revenue:breakage', 'income',
 export const treasury = (market: string): AccountSpec => account(`treasury:${market}`, 'asset', true);
 export const operatorEquity = (market: string): AccountSpec => account(`equity:${market}`, 'equity', false);
 /** Deposit of one lease. */
-export const escrow = (market: string, lease: string): AccountSpec => account(`escrow:${market}:${lease}`, 'asset', true);
+export const escrow = (market: string, lease: string): AccountSpec =>
+  account(`escrow:${market}:${lease}`, 'asset', true);
 export const leaseExpense = (pool: string): AccountSpec => account(`expense:lease:${pool}`, 'expense', false);
 /** The fees that a market takes. */
 export const marketFees = (market: string): AccountSpec => account(`expense:market-fees:${market}`, 'expense', false);

@@ -82,15 +82,22 @@ function heldIsSum(sql: Sql): Finding {
       whole += amount;
       sums.set(part.slice(0, at), (sums.get(part.slice(0, at)) ?? 0n) + amount);
     }
-    if (whole !== bigintOf(row, 'amount')) return { problem: `the legs of hold ${textOf(row, 'request')} do not add up`, detail: '' };
+    if (whole !== bigintOf(row, 'amount'))
+      return { problem: `the legs of hold ${textOf(row, 'request')} do not add up`, detail: '' };
   }
   const accounts = sql.all('SELECT name, held FROM accounts ORDER BY no');
   const wrong = accounts.filter((row) => bigintOf(row, 'held') !== (sums.get(textOf(row, 'name')) ?? 0n));
-  return first(wrong, (row) => `account ${textOf(row, 'name')} holds ${bigintOf(row, 'held')}, its pending holds do not`, `${sums.size} accounts with holds`);
+  return first(
+    wrong,
+    (row) => `account ${textOf(row, 'name')} holds ${bigintOf(row, 'held')}, its pending holds do not`,
+    `${sums.size} accounts with holds`,
+  );
 }
 
 function nothingBelowZero(sql: Sql): Finding {
-  const rows = sql.all('SELECT name FROM accounts WHERE held < 0 OR (bounded = 1 AND posted - held < 0) ORDER BY no LIMIT 1');
+  const rows = sql.all(
+    'SELECT name FROM accounts WHERE held < 0 OR (bounded = 1 AND posted - held < 0) ORDER BY no LIMIT 1',
+  );
   return first(rows, (row) => `account ${textOf(row, 'name')} is below zero`, 'none is');
 }
 
@@ -99,7 +106,11 @@ function holdsSettledOnce(sql: Sql): Finding {
     `SELECT h.request, h.state FROM holds h LEFT JOIN usage u ON u.request = h.request
      WHERE (h.state = 'settled') <> (u.request IS NOT NULL) ORDER BY h.at_ms LIMIT 1`,
   );
-  return first(rows, (row) => `hold ${textOf(row, 'request')} is ${textOf(row, 'state')}, its usage row says otherwise`, 'all are');
+  return first(
+    rows,
+    (row) => `hold ${textOf(row, 'request')} is ${textOf(row, 'state')}, its usage row says otherwise`,
+    'all are',
+  );
 }
 
 function capturesMatch(sql: Sql): Finding {
@@ -112,15 +123,31 @@ function capturesMatch(sql: Sql): Finding {
      SELECT t.request FROM transfers t LEFT JOIN usage u ON u.request = t.request
      WHERE t.type = 'capture' AND u.request IS NULL LIMIT 1`,
   );
-  return first(rows, (row) => `the captures of request ${textOrNull(row, 'request')} do not match its usage row`, 'all match');
+  return first(
+    rows,
+    (row) => `the captures of request ${textOrNull(row, 'request')} do not match its usage row`,
+    'all match',
+  );
 }
 
-const TRIGGERS = ['transfers_no_update', 'transfers_no_delete', 'usage_no_update', 'usage_no_delete', 'holds_once', 'holds_no_delete'];
+const TRIGGERS = [
+  'transfers_no_update',
+  'transfers_no_delete',
+  'usage_no_update',
+  'usage_no_delete',
+  'holds_once',
+  'holds_no_delete',
+];
 
 function triggersStand(sql: Sql): Finding {
-  const found = new Set(sql.all(`SELECT name FROM sqlite_master WHERE type = 'trigger'`).map((row) => textOf(row, 'name')));
+  const found = new Set(
+    sql.all(`SELECT name FROM sqlite_master WHERE type = 'trigger'`).map((row) => textOf(row, 'name')),
+  );
   const missing = TRIGGERS.find((name) => !found.has(name));
-  return { problem: missing === undefined ? null : `the trigger ${missing} is gone`, detail: `${TRIGGERS.length} triggers` };
+  return {
+    problem: missing === undefined ? null : `the trigger ${missing} is gone`,
+    detail: `${TRIGGERS.length} triggers`,
+  };
 }
 
 function chargesArePriced(sql: Sql): Finding {
@@ -139,7 +166,11 @@ function chargesArePriced(sql: Sql): Finding {
     const charge = minBig(nanoFromPicoUp(cost), bigintOf(row, 'held'));
     return cost !== bigintOf(row, 'cost_pico') || charge !== bigintOf(row, 'charged');
   });
-  return first(wrong, (row) => `the charge of request ${textOf(row, 'request')} is not its priced tokens`, `${rows.length} usage rows`);
+  return first(
+    wrong,
+    (row) => `the charge of request ${textOf(row, 'request')} is not its priced tokens`,
+    `${rows.length} usage rows`,
+  );
 }
 
 function chainIsWhole(sql: Sql): Finding {
@@ -153,14 +184,20 @@ function chainIsWhole(sql: Sql): Finding {
   for (let seq = 1n; t < transfers.length || u < usage.length; seq += 1n) {
     const transfer = transfers[t];
     const used = usage[u];
-    const row = transfer && bigintOf(transfer, 'seq') === seq ? transfer : used && bigintOf(used, 'seq') === seq ? used : undefined;
+    const row =
+      transfer && bigintOf(transfer, 'seq') === seq
+        ? transfer
+        : used && bigintOf(used, 'seq') === seq
+          ? used
+          : undefined;
     if (!row) return { problem: `row ${seq} of the journal is missing`, detail: '' };
     const fields = row === transfer ? fieldsOfTransfer(seq, row) : fieldsOfUsage(seq, row);
     if (row === transfer) t += 1;
     else u += 1;
     previous = chain(previous, fields);
     const stored = row['hash'];
-    const same = stored instanceof Uint8Array && stored.length === 32 && previous.every((byte, at) => stored[at] === byte);
+    const same =
+      stored instanceof Uint8Array && stored.length === 32 && previous.every((byte, at) => stored[at] === byte);
     if (!same) return { problem: `row ${seq} of the journal does not fit its hash`, detail: '' };
   }
   const end = [...previous.subarray(0, 8)].map((byte) => byte.toString(16).padStart(2, '0')).join('');

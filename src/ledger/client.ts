@@ -30,7 +30,8 @@ export async function openLedger({ dataDir, onFatal }: LedgerThreadOptions): Pro
   let ready: (() => void) | null = null;
 
   const fail = (error: Error): void => {
-    for (const { reject } of waiting.values()) reject(new AppError('internal_error', 'the ledger is closed', { cause: error }));
+    for (const { reject } of waiting.values())
+      reject(new AppError('internal_error', 'the ledger is closed', { cause: error }));
     waiting.clear();
   };
   worker.on('message', (message: readonly Answer[] | 'ready' | 'closed') => {
@@ -60,7 +61,8 @@ export async function openLedger({ dataDir, onFatal }: LedgerThreadOptions): Pro
   const ask = <O extends LedgerOp>(operation: O): Promise<LedgerReplies[O['op']]> => {
     if (operation.op === 'check') return runCheck(dataDir) as Promise<LedgerReplies[O['op']]>;
     if (closing) return Promise.reject(new AppError('internal_error', 'the ledger is closed'));
-    if (waiting.size >= PENDING_MAX) return Promise.reject(new AppError('queue_full', 'too many requests at once', { retryAfterS: 1 }));
+    if (waiting.size >= PENDING_MAX)
+      return Promise.reject(new AppError('queue_full', 'too many requests at once', { retryAfterS: 1 }));
     count += 1;
     const id = count;
     if (batch.length === 0) {

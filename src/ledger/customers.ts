@@ -58,7 +58,12 @@ export class Customers {
   #load(sql: Sql): void {
     for (const row of sql.all('SELECT * FROM customers')) {
       const id = textOf(row, 'id');
-      const record = { id, name: textOf(row, 'name'), frozen: numberOf(row, 'frozen') === 1, atMs: numberOf(row, 'at_ms') };
+      const record = {
+        id,
+        name: textOf(row, 'name'),
+        frozen: numberOf(row, 'frozen') === 1,
+        atMs: numberOf(row, 'at_ms'),
+      };
       this.#customers.set(id, { record, lots: [], credits: 0n, used: 0n });
     }
     for (const row of sql.all('SELECT l.*, a.name FROM lots l JOIN accounts a ON a.no = l.account_no')) {

@@ -124,7 +124,17 @@ export class Holds {
       if (part === 0n) continue;
       const credit = journal.open(usageRevenue(model));
       const reason = `usage of ${model}`;
-      journal.post({ id: null, type: 'capture', debit: account, credit, amount: part, request, actor: 'gateway', reason, atMs });
+      journal.post({
+        id: null,
+        type: 'capture',
+        debit: account,
+        credit,
+        amount: part,
+        request,
+        actor: 'gateway',
+        reason,
+        atMs,
+      });
     }
     if (key) {
       key.held -= hold.amount;
@@ -222,7 +232,14 @@ export class Holds {
       posted = minBig(posted, limit - key.spent);
     }
     if (amount <= free) return null;
-    return { ok: false, why: 'insufficient', needed: amount, available: free, limitSource, transient: amount <= posted };
+    return {
+      ok: false,
+      why: 'insufficient',
+      needed: amount,
+      available: free,
+      limitSource,
+      transient: amount <= posted,
+    };
   }
 
   #reserve(hold: Hold, amount: NanoUsd, atMs: EpochMs): void {

@@ -157,7 +157,8 @@ export class Journal {
     const specs = new Map<string, AccountSpec>();
     for (const { debit, credit, amount } of transfers) {
       if (amount <= 0n) return 'an amount must be above zero';
-      if (debit.asset !== credit.asset || debit.name === credit.name) return 'a transfer stays within one asset and between two accounts';
+      if (debit.asset !== credit.asset || debit.name === credit.name)
+        return 'a transfer stays within one asset and between two accounts';
       const add = (spec: AccountSpec, by: bigint): void => {
         specs.set(spec.name, spec);
         change.set(spec.name, (change.get(spec.name) ?? 0n) + by);
@@ -272,5 +273,17 @@ export function usageFields(seq: bigint, row: Omit<UsageRow, 'detail'> & { reado
   const { request, customer, key, model, priceVersion, tokens, costPico, held, charged, status, detail, atMs } = row;
   const { inputTokens, cachedTokens, outputTokens } = tokens;
   const counts = [inputTokens, cachedTokens, outputTokens, costPico, held, charged].map(String);
-  return ['u', String(seq), request, customer, key ?? '', model, String(priceVersion), ...counts, status, detail, String(atMs)];
+  return [
+    'u',
+    String(seq),
+    request,
+    customer,
+    key ?? '',
+    model,
+    String(priceVersion),
+    ...counts,
+    status,
+    detail,
+    String(atMs),
+  ];
 }

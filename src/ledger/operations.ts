@@ -173,7 +173,8 @@ export interface SettleResult {
   readonly priceVersion: number;
 }
 
-export type TransferResult = { readonly ok: true; readonly existed: boolean } | { readonly ok: false; readonly why: string };
+export type TransferResult =
+  { readonly ok: true; readonly existed: boolean } | { readonly ok: false; readonly why: string };
 
 export interface KeyRecord {
   readonly id: string;

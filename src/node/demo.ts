@@ -31,7 +31,14 @@ export async function openDemo(options: {
   if (known) return null;
   const { value } = secretFile(join(dataDir, 'demo.key'), () => newKey(random));
   const settings = { models: null, spendLimit: null, expiresMs: null };
-  const record = { id: 'key-demo', hash: hashKey(value), hint: hintOf(value), customer: DEMO, name: 'first key', settings };
+  const record = {
+    id: 'key-demo',
+    hash: hashKey(value),
+    hint: hintOf(value),
+    customer: DEMO,
+    name: 'first key',
+    settings,
+  };
   await ledger.ask({ op: 'key', ...record, atMs });
   await keys.refresh();
   return value;

@@ -30,7 +30,11 @@ export interface MarketDeps {
  * What the embedded market runs, fetched on the first start. Null when it is not needed.
  * @throws AppError `setup_failed` with a sentence that says what to do
  */
-export async function prepareLocal(settings: Settings, clock: Clock, signal: AbortSignal): Promise<LlamaRuntime | null> {
+export async function prepareLocal(
+  settings: Settings,
+  clock: Clock,
+  signal: AbortSignal,
+): Promise<LlamaRuntime | null> {
   const { local } = settings.markets;
   const needed = settings.pools.some(({ markets }) => markets?.includes('local') ?? true);
   if (!local || (!needed && settings.pools.length > 0)) return null;
@@ -43,7 +47,7 @@ export async function prepareLocal(settings: Settings, clock: Clock, signal: Abo
       env: process.env,
       clock,
       signal,
-      progress: (progress) => drawing.show(progress),
+      progress: (progress) => drawing.report(progress),
     });
   } finally {
     drawing.end();
@@ -65,7 +69,8 @@ export async function openMarkets(deps: MarketDeps): Promise<Map<MarketName, Mar
 
 async function openLocal(deps: MarketDeps, local: LocalMarketSettings): Promise<Market> {
   const { settings, store, ledger, clock, runtime, log } = deps;
-  const threads = Math.min(THREADS_MAX, availableParallelism());
+  // Half of the cores: llama.cpp's threads wait for one another by spinning, so two servers on all cores starve both.
+  const threads = Math.max(1, Math.min(THREADS_MAX, Math.floor(availableParallelism() / 2)));
   const market = new LocalMarket({
     // Without a runtime nobody can deliver, so nobody bids.
     providers: runtime ? local.providers : [],

@@ -27,7 +27,8 @@ export class Fleet {
   async open(): Promise<void> {
     for (const record of await this.#records.openReplicas()) this.#replicas.set(record.id, record);
     for (const record of await this.#records.listReplicas()) {
-      if (record.closedMs !== null && record.closedMs > this.#clock.now() - DAY_MS) this.#replicas.set(record.id, record);
+      if (record.closedMs !== null && record.closedMs > this.#clock.now() - DAY_MS)
+        this.#replicas.set(record.id, record);
     }
   }
 

@@ -129,7 +129,10 @@ export class Scheduler {
       return;
     }
     if (record.state === 'accepting' && market) return;
-    await this.#steps.end({ ...record, state: record.leaseId === null ? 'ordering' : record.state }, 'ended with an earlier run');
+    await this.#steps.end(
+      { ...record, state: record.leaseId === null ? 'ordering' : record.state },
+      'ended with an earlier run',
+    );
   }
 
   /** Leases and orders that no row of ours knows: nobody may pay for them. */
@@ -196,7 +199,13 @@ export class Scheduler {
       this.#heldBack.set(spec.id, action.reason);
       pool.router.setPhase(action.reason);
       const { clock, records } = this.#options;
-      return records.decide({ atMs: clock.now(), pool: spec.id, kind: 'pool.held_back', reason: action.reason, detail: {} });
+      return records.decide({
+        atMs: clock.now(),
+        pool: spec.id,
+        kind: 'pool.held_back',
+        reason: action.reason,
+        detail: {},
+      });
     }
     const { replica, reason, type } = action;
     // A replica in the middle of a step is left for the next tick.

@@ -1,6 +1,14 @@
 import type { Bid, MarketTerms } from '../leases/market.ts';
 import type { MarketName, PoolSpec } from '../spec.ts';
-import { formatUsd, perBlockFromPerHour, perHourFromPerBlock, shareUp, type EpochMs, type Ms, type NanoUsd } from '../units.ts';
+import {
+  formatUsd,
+  perBlockFromPerHour,
+  perHourFromPerBlock,
+  shareUp,
+  type EpochMs,
+  type Ms,
+  type NanoUsd,
+} from '../units.ts';
 import { scoreProvider, type ProviderHistory } from './reputation.ts';
 
 /** The highest bid per block with which, the market's take fee on top, a replica stays within the operator's ceiling. */
@@ -104,7 +112,8 @@ export function chooseBid(
   const [best, next] = eligible;
   if (!best) return { offer: null, reason: 'no bid is eligible', table };
   const rival = next ? `, next ${next.row.provider} at ${next.row.usdPerHour}` : ', the only one';
-  const spread = table[0] && table[0].bidId !== best.row.bidId ? '; a cheaper provider has its half of the replicas' : '';
+  const spread =
+    table[0] && table[0].bidId !== best.row.bidId ? '; a cheaper provider has its half of the replicas' : '';
   const reason = `${best.row.provider} at ${best.row.usdPerHour} USD/h of ${eligible.length} eligible bids${rival}${spread}`;
   return { offer: best.offer, reason, table };
 }

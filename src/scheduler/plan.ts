@@ -63,7 +63,8 @@ function closings({ spec, replicas, nowMs }: PlanInput): Action[] {
 
 function orders(input: PlanInput, live: readonly PlannedReplica[], missing: number): Action[] {
   const { spec, scale, budget, replicas, backoffUntilMs, nowMs } = input;
-  if (backoffUntilMs > nowMs) return [{ type: 'hold_back', reason: 'the last start-ups failed: waiting before the next order' }];
+  if (backoffUntilMs > nowMs)
+    return [{ type: 'hold_back', reason: 'the last start-ups failed: waiting before the next order' }];
   if (live.some(({ state }) => state === 'ordering')) return [];
   if (budget.spentTodayNanoUsd >= (spec.budget.dayNanoUsd ?? budget.spentTodayNanoUsd + 1n)) {
     return [{ type: 'hold_back', reason: "the pool's budget for the day is used up" }];
@@ -73,7 +74,8 @@ function orders(input: PlanInput, live: readonly PlannedReplica[], missing: numb
   for (let count = 0; count < missing; count += 1) {
     hourly += spec.ceilingNanoUsdPerHour;
     if (spec.budget.hourNanoUsd !== null && hourly > spec.budget.hourNanoUsd) {
-      if (count === 0) actions.push({ type: 'hold_back', reason: "the pool's budget for the hour does not allow another" });
+      if (count === 0)
+        actions.push({ type: 'hold_back', reason: "the pool's budget for the hour does not allow another" });
       break;
     }
     actions.push({ type: 'order', reason: scale.reason });

@@ -51,9 +51,18 @@ export interface OrderRecord {
   }[];
   readonly bids: readonly (Bid & { readonly market: MarketName })[];
   readonly declined: readonly { readonly market: MarketName; readonly provider: string; readonly reason: string }[];
-  readonly choice: { readonly bidId: string | null; readonly reason: string; readonly table: readonly ScoredBid[] } | null;
+  readonly choice: {
+    readonly bidId: string | null;
+    readonly reason: string;
+    readonly table: readonly ScoredBid[];
+  } | null;
   /** What the operator offered: hardware and the ceiling for an hour. */
-  readonly offer: { readonly cpu: number; readonly memoryBytes: number; readonly gpus: number; readonly ceilingUsdPerHour: string };
+  readonly offer: {
+    readonly cpu: number;
+    readonly memoryBytes: number;
+    readonly gpus: number;
+    readonly ceilingUsdPerHour: string;
+  };
 }
 
 export interface DecisionRecord {
@@ -129,12 +138,21 @@ export class SchedulerRecords {
     this.#seq += 1;
     const { atMs, pool, kind, reason, detail } = decision;
     await this.#store.db.insert(decisions).values({ seq: this.#seq, atMs, pool, kind, reason, body: detail });
-    if (this.#seq % 500 === 0) await this.#store.db.delete(decisions).where(lt(decisions.seq, this.#seq - DECISIONS_KEPT));
+    if (this.#seq % 500 === 0)
+      await this.#store.db.delete(decisions).where(lt(decisions.seq, this.#seq - DECISIONS_KEPT));
   }
 
-  async listDecisions(options: { readonly pool?: string | undefined; readonly limit: number }): Promise<DecisionRecord[]> {
+  async listDecisions(options: {
+    readonly pool?: string | undefined;
+    readonly limit: number;
+  }): Promise<DecisionRecord[]> {
     const where = options.pool === undefined ? undefined : and(eq(decisions.pool, options.pool));
-    const rows = await this.#store.db.select().from(decisions).where(where).orderBy(desc(decisions.seq)).limit(options.limit);
+    const rows = await this.#store.db
+      .select()
+      .from(decisions)
+      .where(where)
+      .orderBy(desc(decisions.seq))
+      .limit(options.limit);
     return rows.map(({ seq, atMs, pool, kind, reason, body }) => {
       return { seq, atMs, pool, kind, reason, detail: body as Record<string, unknown> };
     });
@@ -142,7 +160,10 @@ export class SchedulerRecords {
 
   async savePool(id: string, input: unknown, updatedMs: EpochMs): Promise<void> {
     const changed = { input, updatedMs };
-    await this.#store.db.insert(pools).values({ id, ...changed }).onConflictDoUpdate({ target: pools.id, set: changed });
+    await this.#store.db
+      .insert(pools)
+      .values({ id, ...changed })
+      .onConflictDoUpdate({ target: pools.id, set: changed });
   }
 
   async deletePool(id: string): Promise<void> {

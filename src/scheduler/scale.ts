@@ -23,7 +23,8 @@ export function wantedReplicas(spec: PoolSpec, demand: Demand, idleMs: readonly 
     if (idleMs.length > replicasMax) return { wanted, reason: `at most ${replicasMax} replicas` };
     return { wanted, reason: `idle for ${Math.round(spec.idleMs / 1000)} s` };
   }
-  if (needed > replicasMax) return { wanted: replicasMax, reason: `${demand.slots} requests, at most ${replicasMax} replicas` };
+  if (needed > replicasMax)
+    return { wanted: replicasMax, reason: `${demand.slots} requests, at most ${replicasMax} replicas` };
   if (needed > replicasMin) return { wanted: needed, reason: `${demand.slots} requests for ${slots} slots a replica` };
   return { wanted: bounded, reason: replicasMin > 0 ? `at least ${replicasMin} replicas` : 'nothing is asked' };
 }

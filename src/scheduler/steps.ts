@@ -74,13 +74,28 @@ export class Steps {
       const market = this.#market(name);
       const ceilingNanoUsdPerBlock = ceilingPerBlock(spec, market.terms());
       const { hardware, trust } = spec;
-      const request = { id: orderId, pool: spec.id, hardware, trust, ceilingNanoUsdPerBlock, workload: workloadOf(spec) };
+      const request = {
+        id: orderId,
+        pool: spec.id,
+        hardware,
+        trust,
+        ceilingNanoUsdPerBlock,
+        workload: workloadOf(spec),
+      };
       const outcome = await market.tender(request);
       const refusal = outcome.kind === 'done' ? null : outcome.reason;
-      order = { ...order, markets: [...order.markets, { name, ceilingNanoUsdPerBlock, block: market.block(), refusal }] };
+      order = {
+        ...order,
+        markets: [...order.markets, { name, ceilingNanoUsdPerBlock, block: market.block(), refusal }],
+      };
     }
     await fleet.saveOrder(order);
-    await decide({ pool: spec.id, kind: 'order.placed', reason, detail: { order: orderId, ceiling_usd_per_hour: ceilingUsdPerHour } });
+    await decide({
+      pool: spec.id,
+      kind: 'order.placed',
+      reason,
+      detail: { order: orderId, ceiling_usd_per_hour: ceilingUsdPerHour },
+    });
   }
 
   async advance(record: ReplicaRecord): Promise<void> {
@@ -106,7 +121,12 @@ export class Steps {
     const { clock, fleet, pools, decide } = this.#options;
     pools.find(record.pool)?.router.drain(record.id);
     await fleet.save({ ...record, state: 'draining', drainMs: clock.now(), reason });
-    await decide({ pool: record.pool, kind: 'replica.draining', reason, detail: { replica: record.id, lease: record.leaseId } });
+    await decide({
+      pool: record.pool,
+      kind: 'replica.draining',
+      reason,
+      detail: { replica: record.id, lease: record.leaseId },
+    });
   }
 
   /** Ends a replica in whatever state it is. */
@@ -164,7 +184,12 @@ export class Steps {
     await this.#cancelOrders(record, null);
     fleet.failed(record.pool, null);
     pools.find(record.pool)?.router.setPhase(`no machine: ${reason}`);
-    await decide({ pool: record.pool, kind: 'order.fell', reason, detail: { order: order.id, declined: order.declined } });
+    await decide({
+      pool: record.pool,
+      kind: 'order.fell',
+      reason,
+      detail: { order: order.id, declined: order.declined },
+    });
     await this.#closed(record, reason, true);
   }
 
@@ -180,8 +205,20 @@ export class Steps {
     const order = await fleet.order(orderId);
     if (outcome.kind === 'refused') {
       this.#refusedBids.set(record.id, (this.#refusedBids.get(record.id) ?? new Set()).add(bidId));
-      await decide({ pool: record.pool, kind: 'bid.refused', reason: outcome.reason, detail: { order: orderId, bid: bidId } });
-      await fleet.save({ ...record, state: 'ordering', market: null, bidId: null, provider: null, reason: outcome.reason });
+      await decide({
+        pool: record.pool,
+        kind: 'bid.refused',
+        reason: outcome.reason,
+        detail: { order: orderId, bid: bidId },
+      });
+      await fleet.save({
+        ...record,
+        state: 'ordering',
+        market: null,
+        bidId: null,
+        provider: null,
+        reason: outcome.reason,
+      });
       const open = (await market.order(orderId))?.state === 'open';
       if (!open && order) await this.#noBid({ ...record, state: 'ordering' }, order, outcome.reason);
       return;
@@ -295,7 +332,9 @@ export class Steps {
     if (order?.state === 'open') await fleet.saveOrder({ ...order, state: 'fell', closedMs: clock.now() });
   }
 
-  async #offers(order: OrderRecord): Promise<{ offers: Offer[]; declined: OrderRecord['declined']; complete: boolean }> {
+  async #offers(
+    order: OrderRecord,
+  ): Promise<{ offers: Offer[]; declined: OrderRecord['declined']; complete: boolean }> {
     const { fleet, markets } = this.#options;
     const offers: Offer[] = [];
     const declined: { market: MarketName; provider: string; reason: string }[] = [];

@@ -35,7 +35,8 @@ export function openSql(path: string, options: OpenSqlOptions = {}): Sql {
       database.exec(text);
     },
     run: (text, values = []) => Number(prepare(text).run(bindable(values)).changes),
-    all: (text, values = []) => (prepare(text).all(bindable(values)) as Record<string, SqlValue | ArrayBuffer>[]).map(readable),
+    all: (text, values = []) =>
+      (prepare(text).all(bindable(values)) as Record<string, SqlValue | ArrayBuffer>[]).map(readable),
     transaction: (work) => {
       database.exec('BEGIN IMMEDIATE');
       try {

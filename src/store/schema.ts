@@ -31,7 +31,8 @@ export function encodeJson(value: unknown): string {
 
 export function decodeJson(text: string): unknown {
   return JSON.parse(text, (_key, item: unknown) => {
-    if (typeof item === 'object' && item !== null && '$n' in item && typeof item.$n === 'string') return BigInt(item.$n);
+    if (typeof item === 'object' && item !== null && '$n' in item && typeof item.$n === 'string')
+      return BigInt(item.$n);
     return item;
   });
 }
@@ -125,4 +126,3 @@ export const MIGRATIONS: readonly (readonly string[])[] = [
        disputes INTEGER NOT NULL) STRICT`,
   ],
 ];
-

@@ -46,7 +46,14 @@ export class OwnedMarket implements Market {
   }
 
   terms(): MarketTerms {
-    return { blockMs: BLOCK_MS, takeFeeBp: 0, makeFeeBp: 0, depositMinNanoUsd: 0n, settlement: 'none', endsWithProcess: true };
+    return {
+      blockMs: BLOCK_MS,
+      takeFeeBp: 0,
+      makeFeeBp: 0,
+      depositMinNanoUsd: 0n,
+      settlement: 'none',
+      endsWithProcess: true,
+    };
   }
 
   block(): Blocks {
@@ -222,6 +229,12 @@ export class OwnedMarket implements Market {
     if (!server || lease.state !== 'active') {
       return { state: 'none', sinceMs: null, url: null, apiKey: null, detail: 'closed' };
     }
-    return { state: 'running', sinceMs: lease.openedAtMs, url: server.url, apiKey: server.apiKey, detail: 'own machine' };
+    return {
+      state: 'running',
+      sinceMs: lease.openedAtMs,
+      url: server.url,
+      apiKey: server.apiKey,
+      detail: 'own machine',
+    };
   }
 }

@@ -203,7 +203,9 @@ export class PoolRouter {
     if (maxWaitMs <= 0) return Promise.reject(this.#noCapacity('no machine is free now'));
     if (this.#line.size >= this.#spec.limits.waitingMax) {
       return Promise.reject(
-        new AppError('queue_full', 'too many requests are waiting for this model', { retryAfterS: this.#retryAfterS() }),
+        new AppError('queue_full', 'too many requests are waiting for this model', {
+          retryAfterS: this.#retryAfterS(),
+        }),
       );
     }
     if (signal.aborted) return Promise.reject(new AppError('client_closed', 'the client has gone'));
