@@ -58,7 +58,7 @@ async function start(env: Readonly<Record<string, string | undefined>>, clock: C
   mkdirSync(dataDir, { recursive: true, mode: 0o700 });
   const closers: (() => Promise<void> | void)[] = [];
   const closeAll = async (): Promise<void> => {
-    for (const close of closers.splice(0).reverse()) await close();
+    for (const close of closers.splice(0).toReversed()) await close();
   };
   try {
     closers.push(lockDataFolder(dataDir));
@@ -198,7 +198,8 @@ function announce(url: string, demoKey: string | null, settings: Settings): void
 }
 
 /** The first signal lets answers end, the second ends them; either way money is settled and model servers are gone. */
-function untilStopped({ server, settings, refuse, close }: Gateway): Promise<void> {
+function untilStopped(gateway: Gateway): Promise<void> {
+  const { server, settings } = gateway;
   return new Promise((resolve, reject) => {
     const hurry = new AbortController();
     let stopping = false;
@@ -209,12 +210,12 @@ function untilStopped({ server, settings, refuse, close }: Gateway): Promise<voi
       }
       stopping = true;
       log('stopping: answers in progress may end');
-      refuse();
+      gateway.refuse();
       server
         .stop(settings.limits.stopMs, hurry.signal)
         // A cut answer is charged for what was delivered: its settlement is on its way to the ledger.
         .then(() => systemClock.sleep(100))
-        .then(close)
+        .then(() => gateway.close())
         .then(resolve, reject);
     };
     process.on('SIGTERM', stop);

@@ -48,6 +48,9 @@ const keySchema = z.strictObject({
   name,
   models: z.array(z.string().min(1).max(128)).min(1).max(100).nullish(),
   spend_limit_usd: usd.nullish(),
+  rpm: z.number().int().min(1).nullish(),
+  tpm: z.number().int().min(1).nullish(),
+  concurrency: z.number().int().min(1).nullish(),
   expires_at: z.union([z.iso.datetime({ offset: true }), z.number().int().positive()]).nullish(),
 });
 const disputeSchema = z.strictObject({ reason: z.string().min(1).max(1000) });
@@ -151,6 +154,9 @@ function addAccounts(app: Hono<AppEnv>, deps: AppDeps): void {
       name: label,
       models: settings.models,
       spend_limit_usd: settings.spendLimit === null ? null : formatUsd(settings.spendLimit),
+      rpm: settings.rpm,
+      tpm: settings.tpm,
+      concurrency: settings.concurrency,
       created_at: iso(atMs),
       expires_at: iso(settings.expiresMs),
       revoked_at: iso(revokedMs),
@@ -166,6 +172,9 @@ function addAccounts(app: Hono<AppEnv>, deps: AppDeps): void {
       models: body.models ?? null,
       spendLimit: limit === null || limit === undefined ? null : parseUsd(limit),
       expiresMs: timeOf(body.expires_at),
+      rpm: body.rpm ?? null,
+      tpm: body.tpm ?? null,
+      concurrency: body.concurrency ?? null,
     };
     const customer = context.req.param('id');
     const record = { id, hash: hashKey(key), hint: hintOf(key), customer, name: body.name, settings };

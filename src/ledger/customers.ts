@@ -218,15 +218,13 @@ export class Customers {
   }
 }
 
-function writeKeySettings({ models, spendLimit, expiresMs }: KeySettings): string {
-  return JSON.stringify({ models, spendLimitUsd: spendLimit === null ? null : formatUsd(spendLimit), expiresMs });
+function writeKeySettings({ spendLimit, ...rest }: KeySettings): string {
+  return JSON.stringify({ ...rest, spendLimitUsd: spendLimit === null ? null : formatUsd(spendLimit) });
 }
 
 function parseKeySettings(text: string): KeySettings {
-  const { models, spendLimitUsd, expiresMs } = JSON.parse(text) as {
-    models: string[] | null;
-    spendLimitUsd: string | null;
-    expiresMs: number | null;
+  const { spendLimitUsd, ...rest } = JSON.parse(text) as Omit<KeySettings, 'spendLimit'> & {
+    readonly spendLimitUsd: string | null;
   };
-  return { models, spendLimit: spendLimitUsd === null ? null : parseUsd(spendLimitUsd), expiresMs };
+  return { ...rest, spendLimit: spendLimitUsd === null ? null : parseUsd(spendLimitUsd) };
 }

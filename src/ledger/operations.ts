@@ -104,6 +104,10 @@ export interface KeySettings {
   readonly models: readonly string[] | null;
   readonly spendLimit: NanoUsd | null;
   readonly expiresMs: EpochMs | null;
+  /** Requests and tokens a minute, requests at a time; null: the gateway's defaults. Kept by the gateway, not by the book. */
+  readonly rpm: number | null;
+  readonly tpm: number | null;
+  readonly concurrency: number | null;
 }
 
 export interface KeyOp {

@@ -30,7 +30,7 @@ export async function openDemo(options: {
   const known = (await ledger.ask({ op: 'keys' })).some(({ id }) => id === 'key-demo');
   if (known) return null;
   const { value } = secretFile(join(dataDir, 'demo.key'), () => newKey(random));
-  const settings = { models: null, spendLimit: null, expiresMs: null };
+  const settings = { models: null, spendLimit: null, expiresMs: null, rpm: null, tpm: null, concurrency: null };
   const record = {
     id: 'key-demo',
     hash: hashKey(value),

@@ -34,7 +34,7 @@ export function openSql(path: string, options: OpenSqlOptions = {}): Sql {
     exec: (text) => {
       database.exec(text);
     },
-    run: (text, values = []) => Number(prepare(text).run(bindable(values)).changes),
+    run: (text, values = []) => prepare(text).run(bindable(values)).changes,
     all: (text, values = []) =>
       (prepare(text).all(bindable(values)) as Record<string, SqlValue | ArrayBuffer>[]).map(readable),
     transaction: (work) => {

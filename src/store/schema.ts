@@ -14,7 +14,7 @@ const int = customType<{ data: number; driverData: bigint }>({
 const money = customType<{ data: bigint; driverData: bigint }>({
   dataType: () => 'integer',
   toDriver: (value) => value,
-  fromDriver: (value) => BigInt(value),
+  fromDriver: (value) => value,
 });
 
 /** JSON whose bigints are written as {"$n": "…"}. */
