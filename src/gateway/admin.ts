@@ -208,7 +208,7 @@ async function describeAccount(ledger: Ledger, id: string): Promise<Record<strin
 }
 
 async function bodyOf<T>(context: Context<AppEnv>, deps: AppDeps, schema: z.ZodType<T>): Promise<T> {
-  const text = await deps.transport(context as unknown as Context).readBody(BODY_MAX);
+  const { text } = await deps.transport(context as unknown as Context).readBody(BODY_MAX);
   return parseJsonBody(text, schema);
 }
 

@@ -5,6 +5,7 @@ import type { KeyRecord, KeySettings, Ledger } from '../ledger/operations.ts';
 import { randomText, type RandomBytes } from '../random.ts';
 import type { EpochMs } from '../units.ts';
 
+const SEEN_MAX = 10_000;
 export const KEY_PREFIX = 'sk-ub-';
 
 const encoder = new TextEncoder();
@@ -34,6 +35,8 @@ export interface Caller {
 export class Keys {
   readonly #ledger: Ledger;
   readonly #byHash = new Map<string, KeyRecord>();
+  /** Headers seen lately and their keys, so that hashing is not paid for every request. */
+  readonly #seen = new Map<string, KeyRecord>();
 
   constructor(ledger: Ledger) {
     this.#ledger = ledger;
@@ -43,6 +46,7 @@ export class Keys {
   async refresh(): Promise<void> {
     const records = await this.#ledger.ask({ op: 'keys' });
     this.#byHash.clear();
+    this.#seen.clear();
     for (const record of records) this.#byHash.set(record.hash, record);
   }
 
@@ -51,16 +55,27 @@ export class Keys {
    * @throws AppError `invalid_api_key` for a key that is missing, unknown, revoked or expired: the same words for each.
    */
   authenticate(authorization: string | undefined, nowMs: EpochMs): Caller {
+    const record = this.#find(authorization ?? '');
+    const expiresMs = record?.settings.expiresMs ?? null;
+    if (!record || record.revokedMs !== null || (expiresMs !== null && expiresMs <= nowMs)) {
+      throw new AppError('invalid_api_key', 'this API key is unknown, expired or revoked');
+    }
+    return { customer: record.customer, key: record.id, settings: record.settings };
+  }
+
+  #find(authorization: string): KeyRecord | undefined {
+    const seen = this.#seen.get(authorization);
+    if (seen) return seen;
     const key = bearerOf(authorization);
     if (key === null) {
       throw new AppError('invalid_api_key', 'send your key as "Authorization: Bearer sk-ub-…"');
     }
     const record = this.#byHash.get(hashKey(key));
-    const expired = record?.settings.expiresMs !== null && (record?.settings.expiresMs ?? Infinity) <= nowMs;
-    if (!record || record.revokedMs !== null || expired) {
-      throw new AppError('invalid_api_key', 'this API key is unknown, expired or revoked');
+    if (record) {
+      if (this.#seen.size >= SEEN_MAX) this.#seen.clear();
+      this.#seen.set(authorization, record);
     }
-    return { customer: record.customer, key: record.id, settings: record.settings };
+    return record;
   }
 }
 

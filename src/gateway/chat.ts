@@ -14,7 +14,6 @@ import { Relay } from './relay.ts';
 const PATH = '/v1/chat/completions';
 /** A hold outlives its request's own limits by so much: nobody else may settle what is still running. */
 const HOLD_SLACK_MS = 60_000;
-const encoder = new TextEncoder();
 
 /** POST /v1/chat/completions */
 export async function handleChat(context: Context<AppEnv>, deps: AppDeps): Promise<Response> {
@@ -23,14 +22,14 @@ export async function handleChat(context: Context<AppEnv>, deps: AppDeps): Promi
   const createdMs = clock.now();
   const caller = deps.keys.authenticate(context.req.header('authorization'), createdMs);
   const exchange = deps.transport(context as unknown as Context);
-  const text = await exchange.readBody(limits.bodyBytes);
+  const { text, bytes } = await exchange.readBody(limits.bodyBytes);
   const request = parseJsonBody(text, chatSchema);
   refuseFields(request);
   requireModel(caller, request.model);
   const pool = deps.pools.get(request.model);
   if (!pool) throw new AppError('model_not_found', `there is no model ${request.model}`, { param: 'model' });
   const { spec } = pool.router;
-  const sizes = boundTokens(request, spec, encoder.encode(text).length);
+  const sizes = boundTokens(request, spec, bytes);
   const maxWaitMs = waitOf(context.req.header('x-underbid-max-wait'), spec);
   const id = deps.newId('chatcmpl-');
   const reservation = await Reservation.open(ledger, clock, {

@@ -112,7 +112,7 @@ export class Leg {
       const end = (error: AppError | null): void => {
         if (over) return;
         over = true;
-        slot.lost.removeEventListener('abort', onLost);
+        offLost();
         this.#stop = null;
         this.#watched = null;
         if (error) {
@@ -140,7 +140,11 @@ export class Leg {
       };
       this.#watched = watched;
       const unwatch = watch.add(watched);
-      slot.lost.addEventListener('abort', onLost, { once: true });
+      const offLost = slot.onLost(onLost);
+      if (slot.lost) {
+        onLost();
+        return;
+      }
       const headers: Record<string, string> = {
         'content-type': 'application/json',
         accept: streamUpstream ? 'text/event-stream' : 'application/json',
@@ -265,7 +269,7 @@ export class Leg {
       const message = normaliseMessage(choice.message);
       this.#whole = { message, logprobs: choice.logprobs ?? null };
       this.#finishReason = finishReasonOf(choice.finish_reason) ?? 'stop';
-      this.#seen = utf8Length(JSON.stringify(message));
+      this.#seen = bytesOf(message);
       this.#chunks = 1;
       this.#count(reply);
       return null;
@@ -290,6 +294,17 @@ export class Leg {
     this.counts.output = Math.min(claimed, most);
     this.counts.refused = Math.max(0, claimed - most);
   }
+}
+
+/** Bytes of what a whole message says; tool calls and the like by their JSON. */
+function bytesOf(message: Record<string, unknown>): number {
+  let bytes = 0;
+  for (const key in message) {
+    const value = message[key];
+    if (typeof value === 'string') bytes += utf8Length(value);
+    else if (value !== null) bytes += utf8Length(JSON.stringify(value));
+  }
+  return bytes;
 }
 
 /** Bytes of a text: a token is at least one of them. */

@@ -2,7 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response';
 import type { Context } from 'hono';
 import { AppError } from '../errors.ts';
-import type { Exchange, ReplySink } from './transport.ts';
+import type { Exchange, ReplySink, RequestBody } from './transport.ts';
 
 interface NodeBindings {
   readonly incoming: IncomingMessage;
@@ -24,18 +24,23 @@ export function nodeTransport(context: Context): Exchange {
 
 class NodeSink implements ReplySink {
   readonly #outgoing: ServerResponse;
-  readonly #gone = new AbortController();
+  #gone = false;
+  #listener: (() => void) | null = null;
 
   constructor(outgoing: ServerResponse) {
     this.#outgoing = outgoing;
-    outgoing.once('close', () => {
-      if (!outgoing.writableFinished) this.#gone.abort(new AppError('client_closed', 'the client has gone'));
+    outgoing.on('close', () => {
+      if (!outgoing.writableFinished) this.#leave();
     });
-    outgoing.on('error', () => this.#gone.abort(new AppError('client_closed', 'the client has gone')));
+    outgoing.on('error', () => this.#leave());
   }
 
-  get signal(): AbortSignal {
-    return this.#gone.signal;
+  get gone(): boolean {
+    return this.#gone;
+  }
+
+  onGone(listener: () => void): void {
+    this.#listener = listener;
   }
 
   get started(): boolean {
@@ -44,6 +49,12 @@ class NodeSink implements ReplySink {
 
   head(status: number, headers: Readonly<Record<string, string>>): void {
     this.#outgoing.writeHead(status, headers);
+  }
+
+  whole(status: number, headers: Readonly<Record<string, string>>, body: string): void {
+    if (this.#outgoing.destroyed) return;
+    this.#outgoing.writeHead(status, { ...headers, 'content-length': Buffer.byteLength(body) });
+    this.#outgoing.end(body);
   }
 
   write(text: string): boolean {
@@ -70,9 +81,15 @@ class NodeSink implements ReplySink {
     if (text === undefined) this.#outgoing.end();
     else this.#outgoing.end(text);
   }
+
+  #leave(): void {
+    if (this.#gone) return;
+    this.#gone = true;
+    this.#listener?.();
+  }
 }
 
-function readIncoming(incoming: IncomingMessage, bytesMax: number): Promise<string> {
+function readIncoming(incoming: IncomingMessage, bytesMax: number): Promise<RequestBody> {
   return new Promise((resolve, reject) => {
     const tooLarge = (): AppError =>
       new AppError('request_too_large', `the request body is larger than ${bytesMax} bytes`);
@@ -92,8 +109,16 @@ function readIncoming(incoming: IncomingMessage, bytesMax: number): Promise<stri
         reject(tooLarge());
       }
     });
-    incoming.once('end', () => resolve((parts.length === 1 ? parts[0] : Buffer.concat(parts))?.toString('utf8') ?? ''));
-    const gone = (): void => reject(new AppError('client_closed', 'the client has gone'));
+    let over = false;
+    incoming.once('end', () => {
+      over = true;
+      const whole = parts.length === 1 ? parts[0] : Buffer.concat(parts);
+      resolve({ text: whole?.toString('utf8') ?? '', bytes: size });
+    });
+    const gone = (): void => {
+      // 'close' follows every 'end': an error with its stack is only made when there was none.
+      if (!over) reject(new AppError('client_closed', 'the client has gone'));
+    };
     incoming.once('error', gone);
     incoming.once('close', gone);
   });

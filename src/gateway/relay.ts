@@ -65,7 +65,7 @@ export class Relay {
   readonly #suffix: string;
   readonly #opened = new Set<Leg>();
   readonly #cut = new Set<Leg>();
-  readonly #ended = new AbortController();
+  #ended: AbortController | null = null;
   #stopped: AppError | null = null;
   #out = '';
   #waiting = 0;
@@ -113,9 +113,9 @@ export class Relay {
   async run(): Promise<void> {
     const { sink } = this.#job;
     const onGone = (): void => this.#stopAll(new AppError('client_closed', 'the client has gone'));
-    sink.signal.addEventListener('abort', onGone, { once: true });
+    sink.onGone(onGone);
     try {
-      if (sink.signal.aborted) throw new AppError('client_closed', 'the client has gone');
+      if (sink.gone) throw new AppError('client_closed', 'the client has gone');
       const runs = this.#legs.map((leg) => this.#runLeg(leg));
       try {
         await Promise.all(runs);
@@ -129,7 +129,6 @@ export class Relay {
       await this.#fail(toAppError(error));
     } finally {
       this.#stopWaiting?.();
-      sink.signal.removeEventListener('abort', onGone);
     }
   }
 
@@ -155,10 +154,10 @@ export class Relay {
         }
         const theirs = failure.code === 'upstream_error' || failure.code === 'upstream_timeout';
         slot.release(theirs ? 'failed' : 'cancelled');
-        if (!theirs || leg.begun || attempt >= ATTEMPTS_MAX || this.#job.sink.signal.aborted) throw failure;
+        if (!theirs || leg.begun || attempt >= ATTEMPTS_MAX || this.#job.sink.gone) throw failure;
         this.#deps.log(`${this.#job.id}: ${slot.target.id} failed, trying another: ${describeError(failure)}`);
         excluded.add(slot.target.id);
-        if (!slot.lost.aborted && !this.#job.router.hasOther(excluded)) throw failure;
+        if (!slot.lost && !this.#job.router.hasOther(excluded)) throw failure;
       }
     }
   }
@@ -173,7 +172,12 @@ export class Relay {
     const leave = this.#wait();
     try {
       const left = createdMs + maxWaitMs - this.#deps.clock.now();
-      const slot = await router.take({ account, maxWaitMs: left, signal: this.#ended.signal, exclude });
+      const slot = await router.take({
+        account,
+        maxWaitMs: left,
+        signal: (this.#ended ??= new AbortController()).signal,
+        exclude,
+      });
       this.#waitedMs = Math.max(this.#waitedMs, slot.waitedMs);
       if (slot.cold) this.#coldStartMs = Math.max(this.#coldStartMs, slot.waitedMs);
       return slot;
@@ -333,7 +337,7 @@ export class Relay {
 
   #stopAll(error: AppError): void {
     this.#stopped ??= error;
-    this.#ended.abort(error);
+    this.#ended?.abort(error);
     for (const leg of this.#legs) leg.stop(error);
   }
 
@@ -391,20 +395,18 @@ export class Relay {
     });
     const headers: Record<string, string> = {
       'content-type': 'application/json',
-      'content-length': String(new TextEncoder().encode(body).length),
       'x-request-id': requestId,
       'x-underbid-cost-usd': formatUsd(cost),
       'x-underbid-cold-start-ms': String(this.#coldStartMs),
     };
     if (this.#served) headers['x-underbid-provider'] = this.#served.provider;
-    sink.head(200, headers);
-    sink.end(body);
+    sink.whole(200, headers, body);
   }
 
   /** A stream that broke is charged for what was delivered; an answer that never came is not. */
   async #fail(error: AppError): Promise<void> {
     const { sink, reservation, stream } = this.#job;
-    const cancelled = error.code === 'client_closed' || sink.signal.aborted;
+    const cancelled = error.code === 'client_closed' || sink.gone;
     const status: UsageStatus = cancelled ? 'cancelled' : 'failed';
     const delivered = cancelled || (stream && this.#firstTokenMs !== null);
     const tokens = delivered ? this.#tokens() : { inputTokens: 0, cachedTokens: 0, outputTokens: 0 };

@@ -2,22 +2,31 @@ import type { Context } from 'hono';
 
 /** Where a reply goes: Node's raw response, or a web stream on workerd and in `app.request` tests. */
 export interface ReplySink {
-  /** Aborts when the client has gone before the end. */
-  readonly signal: AbortSignal;
+  /** The client left before the end. */
+  readonly gone: boolean;
+  /** Called once when that happens; one listener, no event machinery: this is on every request's path. */
+  onGone(listener: () => void): void;
   /** Whether the status line has been sent: after that a failure can only be told within the body. */
   readonly started: boolean;
   head(status: number, headers: Readonly<Record<string, string>>): void;
+  /** A reply in one piece, with its length. */
+  whole(status: number, headers: Readonly<Record<string, string>>, body: string): void;
   /** False when the client reads slower than we write: wait for `drained` before sending much more. */
   write(text: string): boolean;
   drained(): Promise<void>;
   end(text?: string): void;
 }
 
+export interface RequestBody {
+  readonly text: string;
+  readonly bytes: number;
+}
+
 /** One request and its reply. */
 export interface Exchange {
   readonly sink: ReplySink;
-  /** The whole body as text. Throws AppError `request_too_large` or `client_closed`. */
-  readBody(bytesMax: number): Promise<string>;
+  /** The whole body as text, and its size. Throws AppError `request_too_large` or `client_closed`. */
+  readBody(bytesMax: number): Promise<RequestBody>;
   /** What the handler returns to Hono. */
   response(): Response | Promise<Response>;
 }

@@ -1,6 +1,6 @@
 import type { Context } from 'hono';
 import { AppError } from '../errors.ts';
-import type { Exchange, ReplySink } from './transport.ts';
+import type { Exchange, ReplySink, RequestBody } from './transport.ts';
 
 /** Replies over a web stream: workerd, and tests that call the app without a socket. */
 export function webTransport(context: Context): Exchange {
@@ -14,7 +14,8 @@ export function webTransport(context: Context): Exchange {
 
 class WebSink implements ReplySink {
   readonly response: Promise<Response>;
-  readonly #gone = new AbortController();
+  #gone = false;
+  #listener: (() => void) | null = null;
   readonly #encoder = new TextEncoder();
   readonly #stream: ReadableStream<Uint8Array>;
   #controller: ReadableStreamDefaultController<Uint8Array> | null = null;
@@ -27,8 +28,10 @@ class WebSink implements ReplySink {
       this.#resolve = resolve;
     });
     const gone = (): void => {
-      this.#gone.abort(new AppError('client_closed', 'the client has gone'));
+      if (this.#gone) return;
+      this.#gone = true;
       this.#pulled();
+      this.#listener?.();
     };
     this.#stream = new ReadableStream<Uint8Array>(
       {
@@ -43,8 +46,12 @@ class WebSink implements ReplySink {
     client?.addEventListener('abort', gone, { once: true });
   }
 
-  get signal(): AbortSignal {
-    return this.#gone.signal;
+  get gone(): boolean {
+    return this.#gone;
+  }
+
+  onGone(listener: () => void): void {
+    this.#listener = listener;
   }
 
   get started(): boolean {
@@ -56,35 +63,40 @@ class WebSink implements ReplySink {
     this.#resolve(new Response(this.#stream, { status, headers }));
   }
 
+  whole(status: number, headers: Readonly<Record<string, string>>, body: string): void {
+    this.#started = true;
+    this.#resolve(new Response(body, { status, headers }));
+  }
+
   write(text: string): boolean {
-    if (this.#gone.signal.aborted) return true;
+    if (this.#gone) return true;
     this.#controller?.enqueue(this.#encoder.encode(text));
     return (this.#controller?.desiredSize ?? 1) > 0;
   }
 
   drained(): Promise<void> {
-    if ((this.#controller?.desiredSize ?? 1) > 0 || this.#gone.signal.aborted) return Promise.resolve();
+    if ((this.#controller?.desiredSize ?? 1) > 0 || this.#gone) return Promise.resolve();
     return new Promise((resolve) => {
       this.#pulled = resolve;
     });
   }
 
   end(text?: string): void {
-    if (this.#gone.signal.aborted) return;
+    if (this.#gone) return;
     if (text !== undefined) this.write(text);
     this.#controller?.close();
   }
 }
 
-async function readBody(request: Request, bytesMax: number): Promise<string> {
+async function readBody(request: Request, bytesMax: number): Promise<RequestBody> {
   const reader = request.body?.getReader();
-  if (!reader) return '';
+  if (!reader) return { text: '', bytes: 0 };
   const decoder = new TextDecoder();
   let text = '';
   let size = 0;
   for (;;) {
     const { done, value } = await reader.read();
-    if (done) return text + decoder.decode();
+    if (done) return { text: text + decoder.decode(), bytes: size };
     size += value.length;
     if (size > bytesMax) {
       await reader.cancel();

@@ -295,7 +295,7 @@ export class Steps {
 
   async #fail(record: ReplicaRecord, reason: string): Promise<void> {
     const { fleet, pools, decide } = this.#options;
-    pools.find(record.pool)?.router.remove(record.id, reason);
+    pools.find(record.pool)?.router.remove(record.id);
     fleet.failed(record.pool, record.provider);
     const detail = { replica: record.id, lease: record.leaseId, provider: record.provider };
     await decide({ pool: record.pool, kind: 'replica.failed', reason, detail });
@@ -308,7 +308,7 @@ export class Steps {
       const outcome: Outcome<Lease> = await this.#marketOf(record).close(record.leaseId, 'tenant');
       if (outcome.kind === 'unknown') return;
     }
-    pools.find(record.pool)?.router.remove(record.id, record.reason);
+    pools.find(record.pool)?.router.remove(record.id);
     await this.#closed(record, record.reason, record.failed);
   }
 

@@ -19,6 +19,8 @@ export interface Target {
 
 interface Replica {
   readonly target: Target;
+  readonly onLost: Set<() => void>;
+  lost: boolean;
   inFlight: number;
   draining: boolean;
   lastUsedMs: EpochMs;
@@ -33,8 +35,10 @@ export interface Slot {
   readonly waitedMs: Ms;
   /** There was no ready replica when the request came. */
   readonly cold: boolean;
-  /** Aborts when the replica is gone: whoever streams from it moves on. */
-  readonly lost: AbortSignal;
+  /** The replica is gone: whoever streams from it moves on. */
+  readonly lost: boolean;
+  /** Called once when that happens; the returned function takes the listener off. */
+  onLost(listener: () => void): () => void;
   release(outcome: 'served' | 'failed' | 'cancelled'): void;
 }
 
@@ -81,7 +85,6 @@ export class PoolRouter {
   readonly #clock: Clock;
   readonly #onDemand: () => void;
   readonly #replicas = new Map<string, Replica>();
-  readonly #lost = new Map<string, AbortController>();
   readonly #line = new Line<Waiter>();
   readonly #since = new Set<Waiter>();
   readonly #phaseListeners = new Set<(phase: string) => void>();
@@ -153,9 +156,17 @@ export class PoolRouter {
   }
 
   add(target: Target, startMs: Ms): void {
-    this.#lost.set(target.id, new AbortController());
     const lastUsedMs = this.#clock.now();
-    this.#replicas.set(target.id, { target, inFlight: 0, draining: false, lastUsedMs, served: 0, failed: 0 });
+    this.#replicas.set(target.id, {
+      target,
+      onLost: new Set(),
+      lost: false,
+      inFlight: 0,
+      draining: false,
+      lastUsedMs,
+      served: 0,
+      failed: 0,
+    });
     // Half of the old expectation, half of the new: one slow start does not frighten every client away.
     this.#startMs = this.#startMs === null ? startMs : Math.round((this.#startMs + startMs) / 2);
     this.#serveLine();
@@ -168,10 +179,12 @@ export class PoolRouter {
   }
 
   /** The replica is gone: requests at work on it are told. */
-  remove(id: string, reason: string): void {
+  remove(id: string): void {
+    const replica = this.#replicas.get(id);
+    if (!replica) return;
     this.#replicas.delete(id);
-    this.#lost.get(id)?.abort(new AppError('upstream_error', 'the replica is gone', { cause: reason }));
-    this.#lost.delete(id);
+    replica.lost = true;
+    for (const listener of [...replica.onLost]) listener();
   }
 
   /** A slot when one is free now, else null. */
@@ -279,12 +292,17 @@ export class PoolRouter {
     replica.inFlight += 1;
     replica.lastUsedMs = this.#clock.now();
     let held = true;
-    const lost = this.#lost.get(replica.target.id)?.signal ?? AbortSignal.abort();
     return {
       target: replica.target,
       waitedMs,
       cold,
-      lost,
+      get lost() {
+        return replica.lost;
+      },
+      onLost: (listener) => {
+        replica.onLost.add(listener);
+        return () => replica.onLost.delete(listener);
+      },
       release: (outcome) => {
         if (!held) return;
         held = false;
