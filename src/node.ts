@@ -130,6 +130,7 @@ async function startGateway(parts: Parts): Promise<Gateway> {
   const demoKey = await openDemo({ ledger, keys, dataDir, clock, random: systemRandom });
   await scheduler.start();
   closers.push(() => scheduler.stop());
+  const watch = new Watch(clock);
   let refusing: string | null = null;
   const app = createApp({
     clock,
@@ -139,7 +140,7 @@ async function startGateway(parts: Parts): Promise<Gateway> {
     keys,
     pools,
     upstream,
-    watch: new Watch(clock),
+    watch: () => watch,
     transport: nodeTransport,
     fleet: createOperations({ clock, pools, records, scheduler, markets, ledger }),
     adminKeyHash: hashKey(adminKey),

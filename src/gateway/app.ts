@@ -22,7 +22,8 @@ export interface AppDeps {
   readonly keys: Keys;
   readonly pools: Pools;
   readonly upstream: Upstream;
-  readonly watch: Watch;
+  /** On Node one for all requests, on workerd one for each. */
+  readonly watch: () => Watch;
   readonly transport: Transport;
   /** Null on the edge, where nothing is rented. */
   readonly fleet: FleetOperations | null;

@@ -16,7 +16,7 @@ import type { Watch } from './watch.ts';
 export interface RelayDeps {
   readonly clock: Clock;
   readonly upstream: Upstream;
-  readonly watch: Watch;
+  readonly watch: () => Watch;
   readonly log: (line: string) => void;
 }
 
@@ -88,13 +88,14 @@ export class Relay {
     this.#prefix = `data: ${head},"choices":`;
     this.#suffix = includeUsage ? ',"usage":null}\n\n' : '}\n\n';
     const { spec } = job.router;
+    const watch = deps.watch();
     this.#legs = Array.from({ length: job.choices }, (_, index) => {
       return new Leg({
         index,
         spec,
         clock: deps.clock,
         upstream: deps.upstream,
-        watch: deps.watch,
+        watch,
         path: job.path,
         streamUpstream: job.streamUpstream,
         inputBound: job.inputBound,

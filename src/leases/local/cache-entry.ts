@@ -38,7 +38,7 @@ export async function openEntry(folder: string, packages: readonly PinnedPackage
   const marker = await readMarker(folder);
   if (marker === null) return null;
   const python = join(folder, 'bin', 'python');
-  const interpreter = await realpath(python).catch(() => null);
+  const interpreter = await interpreterOf(folder).catch(() => null);
   if (interpreter !== marker.interpreter || !(await isExecutable(python))) return null;
   const files = new Map<string, string>();
   const now: MarkedFile[] = [];
@@ -68,7 +68,7 @@ export async function sealEntry(folder: string, site: string, packages: readonly
     if (pinned.file.sha256 !== null && pinned.file.sha256 !== sha256) return false;
     files.push({ package: pinned.name, bytes: found.size, mtimeMs: found.mtimeMs, sha256 });
   }
-  const interpreter = await realpath(join(folder, 'bin', 'python'));
+  const interpreter = await interpreterOf(folder);
   await writeMarker(folder, { format: 1, interpreter, packages: relative(await realpath(folder), site), files });
   return true;
 }
@@ -109,6 +109,13 @@ export async function removeFolder(path: string): Promise<void> {
 
 export async function makeFolder(path: string): Promise<void> {
   await mkdir(path, { recursive: true });
+}
+
+/** Where `bin/python` leads; relative if it was copied into the folder, which is about to move. */
+async function interpreterOf(folder: string): Promise<string> {
+  const path = await realpath(join(folder, 'bin', 'python'));
+  const inside = relative(await realpath(folder), path);
+  return inside.startsWith('..') ? path : inside;
 }
 
 function fileOf(site: string, pinned: PinnedPackage): string {

@@ -35,9 +35,8 @@ def main():
     params.n_parallel = config["slots"]
     # Shared by the slots: each gets its part.
     params.n_ctx = config["context_tokens"]
-    if config["threads"] is not None:
-        params.cpuparams.n_threads = config["threads"]
-        params.cpuparams_batch.n_threads = config["threads"]
+    params.cpuparams.n_threads = config["threads"]
+    params.cpuparams_batch.n_threads = config["threads"]
     params.endpoint_metrics = True
     params.ui = False
     # Errors only: a request's text has no place in logs.

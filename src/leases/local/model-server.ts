@@ -1,5 +1,6 @@
 import { request } from 'node:http';
 import { createServer } from 'node:net';
+import { availableParallelism } from 'node:os';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import type { Readable } from 'node:stream';
@@ -17,7 +18,10 @@ export interface ModelServerOptions {
   readonly slots: number;
   readonly contextTokensPerSlot: Tokens;
   readonly apiKey: string;
-  /** Default: all cores. */
+  /**
+   * Default: all cores but one. All servers together must not ask for more than the cores: ggml's threads spin while they
+   * wait for each other, so two servers of two threads on two cores made 2 tokens/s together, of one thread each 143.
+   */
   readonly threads?: number | undefined;
   /** Of it the server gets what concerns paths and devices, nothing else. Default: ours. */
   readonly env?: Readonly<Record<string, string | undefined>> | undefined;
@@ -138,7 +142,7 @@ function launchPython(options: ModelServerOptions): Launched {
     api_key: options.apiKey,
     slots: options.slots,
     context_tokens: options.slots * options.contextTokensPerSlot,
-    threads: options.threads ?? null,
+    threads: threadsOf(options),
     cache_mib: CACHE_MIB,
   };
   // Left open: the launcher ends with it.
@@ -151,8 +155,12 @@ async function launchBinary(options: ModelServerOptions): Promise<Launched> {
   const port = await findFreePort();
   const args = ['--model', runtime.modelPath, '--alias', options.alias, '--host', HOST, '--port', String(port)];
   args.push('--parallel', String(options.slots), '--metrics');
-  args.push('--ctx-size', String(options.slots * options.contextTokensPerSlot));
-  if (options.threads !== undefined) args.push('--threads', String(options.threads));
+  args.push(
+    '--ctx-size',
+    String(options.slots * options.contextTokensPerSlot),
+    '--threads',
+    String(threadsOf(options)),
+  );
   const env = passedEnv(options.env ?? process.env);
   // By environment: the key, and what older builds don't know as an argument and would refuse to start with.
   env['LLAMA_API_KEY'] = options.apiKey;
@@ -197,6 +205,10 @@ function findFreePort(): Promise<number> {
       server.close(() => resolve(port));
     });
   });
+}
+
+function threadsOf(options: ModelServerOptions): number {
+  return options.threads ?? Math.max(1, availableParallelism() - 1);
 }
 
 function passedEnv(env: Readonly<Record<string, string | undefined>>): Record<string, string | undefined> {
