@@ -3,29 +3,11 @@ import { z } from 'zod';
 import { AppError } from '../errors.ts';
 import type { Ledger } from '../ledger/operations.ts';
 import { formatUsd, parseUsd } from '../units.ts';
-import type { AppDeps, AppEnv } from './app.ts';
+
 import { hashKey, hintOf, isAdmin, newKey } from './auth.ts';
+import type { AppDeps, AppEnv } from './deps.ts';
 import { decodePath } from './models.ts';
 import { parseJsonBody } from './openai.ts';
-
-/**
- * What the admin routes ask of the parts that the gateway does not know (scheduler, leases). The entry passes it in, so
- * that no chain code comes with the gateway. Everything returned is ready to be shown: decimal strings, no secrets.
- */
-export interface FleetOperations {
-  pools(): unknown[];
-  pool(id: string): unknown;
-  putPool(id: string, input: unknown): Promise<{ readonly created: boolean; readonly pool: unknown }>;
-  deletePool(id: string): Promise<void>;
-  replicas(): unknown[];
-  orders(): Promise<unknown[]>;
-  leases(): Promise<unknown[]>;
-  lease(id: string): Promise<unknown>;
-  closeLease(id: string): Promise<unknown>;
-  disputeLease(id: string, reason: string): Promise<unknown>;
-  providers(): Promise<unknown[]>;
-  decisions(options: { readonly pool?: string | undefined; readonly limit: number }): Promise<unknown[]>;
-}
 
 const BODY_MAX = 1024 * 1024;
 const name = z.string().min(1).max(200);

@@ -1,42 +1,11 @@
 import { Hono, type Context } from 'hono';
-import type { Clock } from '../clock.ts';
 import { AppError, describeError } from '../errors.ts';
-import type { Ledger } from '../ledger/operations.ts';
-import type { RandomBytes } from '../random.ts';
-import type { Pools } from '../scheduler/pool/pools.ts';
-import { createAdmin, type FleetOperations } from './admin.ts';
-import type { Keys } from './auth.ts';
+import { createAdmin } from './admin.ts';
 import { handleChat } from './chat.ts';
 import { showCredits, showGeneration } from './credits.ts';
+import type { AppDeps, AppEnv } from './deps.ts';
 import { listModels, showModel } from './models.ts';
 import { errorBody, errorHeaders, errorStatus, toAppError } from './openai.ts';
-import type { Transport } from './transport.ts';
-import type { Upstream } from './upstream.ts';
-import type { Watch } from './watch.ts';
-
-export interface AppDeps {
-  readonly clock: Clock;
-  readonly random: RandomBytes;
-  readonly newId: (prefix: string) => string;
-  readonly ledger: Ledger;
-  readonly keys: Keys;
-  readonly pools: Pools;
-  readonly upstream: Upstream;
-  /** On Node one for all requests, on workerd one for each. */
-  readonly watch: () => Watch;
-  readonly transport: Transport;
-  /** Null on the edge, where nothing is rented. */
-  readonly fleet: FleetOperations | null;
-  readonly adminKeyHash: string | null;
-  readonly limits: { readonly bodyBytes: number; readonly requestsMax: number };
-  /** Why requests cannot be taken now, or null. */
-  readonly notReady: () => string | null;
-  readonly log: (line: string) => void;
-}
-
-export interface AppEnv {
-  Variables: { requestId: string };
-}
 
 /** The API on one screen: middleware in its order, routes, the one place where errors become replies. */
 export function createApp(deps: AppDeps): Hono<AppEnv> {

@@ -4,7 +4,7 @@ import type { Pool } from '../scheduler/pool/pools.ts';
 import type { PoolSpec } from '../spec.ts';
 import type { Ms, Tokens } from '../units.ts';
 import { Reservation } from './admission.ts';
-import type { AppDeps, AppEnv } from './app.ts';
+import type { AppDeps, AppEnv } from './deps.ts';
 import { requireModel } from './auth.ts';
 import { MANAGED, managedFields, refuseFields } from './dialect.ts';
 import { spliceObject } from './json-splice.ts';

@@ -1,7 +1,7 @@
 import type { Context } from 'hono';
 import { AppError } from '../errors.ts';
 import { usdNumber } from '../units.ts';
-import type { AppDeps, AppEnv } from './app.ts';
+import type { AppDeps, AppEnv } from './deps.ts';
 
 /** GET /v1/credits, as OpenRouter has it. */
 export async function showCredits(context: Context<AppEnv>, deps: AppDeps): Promise<Response> {

@@ -2,7 +2,7 @@ import type { Context } from 'hono';
 import { AppError } from '../errors.ts';
 import type { Pool } from '../scheduler/pool/pools.ts';
 import { formatPricePerToken } from '../units.ts';
-import type { AppDeps, AppEnv } from './app.ts';
+import type { AppDeps, AppEnv } from './deps.ts';
 
 /** OpenAI's model object with what a buyer of tokens asks besides (OpenRouter's names where it has them). */
 function describeModel({ router }: Pool): Record<string, unknown> {

@@ -3,7 +3,7 @@ import { createAdaptorServer } from '@hono/node-server';
 import type { Hono } from 'hono';
 import type { Clock } from '../clock.ts';
 import { AppError } from '../errors.ts';
-import type { AppEnv } from '../gateway/app.ts';
+import type { AppEnv } from '../gateway/deps.ts';
 
 export interface ServerOptions {
   readonly host: string;

@@ -1,0 +1,51 @@
+import type { Clock } from '../clock.ts';
+import type { Ledger } from '../ledger/operations.ts';
+import type { RandomBytes } from '../random.ts';
+import type { Pools } from '../scheduler/pool/pools.ts';
+import type { Keys } from './auth.ts';
+import type { Transport } from './transport.ts';
+import type { Upstream } from './upstream.ts';
+import type { Watch } from './watch.ts';
+
+export interface AppDeps {
+  readonly clock: Clock;
+  readonly random: RandomBytes;
+  readonly newId: (prefix: string) => string;
+  readonly ledger: Ledger;
+  readonly keys: Keys;
+  readonly pools: Pools;
+  readonly upstream: Upstream;
+  /** On Node one for all requests, on workerd one for each. */
+  readonly watch: () => Watch;
+  readonly transport: Transport;
+  /** Null on the edge, where nothing is rented. */
+  readonly fleet: FleetOperations | null;
+  readonly adminKeyHash: string | null;
+  readonly limits: { readonly bodyBytes: number; readonly requestsMax: number };
+  /** Why requests cannot be taken now, or null. */
+  readonly notReady: () => string | null;
+  readonly log: (line: string) => void;
+}
+
+export interface AppEnv {
+  Variables: { requestId: string };
+}
+
+/**
+ * What the admin routes ask of the parts that the gateway does not know (scheduler, leases). The entry passes it in, so
+ * that no chain code comes with the gateway. Everything returned is ready to be shown: decimal strings, no secrets.
+ */
+export interface FleetOperations {
+  pools(): unknown[];
+  pool(id: string): unknown;
+  putPool(id: string, input: unknown): Promise<{ readonly created: boolean; readonly pool: unknown }>;
+  deletePool(id: string): Promise<void>;
+  replicas(): unknown[];
+  orders(): Promise<unknown[]>;
+  leases(): Promise<unknown[]>;
+  lease(id: string): Promise<unknown>;
+  closeLease(id: string): Promise<unknown>;
+  disputeLease(id: string, reason: string): Promise<unknown>;
+  providers(): Promise<unknown[]>;
+  decisions(options: { readonly pool?: string | undefined; readonly limit: number }): Promise<unknown[]>;
+}

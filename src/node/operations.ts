@@ -1,0 +1,116 @@
+import type { Clock } from '../clock.ts';
+import { AppError } from '../errors.ts';
+import type { FleetOperations } from '../gateway/deps.ts';
+import type { Ledger } from '../ledger/operations.ts';
+import type { Market } from '../leases/market.ts';
+import { scoreProvider } from '../scheduler/reputation.ts';
+import type { Scheduler } from '../scheduler/loop.ts';
+import type { Pool, Pools } from '../scheduler/pool/pools.ts';
+import type { SchedulerRecords } from '../scheduler/records.ts';
+import { modelIdSchema, parsePool, poolSchema, type MarketName } from '../spec.ts';
+import { found, leaseLine, marketOf, viewLease } from './lease-view.ts';
+import { iso, viewOrder, viewPool, viewReplica } from './views.ts';
+
+export interface OperationsDeps {
+  readonly clock: Clock;
+  readonly pools: Pools;
+  readonly records: SchedulerRecords;
+  readonly scheduler: Scheduler;
+  readonly markets: ReadonlyMap<MarketName, Market>;
+  readonly ledger: Ledger;
+}
+
+/** What the admin routes and the command line show and do, over scheduler, markets and records. */
+export function createOperations(deps: OperationsDeps): FleetOperations {
+  const { clock, pools, records, scheduler, markets } = deps;
+  return {
+    pools: () => pools.list().map(viewPool),
+    pool: (id) => viewPool(found(pools.get(id), `there is no pool ${id}`)),
+    putPool: (id, input) => putPool(deps, id, input),
+    deletePool: async (id) => {
+      const pool = found(pools.get(id), `there is no pool ${id}`);
+      refuseFilePool(pool, id);
+      await records.deletePool(id);
+      pools.remove(id);
+    },
+    replicas: () => scheduler.replicas().map(viewReplica),
+    orders: async () => (await records.listOrders()).map((order) => viewOrder(order, markets)),
+    leases: async () => {
+      const leased = (await records.listReplicas()).filter(({ leaseId }) => leaseId !== null);
+      const views = await Promise.all(leased.map((replica) => leaseLine(replica, markets)));
+      return views;
+    },
+    lease: (id) => viewLease(deps, id),
+    closeLease: async (id) => {
+      const replica = found(await records.findByLease(id), `there is no lease ${id}`);
+      const closing = await scheduler.closeLease(id);
+      return leaseLine(closing ?? replica, markets);
+    },
+    disputeLease: async (id, reason) => {
+      const replica = found(await records.findByLease(id), `there is no lease ${id}`);
+      const outcome = await marketOf(replica, markets)?.dispute(id, reason);
+      if (outcome?.kind !== 'done') throw new AppError('conflict', outcome?.reason ?? 'its market is not configured');
+      await records.decide({
+        atMs: clock.now(),
+        pool: replica.pool,
+        kind: 'lease.disputed',
+        reason,
+        detail: { lease: id },
+      });
+      return leaseLine(replica, markets);
+    },
+    providers: async () => {
+      const all = await Promise.all([...markets.values()].map((market) => market.providers()));
+      return all.flat().map(({ hardware, ...provider }) => {
+        const { failureChance, reason } = scoreProvider(provider);
+        const { cpu, memoryBytes, gpus } = hardware;
+        return {
+          ...provider,
+          hardware: { cpu, memory_bytes: memoryBytes, gpus },
+          failure_chance: failureChance,
+          why: reason,
+        };
+      });
+    },
+    decisions: async (options) => {
+      const rows = await records.listDecisions(options);
+      return rows.map(({ seq, atMs, pool, kind, reason, detail }) => ({
+        seq,
+        at: iso(atMs),
+        pool,
+        kind,
+        reason,
+        ...detail,
+      }));
+    },
+  };
+}
+
+function refuseFilePool(pool: Pool, id: string): void {
+  if (pool.source === 'file') {
+    throw new AppError('pool_read_only', `the pool ${id} is in the configuration file: change it there`);
+  }
+}
+
+async function putPool(deps: OperationsDeps, id: string, input: unknown): Promise<{ created: boolean; pool: unknown }> {
+  const { clock, pools, records, ledger, markets } = deps;
+  const idCheck = modelIdSchema.safeParse(id);
+  if (!idCheck.success) throw new AppError('invalid_request', `${JSON.stringify(id.slice(0, 128))} is not a model id`);
+  const known = pools.get(id);
+  if (known) refuseFilePool(known, id);
+  const checked = poolSchema.safeParse(input);
+  if (!checked.success) {
+    const lines = checked.error.issues.map(({ path, message }) => `${path.join('.')}: ${message}`);
+    const param = checked.error.issues[0]?.path.join('.');
+    throw new AppError('invalid_request', lines.join('; ').slice(0, 2000), { param });
+  }
+  const missing = checked.data.markets?.find((name) => !markets.has(name));
+  if (missing)
+    throw new AppError('invalid_request', `markets: the market ${missing} is not configured`, { param: 'markets' });
+  const spec = parsePool(id, input, clock.now());
+  const priceVersion = await ledger.ask({ op: 'price', model: id, price: spec.price, atMs: clock.now() });
+  await records.savePool(id, input, clock.now());
+  const pool = pools.put(spec, priceVersion, 'api');
+  deps.scheduler.wake();
+  return { created: !known, pool: viewPool(pool) };
+}

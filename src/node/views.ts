@@ -1,0 +1,115 @@
+import { describePool } from '../config/describe.ts';
+import type { Lease, Market } from '../leases/market.ts';
+import { costPerHour } from '../scheduler/place.ts';
+import type { Pool } from '../scheduler/pool/pools.ts';
+import type { OrderRecord, ReplicaRecord } from '../scheduler/records.ts';
+import type { MarketName } from '../spec.ts';
+import { formatUsd, perHourFromPerBlock, type EpochMs, type NanoUsd } from '../units.ts';
+
+/** Records as the admin API shows them: decimal strings, ISO times, no secrets. */
+
+export const iso = (ms: EpochMs | null): string | null => (ms === null ? null : new Date(ms).toISOString());
+export const usdOrNull = (amount: NanoUsd | null): string | null => (amount === null ? null : formatUsd(amount));
+
+export function viewPool(pool: Pool): Record<string, unknown> {
+  const { router, source, priceVersion } = pool;
+  const { spec, stats, phase, expectedStartMs } = router;
+  return {
+    id: spec.id,
+    source,
+    price_version: priceVersion,
+    spec: describePool(spec),
+    state: {
+      phase,
+      ready: stats.ready,
+      waiting: stats.waiting,
+      in_flight: stats.inFlight,
+      requests: stats.arrivals,
+      last_used_at: stats.lastUsedMs === 0 ? null : iso(stats.lastUsedMs),
+      expected_start_ms: expectedStartMs,
+    },
+  };
+}
+
+export function viewReplica(replica: ReplicaRecord): Record<string, unknown> {
+  const { id, pool, state, orderId, market, leaseId, provider, costNanoUsdPerHour, reason, failed } = replica;
+  return {
+    id,
+    pool,
+    state,
+    market,
+    provider,
+    order: orderId,
+    lease: leaseId,
+    usd_per_hour: usdOrNull(costNanoUsdPerHour),
+    ordered_at: iso(replica.orderedMs),
+    leased_at: iso(replica.leasedMs),
+    ready_at: iso(replica.readyMs),
+    failed,
+    reason,
+  };
+}
+
+export function viewOrder(order: OrderRecord, markets: ReadonlyMap<MarketName, Market>): Record<string, unknown> {
+  const { id, pool, replica, state, reason, orderedMs, closedMs, offer, choice, declined } = order;
+  return {
+    id,
+    pool,
+    replica,
+    state,
+    reason,
+    ordered_at: iso(orderedMs),
+    closed_at: iso(closedMs),
+    offer: viewOffer(offer),
+    markets: order.markets.map(({ name, ceilingNanoUsdPerBlock, block, refusal }) => {
+      return { name, block, ceiling_usd_per_block: formatUsd(ceilingNanoUsdPerBlock), refusal };
+    }),
+    bids: viewBids(order, markets),
+    declined,
+    choice: choice && { bid: choice.bidId, reason: choice.reason, table: viewTable(choice.table) },
+  };
+}
+
+export function viewOffer({
+  cpu,
+  memoryBytes,
+  gpus,
+  ceilingUsdPerHour,
+}: OrderRecord['offer']): Record<string, unknown> {
+  return { cpu, memory_bytes: memoryBytes, gpus, ceiling_usd_per_hour: ceilingUsdPerHour };
+}
+
+export function viewTable(table: NonNullable<OrderRecord['choice']>['table']): unknown[] {
+  return table.map(({ bidId, market, provider, usdPerHour, score, note }) => {
+    return { bid: bidId, market, provider, usd_per_hour: usdPerHour, score, note };
+  });
+}
+
+export function viewBids(order: OrderRecord, markets: ReadonlyMap<MarketName, Market>): unknown[] {
+  return order.bids.map(({ id, market, provider, priceNanoUsdPerBlock, atMs, block, note }) => {
+    const terms = markets.get(market)?.terms();
+    return {
+      id,
+      market,
+      provider,
+      at: iso(atMs),
+      block,
+      usd_per_block: formatUsd(priceNanoUsdPerBlock),
+      usd_per_hour: terms ? formatUsd(perHourFromPerBlock(priceNanoUsdPerBlock, terms.blockMs)) : null,
+      usd_per_hour_with_fees: terms ? formatUsd(costPerHour(priceNanoUsdPerBlock, terms)) : null,
+      note,
+    };
+  });
+}
+
+export function moneyOf(lease: Lease): Record<string, string> {
+  const { depositNanoUsd, rentNanoUsd, takeFeeNanoUsd, makeFeeNanoUsd, refundNanoUsd } = lease;
+  return {
+    deposit_usd: formatUsd(depositNanoUsd),
+    rent_usd: formatUsd(rentNanoUsd),
+    take_fee_usd: formatUsd(takeFeeNanoUsd),
+    make_fee_usd: formatUsd(makeFeeNanoUsd),
+    refund_usd: formatUsd(refundNanoUsd),
+    escrow_usd: formatUsd(depositNanoUsd - rentNanoUsd - takeFeeNanoUsd - refundNanoUsd),
+  };
+}
