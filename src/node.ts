@@ -6,6 +6,7 @@ import { loadSettings, type Settings } from './config.ts';
 import { AppError, describeError } from './errors.ts';
 import { createApp } from './gateway/app.ts';
 import { hashKey, Keys } from './gateway/auth.ts';
+import { Limiter } from './gateway/limits.ts';
 import { nodeTransport } from './gateway/node-transport.ts';
 import { probeModelServer } from './gateway/probe.ts';
 import { createUndiciUpstream } from './gateway/undici-upstream.ts';
@@ -144,6 +145,7 @@ async function startGateway(parts: Parts): Promise<Gateway> {
     transport: nodeTransport,
     fleet: createOperations({ clock, pools, records, scheduler, markets, ledger }),
     adminKeyHash: hashKey(adminKey),
+    limiter: new Limiter(),
     limits,
     notReady: () => refusing,
     log,

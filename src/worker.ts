@@ -2,6 +2,7 @@ import { systemClock } from './clock.ts';
 import { createApp } from './gateway/app.ts';
 import { hashKey, hintOf, Keys } from './gateway/auth.ts';
 import { createFetchUpstream } from './gateway/fetch-upstream.ts';
+import { Limiter } from './gateway/limits.ts';
 import { Watch } from './gateway/watch.ts';
 import { webTransport } from './gateway/web-transport.ts';
 import { createMemoryLedger } from './ledger/memory.ts';
@@ -28,7 +29,13 @@ export interface Env {
 
 type App = ReturnType<typeof createApp>;
 
-const LIMITS = { bodyBytes: 20 * 1024 * 1024, requestsMax: 1000 };
+const LIMITS = {
+  bodyBytes: 20 * 1024 * 1024,
+  requestsMax: 1000,
+  keyRequestsPerMinute: 600,
+  keyTokensPerMinute: 1_000_000,
+  keyConcurrency: 64,
+};
 
 async function buildApp(env: Env): Promise<App> {
   const clock = systemClock;
@@ -68,6 +75,7 @@ async function buildApp(env: Env): Promise<App> {
     transport: webTransport,
     fleet: null,
     adminKeyHash: null,
+    limiter: new Limiter(),
     limits: LIMITS,
     notReady: () => null,
     log: () => undefined,

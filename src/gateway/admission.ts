@@ -31,6 +31,7 @@ export class Reservation {
   readonly #ask: HoldRequest;
   #outputTokens: Tokens;
   #settled = false;
+  #tokensUsed: Tokens = 0;
 
   private constructor(ledger: Ledger, clock: Clock, ask: HoldRequest, outputTokens: Tokens) {
     this.#ledger = ledger;
@@ -77,6 +78,11 @@ export class Reservation {
     return this.#outputTokens;
   }
 
+  /** Input and output together, once settled. */
+  get tokensUsed(): Tokens {
+    return this.#tokensUsed;
+  }
+
   /** Reserves more output; false when the money does not reach. */
   async extend(tokens: Tokens): Promise<boolean> {
     const { price, request, inputBound } = this.#ask;
@@ -96,6 +102,7 @@ export class Reservation {
   async settle(tokens: TokenCounts, status: UsageStatus, detail: UsageDetail): Promise<NanoUsd> {
     if (this.#settled) return 0n;
     this.#settled = true;
+    this.#tokensUsed = tokens.inputTokens + tokens.outputTokens;
     const { request, price } = this.#ask;
     const result: SettleResult = await this.#ledger.ask({
       op: 'settle',

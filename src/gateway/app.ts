@@ -31,7 +31,9 @@ export function createApp(deps: AppDeps): Hono<AppEnv> {
     } finally {
       inFlight -= 1;
     }
-    if (!context.res.headers.has('x-hono-already-sent')) context.header('x-request-id', requestId);
+    if (context.res.headers.has('x-hono-already-sent')) return;
+    context.header('x-request-id', requestId);
+    for (const [name, value] of Object.entries(context.get('rateHeaders') ?? {})) context.header(name, value);
   });
 
   app.post('/v1/chat/completions', (context) => handleChat(context, deps));

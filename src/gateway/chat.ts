@@ -6,6 +6,7 @@ import type { Ms, Tokens } from '../units.ts';
 import { Reservation } from './admission.ts';
 import type { AppDeps, AppEnv } from './deps.ts';
 import { requireModel } from './auth.ts';
+import { admit, identify } from './caller.ts';
 import { MANAGED, managedFields, refuseFields } from './dialect.ts';
 import { spliceObject } from './json-splice.ts';
 import { chatSchema, parseJsonBody, type ChatRequest } from './openai.ts';
@@ -18,9 +19,8 @@ const HOLD_SLACK_MS = 60_000;
 /** POST /v1/chat/completions */
 export async function handleChat(context: Context<AppEnv>, deps: AppDeps): Promise<Response> {
   const { clock, ledger, limits } = deps;
-  const requestId = context.get('requestId');
   const createdMs = clock.now();
-  const caller = deps.keys.authenticate(context.req.header('authorization'), createdMs);
+  const caller = identify(context, deps);
   const exchange = deps.transport(context as unknown as Context);
   const { text, bytes } = await exchange.readBody(limits.bodyBytes);
   const request = parseJsonBody(text, chatSchema);
@@ -31,40 +31,50 @@ export async function handleChat(context: Context<AppEnv>, deps: AppDeps): Promi
   const { spec } = pool.router;
   const sizes = boundTokens(request, spec, bytes);
   const maxWaitMs = waitOf(context.req.header('x-underbid-max-wait'), spec);
+  const admission = admit(context, deps, caller, sizes.inputBound + sizes.held);
   const id = deps.newId('chatcmpl-');
-  const reservation = await Reservation.open(ledger, clock, {
-    request: id,
-    caller,
-    model: spec.id,
-    price: spec.price,
-    priceVersion: pool.priceVersion,
-    inputBound: sizes.inputBound,
-    outputTokens: sizes.held,
-    mayShorten: sizes.mayShorten,
-    deadlineMs: createdMs + maxWaitMs + spec.limits.totalMs + HOLD_SLACK_MS,
-  });
-  const stream = request.stream === true;
-  const streamUpstream = stream || sizes.outputMax > spec.sliceTokens || reservation.outputTokens < sizes.held;
-  const relay = new Relay(deps, {
-    id,
-    requestId,
-    createdMs,
-    model: spec.id,
-    router: pool.router,
-    account: caller.customer,
-    path: PATH,
-    stream,
-    includeUsage: request.stream_options?.include_usage === true,
-    streamUpstream,
-    choices: sizes.choices,
-    inputBound: sizes.inputBound,
-    outputMax: sizes.outputMax,
-    maxWaitMs,
-    body: upstreamBody(text, pool, sizes.outputMax, streamUpstream),
-    reservation,
-    sink: exchange.sink,
-  });
-  await relay.run();
+  let used: Tokens = 0;
+  try {
+    const reservation = await Reservation.open(ledger, clock, {
+      request: id,
+      caller,
+      model: spec.id,
+      price: spec.price,
+      priceVersion: pool.priceVersion,
+      inputBound: sizes.inputBound,
+      outputTokens: sizes.held,
+      mayShorten: sizes.mayShorten,
+      deadlineMs: createdMs + maxWaitMs + spec.limits.totalMs + HOLD_SLACK_MS,
+    });
+    const stream = request.stream === true;
+    const streamUpstream = stream || sizes.outputMax > spec.sliceTokens || reservation.outputTokens < sizes.held;
+    const relay = new Relay(deps, {
+      id,
+      headers: { ...admission.headers, 'x-request-id': context.get('requestId') },
+      createdMs,
+      model: spec.id,
+      router: pool.router,
+      account: caller.customer,
+      path: PATH,
+      stream,
+      includeUsage: request.stream_options?.include_usage === true,
+      streamUpstream,
+      choices: sizes.choices,
+      inputBound: sizes.inputBound,
+      outputMax: sizes.outputMax,
+      maxWaitMs,
+      body: upstreamBody(text, pool, sizes.outputMax, streamUpstream),
+      reservation,
+      sink: exchange.sink,
+    });
+    try {
+      await relay.run();
+    } finally {
+      used = reservation.tokensUsed;
+    }
+  } finally {
+    admission.end(used);
+  }
   return exchange.response();
 }
 

@@ -1,11 +1,12 @@
 import type { Context } from 'hono';
 import { AppError } from '../errors.ts';
 import { usdNumber } from '../units.ts';
+import { identify } from './caller.ts';
 import type { AppDeps, AppEnv } from './deps.ts';
 
 /** GET /v1/credits, as OpenRouter has it. */
 export async function showCredits(context: Context<AppEnv>, deps: AppDeps): Promise<Response> {
-  const { customer } = deps.keys.authenticate(context.req.header('authorization'), deps.clock.now());
+  const { customer } = identify(context, deps);
   const balance = await deps.ledger.ask({ op: 'balance', customer });
   if (!balance) throw new AppError('not_found', 'this account is gone');
   return context.json({ data: { total_credits: usdNumber(balance.credits), total_usage: usdNumber(balance.used) } });
@@ -13,7 +14,7 @@ export async function showCredits(context: Context<AppEnv>, deps: AppDeps): Prom
 
 /** GET /v1/generation?id=: what became of one request; its own account's only. */
 export async function showGeneration(context: Context<AppEnv>, deps: AppDeps): Promise<Response> {
-  const { customer } = deps.keys.authenticate(context.req.header('authorization'), deps.clock.now());
+  const { customer } = identify(context, deps);
   const id = context.req.query('id') ?? '';
   const usage = id === '' ? null : await deps.ledger.ask({ op: 'usage', request: id.slice(0, 128) });
   if (!usage || usage.customer !== customer)

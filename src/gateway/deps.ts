@@ -3,9 +3,19 @@ import type { Ledger } from '../ledger/operations.ts';
 import type { RandomBytes } from '../random.ts';
 import type { Pools } from '../scheduler/pool/pools.ts';
 import type { Keys } from './auth.ts';
+import type { Limiter } from './limits.ts';
 import type { Transport } from './transport.ts';
 import type { Upstream } from './upstream.ts';
 import type { Watch } from './watch.ts';
+
+export interface GatewayLimits {
+  readonly bodyBytes: number;
+  readonly requestsMax: number;
+  /** Of keys that set none of their own. */
+  readonly keyRequestsPerMinute: number;
+  readonly keyTokensPerMinute: number;
+  readonly keyConcurrency: number;
+}
 
 export interface AppDeps {
   readonly clock: Clock;
@@ -21,14 +31,15 @@ export interface AppDeps {
   /** Null on the edge, where nothing is rented. */
   readonly fleet: FleetOperations | null;
   readonly adminKeyHash: string | null;
-  readonly limits: { readonly bodyBytes: number; readonly requestsMax: number };
+  readonly limiter: Limiter;
+  readonly limits: GatewayLimits;
   /** Why requests cannot be taken now, or null. */
   readonly notReady: () => string | null;
   readonly log: (line: string) => void;
 }
 
 export interface AppEnv {
-  Variables: { requestId: string };
+  Variables: { requestId: string; rateHeaders: Readonly<Record<string, string>> | undefined };
 }
 
 /**

@@ -23,7 +23,8 @@ export interface RelayDeps {
 /** One request, admitted and paid for, on its way to replicas. */
 export interface RelayJob {
   readonly id: string;
-  readonly requestId: string;
+  /** Of every reply: request id and rate limits. */
+  readonly headers: Readonly<Record<string, string>>;
   readonly createdMs: EpochMs;
   /** The public model id. */
   readonly model: string;
@@ -230,14 +231,14 @@ export class Relay {
   }
 
   #head(): void {
-    const { sink, requestId } = this.#job;
+    const { sink, headers } = this.#job;
     if (sink.started) return;
     sink.head(200, {
+      ...headers,
       'content-type': 'text/event-stream; charset=utf-8',
       'cache-control': 'no-cache',
       // Asks nginx in front of us not to gather the stream.
       'x-accel-buffering': 'no',
-      'x-request-id': requestId,
     });
   }
 
@@ -385,7 +386,7 @@ export class Relay {
   }
 
   #replyWhole(tokens: TokenCounts, cost: NanoUsd): void {
-    const { id, requestId, model, createdMs, sink } = this.#job;
+    const { id, model, createdMs, sink } = this.#job;
     const body = JSON.stringify({
       id,
       object: 'chat.completion',
@@ -395,8 +396,8 @@ export class Relay {
       usage: usageOf(tokens, cost),
     });
     const headers: Record<string, string> = {
+      ...this.#job.headers,
       'content-type': 'application/json',
-      'x-request-id': requestId,
       'x-underbid-cost-usd': formatUsd(cost),
       'x-underbid-cold-start-ms': String(this.#coldStartMs),
     };

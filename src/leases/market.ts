@@ -11,7 +11,7 @@ export type Outcome<T> =
   | { readonly kind: 'done'; readonly value: T }
   /** Nothing happened, and the same call would be refused again. */
   | { readonly kind: 'refused'; readonly reason: string }
-  /** It may have happened: ask `lookUp` before repeating. */
+  /** It may have happened: look it up (`order`, `status`, `list`) before repeating. */
   | { readonly kind: 'unknown'; readonly reason: string };
 
 export const done = <T>(value: T): Outcome<T> => ({ kind: 'done', value });
@@ -149,11 +149,14 @@ export interface Market {
   block(): Blocks;
   /** Posts an order; bids arrive afterwards. Idempotent by id. */
   tender(order: OrderRequest): Promise<Outcome<OrderView>>;
-  /** The order with the bids so far; null when the market never saw it. */
+  /** The order with the bids so far; null when the market never saw it, or saw it too long ago. */
   order(id: string): Promise<OrderView | null>;
-  /** Takes a bid: the deposit goes into escrow, the other bids fall, a lease is made. Idempotent by order id. */
+  /**
+   * Takes a bid: the deposit goes into escrow, the other bids fall, a lease is made. Idempotent by order id: again, it
+   * gives the lease that was made, and finishes it when its deposit was in doubt.
+   */
   accept(orderId: string, bidId: string, depositNanoUsd: NanoUsd): Promise<Outcome<Lease>>;
-  /** Withdraws an order that nobody is to win. Idempotent. */
+  /** Withdraws an order that nobody is to win; refused when it became a lease. Idempotent. */
   cancel(orderId: string): Promise<Outcome<void>>;
   /** Has the provider start the workload. Idempotent. */
   deploy(leaseId: string, workload: Workload): Promise<Outcome<void>>;
@@ -164,7 +167,7 @@ export interface Market {
   close(leaseId: string, reason: CloseReason): Promise<Outcome<Lease>>;
   /** Files a dispute on the provider's record. Once per lease. */
   dispute(leaseId: string, reason: string): Promise<Outcome<void>>;
-  /** Everything of ours that is open, to find it again after a restart. */
+  /** Everything of ours that is open or opening, to find it again after a restart or an outcome that was unknown. */
   list(): Promise<{ readonly orders: readonly OrderView[]; readonly leases: readonly LeaseStatus[] }>;
   providers(): Promise<readonly ProviderView[]>;
   /** Called when something changed that the scheduler may want to look at now. */

@@ -1,4 +1,4 @@
-import { shareUp, type Blocks, type NanoUsd } from '../units.ts';
+import { maxBig, shareUp, type Blocks, type NanoUsd } from '../units.ts';
 
 /** Rent of one block and the fees on it: the tenant pays the take fee on top, the provider the make fee out of it. */
 export interface BlockPrice {
@@ -33,12 +33,12 @@ export interface Draw {
 export function drawRent(price: BlockPrice, blocksDue: Blocks, balance: NanoUsd): Draw {
   const each = perBlockTotal(price);
   const due = BigInt(Math.max(0, blocksDue));
-  const paid = each === 0n || balance >= each * due ? due : balance / each;
-  return {
-    blocks: Number(paid),
-    rent: price.rent * paid,
-    takeFee: price.takeFee * paid,
-    makeFee: price.makeFee * paid,
-    overdrawn: paid < due,
-  };
+  const paid = each === 0n || balance >= each * due ? due : maxBig(0n, balance) / each;
+  return { blocks: Number(paid), ...rentOfBlocks(price, Number(paid)), overdrawn: paid < due };
+}
+
+/** Rent and fees of so many blocks. */
+export function rentOfBlocks(price: BlockPrice, blocks: Blocks): BlockPrice {
+  const count = BigInt(blocks);
+  return { rent: price.rent * count, takeFee: price.takeFee * count, makeFee: price.makeFee * count };
 }

@@ -39,7 +39,10 @@ export class Book {
     this.#holds = new Holds({
       journal: this.#journal,
       customers: this.#customers,
-      priceOf: (version) => this.#prices.get(version)?.price,
+      priceOf: (version, model) => {
+        const known = this.#prices.get(version);
+        return known?.model === model ? known.price : undefined;
+      },
       epoch,
     });
     if (sql) this.#holds.load(sql);
@@ -111,22 +114,25 @@ export class Book {
   }
 
   #transfer(transfers: readonly Omit<TransferOp, 'op'>[]): TransferResult {
-    const fresh: Omit<TransferOp, 'op'>[] = [];
+    const fresh = new Map<string, Omit<TransferOp, 'op'>>();
     for (const transfer of transfers) {
-      const known = this.#journal.findTransfer(transfer.id);
+      const { id, type, debit, credit, amount } = transfer;
+      const twin = fresh.get(id);
+      const known = twin
+        ? { ...twin, debit: twin.debit.name, credit: twin.credit.name }
+        : this.#journal.findTransfer(id);
       if (!known) {
-        fresh.push(transfer);
+        fresh.set(id, transfer);
         continue;
       }
-      const { type, debit, credit, amount } = transfer;
       const same =
         known.type === type && known.debit === debit.name && known.credit === credit.name && known.amount === amount;
-      if (!same) return { ok: false, why: `the id ${transfer.id} was used for another transfer` };
+      if (!same) return { ok: false, why: `the id ${id} was used for another transfer` };
     }
-    if (fresh.length === 0) return { ok: true, existed: true };
-    const broken = this.#journal.whyNot(fresh);
+    if (fresh.size === 0) return { ok: true, existed: true };
+    const broken = this.#journal.whyNot([...fresh.values()]);
     if (broken !== null) return { ok: false, why: broken };
-    for (const { id, type, debit, credit, amount, actor, reason, atMs } of fresh) {
+    for (const { id, type, debit, credit, amount, actor, reason, atMs } of fresh.values()) {
       const accounts = { debit: this.#journal.open(debit), credit: this.#journal.open(credit) };
       this.#journal.post({ id, type, ...accounts, amount, request: null, actor, reason, atMs });
     }

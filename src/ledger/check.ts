@@ -1,6 +1,7 @@
 import { bigintOf, numberOf, textOf, textOrNull, type Sql, type SqlRow } from '../store/sql.ts';
 import { minBig, nanoFromPicoUp } from '../units.ts';
-import { CHAIN_START, chain, transferFields, usageFields } from './journal.ts';
+import { CHAIN_START, chain, transferFields, usageFields } from './chain.ts';
+import { readLegs } from './hold-rows.ts';
 import type { CheckReport, UsageStatus } from './operations.ts';
 
 /**
@@ -75,12 +76,9 @@ function heldIsSum(sql: Sql): Finding {
   const sums = new Map<string, bigint>();
   for (const row of sql.all(`SELECT request, amount, legs FROM holds WHERE state = 'pending'`)) {
     let whole = 0n;
-    for (const part of textOf(row, 'legs').split(' ')) {
-      if (part === '') continue;
-      const at = part.lastIndexOf('=');
-      const amount = BigInt(part.slice(at + 1));
+    for (const { name, amount } of readLegs(textOf(row, 'legs'))) {
       whole += amount;
-      sums.set(part.slice(0, at), (sums.get(part.slice(0, at)) ?? 0n) + amount);
+      sums.set(name, (sums.get(name) ?? 0n) + amount);
     }
     if (whole !== bigintOf(row, 'amount'))
       return { problem: `the legs of hold ${textOf(row, 'request')} do not add up`, detail: '' };

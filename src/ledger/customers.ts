@@ -44,11 +44,19 @@ export function compareLots(a: Lot, b: Lot): number {
   return a.atMs - b.atMs || Number(a.account.no - b.account.no);
 }
 
+interface Expiring {
+  readonly customer: Customer;
+  readonly lot: Lot;
+  readonly expiresMs: EpochMs;
+}
+
 /** Customers, their lots of credit and their keys. */
 export class Customers {
   readonly #journal: Journal;
   readonly #customers = new Map<string, Customer>();
   readonly #keys = new Map<string, Key>();
+  /** Lots that will expire or still hold something after it, the next one first. */
+  readonly #expiring: Expiring[] = [];
 
   constructor(journal: Journal, sql: Sql | null) {
     this.#journal = journal;
@@ -73,7 +81,13 @@ export class Customers {
       const kind = textOf(row, 'kind') === 'promo' ? 'promo' : 'paid';
       customer.lots.push({ account, kind, expiresMs: numberOrNull(row, 'expires_ms'), atMs: numberOf(row, 'at_ms') });
     }
-    for (const customer of this.#customers.values()) customer.lots.sort(compareLots);
+    for (const customer of this.#customers.values()) {
+      customer.lots.sort(compareLots);
+      for (const lot of customer.lots) {
+        if (lot.expiresMs !== null) this.#expiring.push({ customer, lot, expiresMs: lot.expiresMs });
+      }
+    }
+    this.#expiring.sort((a, b) => a.expiresMs - b.expiresMs);
     const granted = `SELECT l.customer, SUM(t.amount) AS amount FROM transfers t
       JOIN lots l ON l.account_no = t.credit WHERE t.type = 'grant' GROUP BY l.customer`;
     for (const row of sql.all(granted)) {
@@ -154,9 +168,16 @@ export class Customers {
     if (broken !== null) return { ok: false, why: broken };
     const account = this.#journal.open(credit);
     if (!customer.lots.some((lot) => lot.account === account)) {
-      customer.lots.push({ account, kind, expiresMs: kind === 'paid' ? null : expiresMs, atMs });
+      // Paid credit is one lot for all deposits: one of them cannot make it expire.
+      const expiry = kind === 'paid' ? null : expiresMs;
+      const lot = { account, kind, expiresMs: expiry, atMs };
+      customer.lots.push(lot);
       customer.lots.sort(compareLots);
-      const values = [account.no, owner, kind, expiresMs === null ? null : BigInt(expiresMs), BigInt(atMs)];
+      if (expiry !== null) {
+        this.#expiring.push({ customer, lot, expiresMs: expiry });
+        this.#expiring.sort((a, b) => a.expiresMs - b.expiresMs);
+      }
+      const values = [account.no, owner, kind, expiry === null ? null : BigInt(expiry), BigInt(atMs)];
       this.#journal.write((sql) => sql.run('INSERT INTO lots VALUES (?, ?, ?, ?, ?)', values));
     }
     this.#journal.post({
@@ -196,25 +217,38 @@ export class Customers {
     return { ok: true, existed: false };
   }
 
-  /** What is left of a lot after its expiry becomes breakage, except what requests in flight still hold. */
+  /**
+   * What is left of a lot after its expiry becomes breakage, except what requests in flight still hold: that follows
+   * when they are settled. Looks only at lots that are due.
+   */
   expireLots(nowMs: EpochMs): void {
-    for (const { record, lots } of this.#customers.values()) {
-      for (const { account, expiresMs } of lots) {
-        const left = account.posted - account.held;
-        if (expiresMs === null || expiresMs > nowMs || left <= 0n) continue;
-        this.#journal.post({
-          id: null,
-          type: 'promo_expire',
-          debit: account,
-          credit: this.#journal.open(breakage()),
-          amount: left,
-          request: null,
-          actor: 'ledger',
-          reason: `credit of ${record.id} expired`,
-          atMs: nowMs,
-        });
-      }
+    let due = 0;
+    while ((this.#expiring[due]?.expiresMs ?? Infinity) <= nowMs) due += 1;
+    if (due === 0) return;
+    const waiting = this.#expiring.splice(0, due).filter((entry) => !this.#expire(entry, nowMs));
+    this.#expiring.unshift(...waiting);
+  }
+
+  /** Whether nothing of the lot is left; then no hold looks at it again. */
+  #expire({ customer, lot }: Expiring, nowMs: EpochMs): boolean {
+    const { account } = lot;
+    const left = account.posted - account.held;
+    if (left > 0n) {
+      this.#journal.post({
+        id: null,
+        type: 'promo_expire',
+        debit: account,
+        credit: this.#journal.open(breakage()),
+        amount: left,
+        request: null,
+        actor: 'ledger',
+        reason: `credit of ${customer.record.id} expired`,
+        atMs: nowMs,
+      });
     }
+    if (account.posted > 0n) return false;
+    customer.lots.splice(customer.lots.indexOf(lot), 1);
+    return true;
   }
 }
 

@@ -1,34 +1,12 @@
 import type { Price } from '../spec.ts';
-import { bigintOf, numberOf, textOf, textOrNull, type Sql, type SqlRow } from '../store/sql.ts';
+import type { Sql } from '../store/sql.ts';
 import { minBig, nanoFromPicoUp, type EpochMs, type NanoUsd } from '../units.ts';
 import { usageRevenue } from './accounts.ts';
 import type { Customer, Customers, Key } from './customers.ts';
-import type { Account, Journal } from './journal.ts';
+import { insertHold, readHold, updateHold, type Hold } from './hold-rows.ts';
+import type { Journal } from './journal.ts';
 import type { ExtendOp, HoldOp, HoldResult, LimitSource, ProgressOp, SettleOp, SettleResult } from './operations.ts';
-import { costPico, type TokenCounts } from './pricing.ts';
-
-interface Leg {
-  readonly account: Account;
-  amount: NanoUsd;
-}
-
-interface Hold {
-  readonly request: string;
-  readonly customer: Customer;
-  readonly key: Key | undefined;
-  readonly keyId: string | null;
-  readonly model: string;
-  readonly priceVersion: number;
-  readonly price: Price;
-  readonly atMs: EpochMs;
-  readonly deadlineMs: EpochMs;
-  readonly legs: Leg[];
-  amount: NanoUsd;
-  progress: TokenCounts;
-  /** Whether its row is on disk, and whether that row is behind. */
-  journaled: boolean;
-  stale: boolean;
-}
+import { costPico, soundCounts, type TokenCounts } from './pricing.ts';
 
 const NOTHING: TokenCounts = { inputTokens: 0, cachedTokens: 0, outputTokens: 0 };
 
@@ -38,7 +16,8 @@ const JOURNAL_AFTER_MS = 1000;
 export interface HoldsOptions {
   readonly journal: Journal;
   readonly customers: Customers;
-  readonly priceOf: (version: number) => Price | undefined;
+  /** The price of that version if it is that model's. */
+  readonly priceOf: (version: number, model: string) => Price | undefined;
   /** Number of this start: holds of an earlier one have no living owner. */
   readonly epoch: number;
 }
@@ -56,14 +35,17 @@ export class Holds {
     return this.#holds.size;
   }
 
+  /** Ids are never used again: one that was settled is caught by the table's UNIQUE, which ends the writer uncharged. */
   hold(operation: HoldOp): HoldResult {
     const { request, customer: owner, key: keyId, model, priceVersion, amount, atMs, deadlineMs } = operation;
     const customer = this.#options.customers.find(owner);
-    const price = this.#options.priceOf(priceVersion);
+    const price = this.#options.priceOf(priceVersion, model);
+    const key = this.#options.customers.key(keyId);
     if (!customer || customer.record.frozen) return refuse('unknown_customer', amount);
+    // A key that is not known here would spend without its limit.
+    if (keyId !== null && key?.record.customer !== owner) return refuse('unknown_customer', amount);
     if (!price) return refuse('unknown_price', amount);
     if (this.#holds.has(request)) return refuse('exists', amount);
-    const key = this.#options.customers.key(keyId);
     const short = this.#whyShort({ customer, key, amount, atMs });
     if (short) return short;
     const hold: Hold = {
@@ -93,23 +75,26 @@ export class Holds {
     const short = this.#whyShort({ customer: hold.customer, key: hold.key, amount, atMs: nowMs });
     if (short) return short;
     this.#reserve(hold, amount, nowMs);
-    hold.stale = true;
+    // In the same commit as the accounts' held: after a crash between the two, the difference would be held for ever.
+    if (hold.journaled) this.#update(hold);
     return { ok: true };
   }
 
-  progress({ request, tokens }: ProgressOp): void {
+  progress({ request, tokens: claimed }: ProgressOp): void {
     const hold = this.#holds.get(request);
+    const tokens = soundCounts(claimed);
     if (!hold || tokens.outputTokens < hold.progress.outputTokens) return;
     hold.progress = tokens;
     hold.stale = true;
   }
 
-  settle({ request, tokens, status, detail, atMs }: SettleOp): SettleResult {
+  settle({ request, tokens: claimed, status, detail, atMs }: SettleOp): SettleResult {
     const hold = this.#holds.get(request);
     if (!hold) return { ok: false, charged: 0n, priceVersion: 0 };
     this.#holds.delete(request);
     const { journal } = this.#options;
     const { customer, key, priceVersion, model } = hold;
+    const tokens = soundCounts(claimed);
     const cost = costPico(hold.price, tokens);
     const charged = minBig(nanoFromPicoUp(cost), hold.amount);
     let left = charged;
@@ -172,7 +157,7 @@ export class Holds {
   /** Settles what nobody will settle any more: at its last checkpoint, so never above what was delivered. */
   recover(nowMs: EpochMs, dead: (hold: { deadlineMs: EpochMs }) => boolean, error: string): number {
     let count = 0;
-    for (const hold of [...this.#holds.values()]) {
+    for (const hold of this.#holds.values()) {
       if (!dead(hold)) continue;
       const { request, progress: tokens } = hold;
       this.settle({ op: 'settle', request, tokens, status: 'recovered', detail: { error }, atMs: nowMs });
@@ -182,36 +167,18 @@ export class Holds {
   }
 
   load(sql: Sql): void {
-    for (const row of sql.all(`SELECT * FROM holds WHERE state = 'pending'`)) this.#loadOne(row);
-  }
-
-  #loadOne(row: SqlRow): void {
     const { customers, priceOf, journal } = this.#options;
-    const customer = customers.find(textOf(row, 'account'));
-    const price = priceOf(numberOf(row, 'price_version'));
-    if (!customer || !price) throw new Error('a hold without its account or price');
-    const legs = parseLegs(textOf(row, 'legs'), (name) => journal.find(name));
-    const keyId = textOrNull(row, 'key');
-    const key = customers.key(keyId);
-    const amount = bigintOf(row, 'amount');
-    if (key) key.held += amount;
-    const request = textOf(row, 'request');
-    this.#holds.set(request, {
-      request,
-      customer,
-      key,
-      keyId,
-      model: textOf(row, 'model'),
-      priceVersion: numberOf(row, 'price_version'),
-      price,
-      atMs: numberOf(row, 'at_ms'),
-      deadlineMs: numberOf(row, 'deadline_ms'),
-      legs,
-      amount,
-      progress: JSON.parse(textOf(row, 'progress')) as TokenCounts,
-      journaled: true,
-      stale: false,
-    });
+    const owners = {
+      customer: (id: string) => customers.find(id),
+      key: (id: string | null) => customers.key(id),
+      price: priceOf,
+      account: (name: string) => journal.find(name),
+    };
+    for (const row of sql.all(`SELECT * FROM holds WHERE state = 'pending'`)) {
+      const hold = readHold(row, owners);
+      if (hold.key) hold.key.held += hold.amount;
+      this.#holds.set(hold.request, hold);
+    }
   }
 
   /** Null when the amount fits into the customer's credit and the key's limit; nothing is changed. */
@@ -226,12 +193,15 @@ export class Holds {
     }
     let limitSource: LimitSource = 'account';
     const limit = key?.record.settings.spendLimit ?? null;
-    if (key && limit !== null && limit - key.spent - key.held < free) {
-      limitSource = 'key';
-      free = limit - key.spent - key.held;
+    if (key && limit !== null) {
+      if (limit - key.spent - key.held < free) {
+        limitSource = 'key';
+        free = limit - key.spent - key.held;
+      }
+      // Waiting helps only when both would let it through.
       posted = minBig(posted, limit - key.spent);
     }
-    if (amount <= free) return null;
+    if (amount <= free && amount >= 0n) return null;
     return {
       ok: false,
       why: 'insufficient',
@@ -260,6 +230,7 @@ export class Holds {
       if (leg) leg.amount += part;
       else hold.legs.push({ account, amount: part });
     }
+    sortLegs(hold);
     if (left !== 0n) throw new Error('a hold was granted that its lots do not cover');
     hold.amount += amount;
     if (hold.key) hold.key.held += amount;
@@ -273,40 +244,29 @@ export class Holds {
     }
     hold.journaled = true;
     hold.stale = false;
-    const { request, customer, keyId, model, priceVersion, amount, progress, atMs, deadlineMs } = hold;
-    const values = [request, customer.record.id, keyId, model, BigInt(priceVersion), amount, writeLegs(hold.legs)];
-    const rest = [JSON.stringify(progress), BigInt(epoch), BigInt(atMs), BigInt(deadlineMs)];
-    journal.write((sql) =>
-      sql.run(`INSERT INTO holds VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'pending', ?, ?, ?)`, [...values, ...rest]),
-    );
+    const row = snapshot(hold);
+    journal.write((sql) => insertHold(sql, row, epoch));
   }
 
   #update(hold: Hold): void {
     hold.stale = false;
-    const values = [hold.amount, writeLegs(hold.legs), JSON.stringify(hold.progress), hold.request];
-    this.#options.journal.write((sql) =>
-      sql.run('UPDATE holds SET amount = ?, legs = ?, progress = ? WHERE request = ?', values),
-    );
+    const row = snapshot(hold);
+    this.#options.journal.write((sql) => updateHold(sql, row));
   }
+}
+
+/** What the hold is now: the row is written at the commit, when more may have happened. */
+function snapshot(hold: Hold): Hold {
+  return { ...hold, legs: hold.legs.map((leg) => ({ ...leg })) };
 }
 
 function refuse(why: 'unknown_customer' | 'unknown_price' | 'exists' | 'no_hold', needed: NanoUsd): HoldResult {
   return { ok: false, why, needed, available: 0n, limitSource: 'account', transient: false };
 }
 
-/** `name=amount` joined by blanks: account names hold neither. */
-export function writeLegs(legs: readonly { readonly account: Account; readonly amount: NanoUsd }[]): string {
-  return legs.map(({ account, amount }) => `${account.spec.name}=${amount}`).join(' ');
-}
-
-function parseLegs(text: string, find: (name: string) => Account | undefined): Leg[] {
-  return text
-    .split(' ')
-    .filter((part) => part !== '')
-    .map((part) => {
-      const at = part.lastIndexOf('=');
-      const account = find(part.slice(0, at));
-      if (!account) throw new Error('a hold on an unknown account');
-      return { account, amount: BigInt(part.slice(at + 1)) };
-    });
+/** Legs are charged in draw-down order, also those that an extension found in a newer lot. */
+function sortLegs({ legs, customer: { lots } }: Hold): void {
+  if (legs.length < 2) return;
+  const order = new Map(lots.map((lot, at) => [lot.account, at]));
+  legs.sort((a, b) => (order.get(a.account) ?? 0) - (order.get(b.account) ?? 0));
 }

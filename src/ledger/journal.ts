@@ -1,9 +1,16 @@
-import { sha256 } from '@noble/hashes/sha2.js';
 import { bigintOf, numberOf, textOf, type Sql } from '../store/sql.ts';
-import type { EpochMs, NanoUsd, PicoUsd } from '../units.ts';
+import type { NanoUsd } from '../units.ts';
 import { growsByDebit, type AccountKind, type AccountSpec } from './accounts.ts';
-import type { TransferOp, UsageDetail, UsageStatus } from './operations.ts';
-import type { TokenCounts } from './pricing.ts';
+import {
+  CHAIN_START,
+  chain,
+  storable,
+  transferFields,
+  usageFields,
+  type TransferLink,
+  type UsageLink,
+} from './chain.ts';
+import type { TransferOp, UsageDetail } from './operations.ts';
 
 /** An account in the writer's memory. `held` counts every hold, `journaled` only those whose row is on disk. */
 export interface Account {
@@ -14,46 +21,16 @@ export interface Account {
   journaled: NanoUsd;
 }
 
-export interface TransferRow {
-  readonly id: string | null;
-  readonly type: string;
+export interface TransferRow extends Omit<TransferLink, 'debit' | 'credit'> {
   readonly debit: Account;
   readonly credit: Account;
-  readonly amount: NanoUsd;
-  readonly request: string | null;
-  readonly actor: string;
-  readonly reason: string;
-  readonly atMs: EpochMs;
 }
 
-export interface UsageRow {
-  readonly request: string;
-  readonly customer: string;
-  readonly key: string | null;
-  readonly model: string;
-  readonly priceVersion: number;
-  readonly tokens: TokenCounts;
-  readonly costPico: PicoUsd;
-  readonly held: NanoUsd;
-  readonly charged: NanoUsd;
-  readonly status: UsageStatus;
+export interface UsageRow extends Omit<UsageLink, 'detail'> {
   readonly detail: UsageDetail;
-  readonly atMs: EpochMs;
 }
 
-const SEPARATOR = '\u001f';
-const encoder = new TextEncoder();
-
-/** The next link of the chain: SHA-256 over the link before and the row's fields. */
-export function chain(previous: Uint8Array, fields: readonly string[]): Uint8Array {
-  const text = encoder.encode(fields.join(SEPARATOR));
-  const bytes = new Uint8Array(previous.length + text.length);
-  bytes.set(previous);
-  bytes.set(text, previous.length);
-  return sha256(bytes);
-}
-
-export const CHAIN_START = new Uint8Array(32);
+const INT64_MAX = 2n ** 63n - 1n;
 
 /**
  * Accounts, transfers and usage rows. Rows are added in memory and written by `flush` in one transaction, each touched
@@ -65,7 +42,8 @@ export class Journal {
   readonly #newAccounts: Account[] = [];
   readonly #touched = new Set<Account>();
   readonly #writes: (() => void)[] = [];
-  readonly #pendingIds = new Map<string, TransferRow>();
+  /** Ids that are not on disk yet; without a disk, all. */
+  readonly #recentIds = new Map<string, TransferLink>();
   #seq = 0n;
   #hash: Uint8Array = CHAIN_START;
 
@@ -130,12 +108,9 @@ export class Journal {
   }
 
   /** The transfer that has this id already, on disk or waiting for the next commit. */
-  findTransfer(id: string): { type: string; debit: string; credit: string; amount: bigint } | null {
-    const pending = this.#pendingIds.get(id);
-    if (pending) {
-      const { type, debit, credit, amount } = pending;
-      return { type, debit: debit.spec.name, credit: credit.spec.name, amount };
-    }
+  findTransfer(id: string): Pick<TransferLink, 'type' | 'debit' | 'credit' | 'amount'> | null {
+    const recent = this.#recentIds.get(id);
+    if (recent) return recent;
     const [row] =
       this.#sql?.all(
         `SELECT t.type, d.name AS debit, c.name AS credit, t.amount FROM transfers t
@@ -153,56 +128,47 @@ export class Journal {
 
   /** Why these transfers together would break a bound, or null. Changes nothing. */
   whyNot(transfers: readonly Pick<TransferOp, 'debit' | 'credit' | 'amount'>[]): string | null {
-    const change = new Map<string, bigint>();
-    const specs = new Map<string, AccountSpec>();
+    const touched = new Map<string, { spec: AccountSpec; by: bigint }>();
     for (const { debit, credit, amount } of transfers) {
       if (amount <= 0n) return 'an amount must be above zero';
       if (debit.asset !== credit.asset || debit.name === credit.name)
         return 'a transfer stays within one asset and between two accounts';
-      const add = (spec: AccountSpec, by: bigint): void => {
-        specs.set(spec.name, spec);
-        change.set(spec.name, (change.get(spec.name) ?? 0n) + by);
-      };
-      add(debit, growsByDebit(debit.kind) ? amount : -amount);
-      add(credit, growsByDebit(credit.kind) ? -amount : amount);
+      for (const { spec, by } of [
+        { spec: debit, by: amount },
+        { spec: credit, by: -amount },
+      ]) {
+        const known = this.#accounts.get(spec.name)?.spec ?? touched.get(spec.name)?.spec ?? spec;
+        if (known.kind !== spec.kind || known.asset !== spec.asset || known.bounded !== spec.bounded)
+          return `${spec.name} is an account of another kind`;
+        const sum = touched.get(spec.name)?.by ?? 0n;
+        touched.set(spec.name, { spec, by: sum + (growsByDebit(spec.kind) ? by : -by) });
+      }
     }
-    for (const [name, by] of change) {
-      const known = this.#accounts.get(name);
-      const spec = known?.spec ?? specs.get(name);
-      const left = (known ? known.posted - known.held : 0n) + by;
-      if (spec?.bounded && by < 0n && left < 0n) return `${name} holds too little`;
+    for (const [name, { spec, by }] of touched) {
+      const { posted, held } = this.#accounts.get(name) ?? { posted: 0n, held: 0n };
+      if (spec.bounded && by < 0n && posted - held + by < 0n) return `${name} holds too little`;
+      if (posted + by > INT64_MAX || posted + by < -INT64_MAX) return `${name} cannot hold so much`;
     }
     return null;
   }
 
   /** Adds a transfer whose bounds the caller has checked. */
-  post(row: TransferRow): void {
-    const { debit, credit, amount } = row;
+  post(transfer: TransferRow): void {
+    const { debit, credit, amount } = transfer;
     debit.posted += growsByDebit(debit.spec.kind) ? amount : -amount;
     credit.posted += growsByDebit(credit.spec.kind) ? -amount : amount;
     this.#touched.add(debit);
     this.#touched.add(credit);
+    const row = { ...transfer, debit: debit.spec.name, credit: credit.spec.name, reason: storable(transfer.reason) };
+    if (row.id !== null) this.#recentIds.set(row.id, row);
     if (!this.#sql) return;
     this.#seq += 1n;
     const seq = this.#seq;
-    const hash = chain(this.#hash, transferFields(seq, { ...row, debit: debit.spec.name, credit: credit.spec.name }));
+    const hash = chain(this.#hash, transferFields(seq, row));
     this.#hash = hash;
-    if (row.id !== null) this.#pendingIds.set(row.id, row);
-    this.write((sql) => {
-      sql.run('INSERT INTO transfers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)', [
-        seq,
-        row.id,
-        row.type,
-        debit.no,
-        credit.no,
-        amount,
-        BigInt(row.atMs),
-        row.request,
-        row.actor,
-        row.reason,
-        hash,
-      ]);
-    });
+    const { id, type, request, actor, reason } = row;
+    const values = [seq, id, type, debit.no, credit.no, amount, BigInt(row.atMs), request, actor, reason, hash];
+    this.write((sql) => sql.run('INSERT INTO transfers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)', values));
   }
 
   addUsage(row: UsageRow): void {
@@ -254,36 +220,6 @@ export class Journal {
     this.#newAccounts.length = 0;
     this.#touched.clear();
     this.#writes.length = 0;
-    this.#pendingIds.clear();
+    if (sql) this.#recentIds.clear();
   }
-}
-
-export interface TransferText extends Omit<TransferRow, 'debit' | 'credit'> {
-  readonly debit: string;
-  readonly credit: string;
-}
-
-/** What of a transfer the chain covers: account names, not numbers, so that a renamed account shows. */
-export function transferFields(seq: bigint, row: TransferText): string[] {
-  const { id, type, debit, credit, amount, request, actor, reason, atMs } = row;
-  return ['t', String(seq), id ?? '', type, debit, credit, String(amount), String(atMs), request ?? '', actor, reason];
-}
-
-export function usageFields(seq: bigint, row: Omit<UsageRow, 'detail'> & { readonly detail: string }): string[] {
-  const { request, customer, key, model, priceVersion, tokens, costPico, held, charged, status, detail, atMs } = row;
-  const { inputTokens, cachedTokens, outputTokens } = tokens;
-  const counts = [inputTokens, cachedTokens, outputTokens, costPico, held, charged].map(String);
-  return [
-    'u',
-    String(seq),
-    request,
-    customer,
-    key ?? '',
-    model,
-    String(priceVersion),
-    ...counts,
-    status,
-    detail,
-    String(atMs),
-  ];
 }

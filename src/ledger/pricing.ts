@@ -8,6 +8,19 @@ export interface TokenCounts {
   readonly outputTokens: Tokens;
 }
 
+/** Beyond any context times choices; with it a cost stays within 64 bits at prices up to 4,000 USD per million tokens. */
+const TOKENS_MAX = 1_000_000_000;
+
+/**
+ * Counts come from model servers of strangers: one that is no count must not end the writer. What is unclear counts as
+ * zero, so the mistake is never the customer's.
+ */
+export function soundCounts({ inputTokens, cachedTokens, outputTokens }: TokenCounts): TokenCounts {
+  const sound = (count: Tokens): Tokens => (count > 0 && count <= TOKENS_MAX ? Math.floor(count) : 0);
+  const input = sound(inputTokens);
+  return { inputTokens: input, cachedTokens: Math.min(sound(cachedTokens), input), outputTokens: sound(outputTokens) };
+}
+
 /** The exact cost: a sum over meters, no rounding. */
 export function costPico(price: Price, tokens: TokenCounts): PicoUsd {
   return (

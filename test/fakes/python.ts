@@ -48,7 +48,7 @@ case "$*" in
   case '${install}' in
   fails) cat "$here/${name}.output" >&2; exit 1 ;;
   hangs) sleep 60 ;;
-  *) sleep 0.3 ;;
+  *) sleep 0.1 ;;
   esac
   mkdir -p "$root/lib/python3.11/site-packages/tiny"
   printf ${install === 'wrong file' ? 'wrong' : 'model'} > "$root/lib/python3.11/site-packages/tiny/tiny.gguf" ;;

@@ -78,7 +78,7 @@ export function spawnGuarded(options: GuardedCommand): Guarded {
     stderr,
     pid: readPid(life, exited),
     exited,
-    end: (graceMs) => endGuarded(child, exited, graceMs, options.clock),
+    end: (graceMs) => endGuarded({ child, exited, graceMs, clock: options.clock }),
   };
 }
 
@@ -98,7 +98,14 @@ export async function settlesWithin(promise: Promise<unknown>, ms: Ms, clock: Cl
   return settled;
 }
 
-async function endGuarded(child: ChildProcess, exited: Promise<GuardedExit>, graceMs: Ms, clock: Clock): Promise<void> {
+interface Ending {
+  readonly child: ChildProcess;
+  readonly exited: Promise<GuardedExit>;
+  readonly graceMs: Ms;
+  readonly clock: Clock;
+}
+
+async function endGuarded({ child, exited, graceMs, clock }: Ending): Promise<void> {
   if (graceMs > 0) {
     child.kill('SIGTERM');
     if (await settlesWithin(exited, graceMs, clock)) return;

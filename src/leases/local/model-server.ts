@@ -50,7 +50,7 @@ export interface ModelServer {
 const HOST = '127.0.0.1';
 const PORT_TRIES = 5;
 const PROBE_EVERY_MS = 50;
-const STOP_GRACE_MS = 3_000;
+const STOP_GRACE_MS = 2_000;
 /** Memory for the prompts of idle slots. */
 const CACHE_MIB = 256;
 const LAUNCHER = fileURLToPath(new URL('launcher.py', import.meta.url));

@@ -85,6 +85,8 @@ function watchGrowth(options: InstallOptions, tmp: string) {
   let step: 'download' | 'install' = 'download';
   const look = async (): Promise<void> => {
     let seen = -1;
+    let most = 0;
+    let shown = step;
     let seenAtMs = options.clock.monotonic();
     while (!over.signal.aborted) {
       const folder = step === 'download' ? tmp : join(options.folder, 'lib');
@@ -98,7 +100,10 @@ function watchGrowth(options: InstallOptions, tmp: string) {
         return;
       }
       const totalBytes = step === 'download' ? download : Math.round(download * UNPACKED_RATIO);
-      options.progress({ step, doneBytes: Math.min(doneBytes, totalBytes), totalBytes });
+      // pip removes its files as it ends, and a bar that runs backwards looks like a fault.
+      most = step === shown ? Math.max(most, doneBytes) : doneBytes;
+      shown = step;
+      options.progress({ step, doneBytes: Math.min(most, totalBytes), totalBytes });
       await options.clock.sleep(WATCH_MS, over.signal).catch(() => {});
     }
   };

@@ -37,6 +37,14 @@ export interface PrepareOptions {
   readonly progress: (progress: Progress) => void;
 }
 
+type EntryOptions = Omit<PrepareOptions, 'llamaServer' | 'modelPath'>;
+
+interface EntryWork extends EntryOptions {
+  readonly folder: string;
+  readonly packages: readonly PinnedPackage[];
+  readonly platform: string;
+}
+
 /** A holder of the lock downloads for an hour at most. */
 const LOCK_WAIT_MS = 75 * 60_000;
 
@@ -57,10 +65,7 @@ export async function prepareRuntime(options: PrepareOptions): Promise<LlamaRunt
 }
 
 /** The cache's folder with these packages, prepared if need be. */
-export async function prepareEntry(
-  packages: readonly PinnedPackage[],
-  options: Omit<PrepareOptions, 'llamaServer' | 'modelPath'>,
-): Promise<CacheEntry> {
+export async function prepareEntry(packages: readonly PinnedPackage[], options: EntryOptions): Promise<CacheEntry> {
   const platform = `${process.platform}-${process.arch}`;
   const folder = join(resolve(options.cacheDir), entryName(packages, platform));
   const ready = await openEntry(folder, packages);
@@ -68,20 +73,15 @@ export async function prepareEntry(
   if (packages.some((pinned) => wheelBytes(pinned, platform) === null)) throw noWheel(platform);
   try {
     await makeFolder(options.cacheDir);
-    return await prepareLocked(folder, packages, platform, options);
+    return await prepareLocked({ ...options, folder, packages, platform });
   } catch (error) {
     options.signal.throwIfAborted();
     throw describeFailure(error);
   }
 }
 
-async function prepareLocked(
-  folder: string,
-  packages: readonly PinnedPackage[],
-  platform: string,
-  options: Omit<PrepareOptions, 'llamaServer' | 'modelPath'>,
-): Promise<CacheEntry> {
-  const { clock, env, progress, signal } = options;
+async function prepareLocked(entry: EntryWork): Promise<CacheEntry> {
+  const { folder, packages, clock, env, progress, signal } = entry;
   const onWait = (): void => progress({ step: 'wait', doneBytes: 0, totalBytes: 0 });
   const lock = await takeCacheLock({ path: `${folder}.lock`, clock, signal, waitMaxMs: LOCK_WAIT_MS, onWait });
   const work = workFolder(folder, lock.token);
@@ -90,7 +90,7 @@ async function prepareLocked(
     if (ready !== null) return ready;
     await sweepLeftovers(folder, lock.left, clock);
     const python = await findPython({ env, clock, signal });
-    const site = await installPackages({ python, folder: work, packages, platform, env, clock, signal, progress });
+    const site = await installPackages({ ...entry, python, folder: work });
     await removeFolder(join(work, 'tmp'));
     if (!(await sealEntry(work, site, packages))) throw brokenModel();
     await placeEntry(work, folder, packages);

@@ -116,7 +116,7 @@ const [folder, behaviour, ...args] = process.argv.slice(2);
 appendFileSync(folder + '/runs', 'x');
 writeFileSync(folder + '/log.json', JSON.stringify({ args, env: process.env }));
 writeFileSync(folder + '/guard', String(process.ppid));
-if (behaviour !== 'serves') process.on('SIGTERM', () => {});
+if (/ignores|hangs/.test(behaviour)) process.on('SIGTERM', () => {});
 writeFileSync(folder + '/pid', String(process.pid));
 if (behaviour === 'dies') {
   console.error('bad model, key ' + process.env.LLAMA_API_KEY);

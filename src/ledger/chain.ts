@@ -1,0 +1,64 @@
+import { sha256 } from '@noble/hashes/sha2.js';
+import type { EpochMs, NanoUsd, PicoUsd } from '../units.ts';
+import type { UsageStatus } from './operations.ts';
+import type { TokenCounts } from './pricing.ts';
+
+/** What of a transfer the chain covers: account names, not numbers, so that a renamed account shows. */
+export interface TransferLink {
+  readonly id: string | null;
+  readonly type: string;
+  readonly debit: string;
+  readonly credit: string;
+  readonly amount: NanoUsd;
+  readonly request: string | null;
+  readonly actor: string;
+  readonly reason: string;
+  readonly atMs: EpochMs;
+}
+
+export interface UsageLink {
+  readonly request: string;
+  readonly customer: string;
+  readonly key: string | null;
+  readonly model: string;
+  readonly priceVersion: number;
+  readonly tokens: TokenCounts;
+  readonly costPico: PicoUsd;
+  readonly held: NanoUsd;
+  readonly charged: NanoUsd;
+  readonly status: UsageStatus;
+  readonly detail: string;
+  readonly atMs: EpochMs;
+}
+
+const SEPARATOR = '\u001f';
+const encoder = new TextEncoder();
+
+export const CHAIN_START = new Uint8Array(32);
+
+/** The next link of the chain: SHA-256 over the link before and the row's fields. */
+export function chain(previous: Uint8Array, fields: readonly string[]): Uint8Array {
+  const text = encoder.encode(fields.join(SEPARATOR));
+  const bytes = new Uint8Array(previous.length + text.length);
+  bytes.set(previous);
+  bytes.set(text, previous.length);
+  return sha256(bytes);
+}
+
+export function transferFields(seq: bigint, row: TransferLink): string[] {
+  const { id, type, debit, credit, amount, request, actor, reason, atMs } = row;
+  return ['t', String(seq), id ?? '', type, debit, credit, String(amount), String(atMs), request ?? '', actor, reason];
+}
+
+export function usageFields(seq: bigint, row: UsageLink): string[] {
+  const { request, customer, key, model, priceVersion, tokens, costPico, held, charged, status, detail, atMs } = row;
+  const { inputTokens, cachedTokens, outputTokens } = tokens;
+  const counts = [inputTokens, cachedTokens, outputTokens, costPico, held, charged].map(String);
+  const names = [request, customer, key ?? '', model, String(priceVersion)];
+  return ['u', String(seq), ...names, ...counts, status, detail, String(atMs)];
+}
+
+/** The binding stores a NUL inside a text but reads only up to it, which would break the row's hash. */
+export function storable(text: string): string {
+  return text.includes('\0') ? text.replaceAll('\0', '\ufffd') : text;
+}

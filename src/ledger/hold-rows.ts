@@ -1,0 +1,90 @@
+import type { Price } from '../spec.ts';
+import { bigintOf, numberOf, textOf, textOrNull, type Sql, type SqlRow } from '../store/sql.ts';
+import type { EpochMs, NanoUsd } from '../units.ts';
+import type { Customer, Key } from './customers.ts';
+import type { Account } from './journal.ts';
+import type { TokenCounts } from './pricing.ts';
+
+/** What a hold reserves in one lot of credit. */
+export interface Leg {
+  readonly account: Account;
+  amount: NanoUsd;
+}
+
+export interface Hold {
+  readonly request: string;
+  readonly customer: Customer;
+  readonly key: Key | undefined;
+  readonly keyId: string | null;
+  readonly model: string;
+  readonly priceVersion: number;
+  readonly price: Price;
+  readonly atMs: EpochMs;
+  readonly deadlineMs: EpochMs;
+  /** In draw-down order. */
+  readonly legs: Leg[];
+  amount: NanoUsd;
+  progress: TokenCounts;
+  /** Whether its row is on disk, and whether that row is behind. */
+  journaled: boolean;
+  stale: boolean;
+}
+
+export function insertHold(sql: Sql, hold: Hold, epoch: number): void {
+  const { request, customer, keyId, model, priceVersion, amount, legs, progress, atMs, deadlineMs } = hold;
+  const values = [request, customer.record.id, keyId, model, BigInt(priceVersion), amount, writeLegs(legs)];
+  const rest = [JSON.stringify(progress), BigInt(epoch), BigInt(atMs), BigInt(deadlineMs)];
+  sql.run(`INSERT INTO holds VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'pending', ?, ?, ?)`, [...values, ...rest]);
+}
+
+export function updateHold(sql: Sql, { request, amount, legs, progress }: Hold): void {
+  const values = [amount, writeLegs(legs), JSON.stringify(progress), request];
+  sql.run('UPDATE holds SET amount = ?, legs = ?, progress = ? WHERE request = ?', values);
+}
+
+export interface HoldOwners {
+  readonly customer: (id: string) => Customer | undefined;
+  readonly key: (id: string | null) => Key | undefined;
+  readonly price: (version: number, model: string) => Price | undefined;
+  readonly account: (name: string) => Account | undefined;
+}
+
+export function readHold(row: SqlRow, owners: HoldOwners): Hold {
+  const model = textOf(row, 'model');
+  const priceVersion = numberOf(row, 'price_version');
+  const customer = owners.customer(textOf(row, 'account'));
+  const price = owners.price(priceVersion, model);
+  if (!customer || !price) throw new Error('a hold without its account or price');
+  const legs = readLegs(textOf(row, 'legs')).map(({ name, amount }) => {
+    const account = owners.account(name);
+    if (!account) throw new Error('a hold on an unknown account');
+    return { account, amount };
+  });
+  const keyId = textOrNull(row, 'key');
+  return {
+    request: textOf(row, 'request'),
+    customer,
+    key: owners.key(keyId),
+    keyId,
+    model,
+    priceVersion,
+    price,
+    atMs: numberOf(row, 'at_ms'),
+    deadlineMs: numberOf(row, 'deadline_ms'),
+    legs,
+    amount: bigintOf(row, 'amount'),
+    progress: JSON.parse(textOf(row, 'progress')) as TokenCounts,
+    journaled: true,
+    stale: false,
+  };
+}
+
+/** JSON, since an account's name may hold any character. */
+function writeLegs(legs: readonly Leg[]): string {
+  return JSON.stringify(legs.map(({ account, amount }) => [account.spec.name, String(amount)]));
+}
+
+export function readLegs(text: string): { readonly name: string; readonly amount: NanoUsd }[] {
+  const legs = JSON.parse(text) as readonly (readonly [string, string])[];
+  return legs.map(([name, amount]) => ({ name, amount: BigInt(amount) }));
+}
