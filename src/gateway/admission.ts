@@ -95,7 +95,8 @@ export class Reservation {
 
   /** A checkpoint for recovery: nothing above it is charged if we die now. */
   progress(tokens: TokenCounts): void {
-    void this.#ledger.ask({ op: 'progress', request: this.#ask.request, tokens });
+    // A ledger that has closed takes no checkpoints; what matters is told by the settlement.
+    this.#ledger.ask({ op: 'progress', request: this.#ask.request, tokens }).catch(() => undefined);
   }
 
   /** Charges what was used and gives the rest back; resolves when that is on disk. Once: later calls charge nothing. */

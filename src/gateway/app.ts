@@ -12,8 +12,12 @@ export function createApp(deps: AppDeps): Hono<AppEnv> {
   const app = new Hono<AppEnv>();
   let inFlight = 0;
 
-  app.get('/healthz', (context) => context.json({ status: 'ok' }));
+  app.get('/healthz', (context) => {
+    context.header('x-request-id', deps.newId('req-'));
+    return context.json({ status: 'ok' });
+  });
   app.get('/readyz', (context) => {
+    context.header('x-request-id', deps.newId('req-'));
     const why = deps.notReady();
     return why === null ? context.json({ status: 'ready' }) : context.json({ status: 'not_ready', reason: why }, 503);
   });

@@ -8,7 +8,7 @@ import type { AppDeps, AppEnv } from './deps.ts';
 import { requireModel } from './auth.ts';
 import { admit, identify } from './caller.ts';
 import { MANAGED, managedFields, refuseFields } from './dialect.ts';
-import { spliceObject } from './json-splice.ts';
+import { spliceObject, topLevelMembers } from './json-splice.ts';
 import { chatSchema, parseJsonBody, type ChatRequest } from './openai.ts';
 import { Relay } from './relay.ts';
 
@@ -33,49 +33,51 @@ export async function handleChat(context: Context<AppEnv>, deps: AppDeps): Promi
   const maxWaitMs = waitOf(context.req.header('x-underbid-max-wait'), spec);
   const admission = admit(context, deps, caller, sizes.inputBound + sizes.held);
   const id = deps.newId('chatcmpl-');
-  let used: Tokens = 0;
-  try {
-    const reservation = await Reservation.open(ledger, clock, {
-      request: id,
-      caller,
-      model: spec.id,
-      price: spec.price,
-      priceVersion: pool.priceVersion,
-      inputBound: sizes.inputBound,
-      outputTokens: sizes.held,
-      mayShorten: sizes.mayShorten,
-      deadlineMs: createdMs + maxWaitMs + spec.limits.totalMs + HOLD_SLACK_MS,
-    });
-    const stream = request.stream === true;
-    const streamUpstream = stream || sizes.outputMax > spec.sliceTokens || reservation.outputTokens < sizes.held;
-    const relay = new Relay(deps, {
-      id,
-      headers: { ...admission.headers, 'x-request-id': context.get('requestId') },
-      createdMs,
-      model: spec.id,
-      router: pool.router,
-      account: caller.customer,
-      path: PATH,
-      stream,
-      includeUsage: request.stream_options?.include_usage === true,
-      streamUpstream,
-      choices: sizes.choices,
-      inputBound: sizes.inputBound,
-      outputMax: sizes.outputMax,
-      maxWaitMs,
-      body: upstreamBody(text, pool, sizes.outputMax, streamUpstream),
-      reservation,
-      sink: exchange.sink,
-    });
+  const run = async (): Promise<void> => {
+    let used: Tokens = 0;
     try {
-      await relay.run();
+      const reservation = await Reservation.open(ledger, clock, {
+        request: id,
+        caller,
+        model: spec.id,
+        price: spec.price,
+        priceVersion: pool.priceVersion,
+        inputBound: sizes.inputBound,
+        outputTokens: sizes.held,
+        mayShorten: sizes.mayShorten,
+        deadlineMs: createdMs + maxWaitMs + spec.limits.totalMs + HOLD_SLACK_MS,
+      });
+      const stream = request.stream === true;
+      const streamUpstream = stream || sizes.outputMax > spec.sliceTokens || reservation.outputTokens < sizes.held;
+      const relay = new Relay(deps, {
+        id,
+        headers: { ...admission.headers, 'x-request-id': context.get('requestId') },
+        createdMs,
+        model: spec.id,
+        router: pool.router,
+        account: caller.customer,
+        path: PATH,
+        stream,
+        includeUsage: request.stream_options?.include_usage === true,
+        streamUpstream,
+        choices: sizes.choices,
+        inputBound: sizes.inputBound,
+        outputMax: sizes.outputMax,
+        maxWaitMs,
+        bodyOf: upstreamBodies(text, request, pool, { ...sizes, stream: streamUpstream }),
+        reservation,
+        sink: exchange.sink,
+      });
+      try {
+        await relay.run();
+      } finally {
+        used = reservation.tokensUsed;
+      }
     } finally {
-      used = reservation.tokensUsed;
+      admission.end(used);
     }
-  } finally {
-    admission.end(used);
-  }
-  return exchange.response();
+  };
+  return exchange.respond(run());
 }
 
 interface Sizes {
@@ -130,7 +132,23 @@ function waitOf(header: string | undefined, spec: PoolSpec): Ms {
   return Math.min(maxWaitMs, Math.round(seconds * 1000));
 }
 
-function upstreamBody(text: string, pool: Pool, maxTokens: Tokens, stream: boolean): string {
-  const { spec } = pool.router;
-  return spliceObject(text, MANAGED, managedFields(spec.engine, { model: spec.model, maxTokens, stream }));
+const SEED: ReadonlySet<string> = new Set(['seed']);
+
+/** What each choice's model server is sent: the same but for the seed, or all choices would be one and the same answer. */
+function upstreamBodies(
+  text: string,
+  request: ChatRequest,
+  { router: { spec } }: Pool,
+  sizes: { readonly outputMax: Tokens; readonly mayShorten: boolean; readonly stream: boolean },
+): (choice: number) => string {
+  const { outputMax, mayShorten, stream } = sizes;
+  const options = { model: spec.model, maxTokens: outputMax, asked: !mayShorten, stream };
+  const body = spliceObject(text, MANAGED, managedFields(spec.engine, options));
+  if (typeof request.seed !== 'number') return () => body;
+  return (choice) => {
+    if (choice === 0) return body;
+    const seed = topLevelMembers(body).findLast(({ key }) => key === 'seed')?.value ?? '';
+    if (!/^-?\d{1,19}$/.test(seed)) return body;
+    return spliceObject(body, SEED, { seed: String(BigInt.asIntN(64, BigInt(seed) + BigInt(choice))) });
+  };
 }

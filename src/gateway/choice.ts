@@ -19,8 +19,13 @@ export const FINISH_REASONS: ReadonlySet<string> = new Set([
   'function_call',
 ]);
 
+/** What servers say when they gave an answer up: never shown as an end. */
+const GIVEN_UP: ReadonlySet<string> = new Set(['abort', 'aborted', 'cancelled', 'error']);
+
+/** Throws RangeError for an answer that its server gave up. */
 export function finishReasonOf(value: unknown): string | null {
-  if (typeof value !== 'string') return null;
+  if (typeof value !== 'string' || value === '') return null;
+  if (GIVEN_UP.has(value)) throw new RangeError(`the model server ended with finish_reason ${value}`);
   return FINISH_REASONS.has(value) ? value : 'stop';
 }
 
@@ -28,7 +33,7 @@ export function finishReasonOf(value: unknown): string | null {
 export class Assembly {
   readonly #texts = new Map<string, string>();
   readonly #tools = new Map<number, { id?: unknown; type?: unknown; function: { name: string; arguments: string } }>();
-  #logprobs: Record<string, unknown[]> | null = null;
+  readonly #logprobs = new Map<string, unknown[]>();
 
   add(delta: Json, logprobs: unknown): void {
     for (const [key, value] of Object.entries(delta)) {
@@ -38,13 +43,14 @@ export class Assembly {
     }
     for (const [key, value] of Object.entries(objectOf(logprobs) ?? {})) {
       if (!Array.isArray(value)) continue;
-      this.#logprobs ??= {};
-      (this.#logprobs[key] ??= []).push(...(value as unknown[]));
+      const known = this.#logprobs.get(key);
+      if (known) for (const one of value as unknown[]) known.push(one);
+      else this.#logprobs.set(key, [...(value as unknown[])]);
     }
   }
 
   get logprobs(): unknown {
-    return this.#logprobs;
+    return this.#logprobs.size === 0 ? null : Object.fromEntries(this.#logprobs);
   }
 
   message(): Json {
@@ -57,8 +63,9 @@ export class Assembly {
     const index = call?.['index'];
     if (!call || typeof index !== 'number') return;
     const known = this.#tools.get(index) ?? { function: { name: '', arguments: '' } };
-    if (call['id'] !== undefined) known.id = call['id'];
-    if (call['type'] !== undefined) known.type = call['type'];
+    // Later deltas leave these out, or write null or an empty text.
+    if (typeof call['id'] === 'string' && call['id'] !== '') known.id = call['id'];
+    if (typeof call['type'] === 'string' && call['type'] !== '') known.type = call['type'];
     const fn = objectOf(call['function']);
     if (typeof fn?.['name'] === 'string') known.function.name += fn['name'];
     if (typeof fn?.['arguments'] === 'string') known.function.arguments += fn['arguments'];

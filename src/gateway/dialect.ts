@@ -26,6 +26,20 @@ const REFUSED: ReadonlySet<string> = new Set([
   'return_token_ids',
   'kv_transfer_params',
   'priority',
+  'max_new_tokens',
+  'n_probs',
+  'return_tokens',
+  'return_hidden_states',
+  // Code, adapters, addresses and ids that a stranger would choose on the model server.
+  'logits_processors',
+  'custom_logit_processor',
+  'lora',
+  'lora_path',
+  'bootstrap_host',
+  'bootstrap_port',
+  'bootstrap_room',
+  'request_id',
+  'rid',
 ]);
 
 /** Fields that the gateway sets itself, whatever the client wrote. */
@@ -50,11 +64,19 @@ export function refuseFields(request: Readonly<Record<string, unknown>>): void {
 /** Our fields of one upstream request, as JSON texts. */
 export function managedFields(
   engine: Engine,
-  options: { readonly model: string; readonly maxTokens: Tokens; readonly stream: boolean },
+  options: {
+    readonly model: string;
+    readonly maxTokens: Tokens;
+    /** Whether the client named a maximum. */
+    readonly asked: boolean;
+    readonly stream: boolean;
+  },
 ): Record<string, string> {
-  const { model, maxTokens, stream } = options;
+  const { model, maxTokens, asked, stream } = options;
   const max = String(maxTokens);
-  const fields: Record<string, string> = { model: JSON.stringify(model), max_tokens: max, stream: String(stream) };
+  const fields: Record<string, string> = { model: JSON.stringify(model), stream: String(stream) };
+  // vLLM and SGLang refuse a maximum that does not fit beside the prompt; without one they fill what the context has left.
+  if (asked || engine === 'llama.cpp') fields['max_tokens'] = max;
   // Every alias of the maximum, so that none of them can say something else. Others refuse to have both.
   if (engine === 'llama.cpp') fields['n_predict'] = max;
   if (!stream) return fields;

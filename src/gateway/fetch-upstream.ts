@@ -8,7 +8,14 @@ export function createFetchUpstream(fetcher: typeof fetch): Upstream {
       let paused: Promise<void> | null = null;
       let unpause: () => void = () => undefined;
       const run = async (): Promise<void> => {
-        const response = await fetcher(`${url}${path}`, { method, headers, body, signal: controller.signal });
+        const response = await fetcher(`${url.replace(/\/+$/, '')}${path}`, {
+          method,
+          headers,
+          body,
+          signal: controller.signal,
+          // A model server must not send our key and the prompt elsewhere.
+          redirect: 'manual',
+        });
         handler.onHead(response.status, Object.fromEntries(response.headers));
         const reader = response.body?.getReader();
         while (reader) {

@@ -26,10 +26,12 @@ export interface LegOptions {
   readonly watch: Watch;
   readonly path: string;
   readonly streamUpstream: boolean;
+  /** The answer is kept until it is complete: its size is bounded then. */
+  readonly assembled: boolean;
   readonly inputBound: Tokens;
   readonly outputMax: Tokens;
   readonly totalUntilMs: EpochMs;
-  readonly body: (upstreamModel: string) => string;
+  readonly body: () => string;
   /** One delta, before it is counted against the budget. */
   readonly onDelta: (leg: Leg, choice: DeltaChoice) => void;
   readonly onCounts: () => void;
@@ -57,11 +59,14 @@ const REPLY_BODY_MAX = 64 * 1024 * 1024;
 export class Leg {
   readonly counts: LegCounts = { input: 0, cached: 0, output: 0, refused: 0 };
   readonly #options: LegOptions;
-  readonly #assembly = new Assembly();
+  #assembly = new Assembly();
   #call: UpstreamCall | null = null;
   #slot: Slot | null = null;
   #stop: ((error: AppError) => void) | null = null;
+  #untilMs: EpochMs = 0;
+  #begun = false;
   #seen = 0;
+  #events = 0;
   #chunks = 0;
   #claimed: Tokens = 0;
   #finishReason: string | null = null;
@@ -79,7 +84,7 @@ export class Leg {
 
   /** Something of the answer has been seen: from here on it cannot start anew elsewhere. */
   get begun(): boolean {
-    return this.#chunks > 0;
+    return this.#begun;
   }
 
   get finishReason(): string | null {
@@ -99,16 +104,18 @@ export class Leg {
 
   /** Runs one attempt on a slot; resolves when the answer is complete, rejects with what ended it. */
   attempt(slot: Slot): Promise<void> {
-    const { spec, upstream, watch, clock, path, streamUpstream, totalUntilMs, body } = this.#options;
+    const { spec, upstream, watch, clock, path, streamUpstream, assembled, body } = this.#options;
     const { target } = slot;
     this.#slot = slot;
+    this.#startAnew();
+    const untilMs = this.#untilMs;
     return new Promise((resolve, reject) => {
       let over = false;
       let status = 0;
       let failure = '';
       let size = 0;
       const decoder = new TextDecoder();
-      const reader = new SseReader((data) => this.#event(data, finish));
+      const reader = new SseReader((data) => (over ? undefined : this.#event(data, finish)));
       const end = (error: AppError | null): void => {
         if (over) return;
         over = true;
@@ -122,6 +129,7 @@ export class Leg {
         } else {
           // The connection is kept when the server ends its reply in a moment, cut when it does not.
           watched.expiresMs = clock.now() + LINGER_MS;
+          if (this.#paused) this.#call?.resume();
           resolve();
         }
       };
@@ -130,9 +138,11 @@ export class Leg {
         end(new AppError('upstream_error', 'the machine was lost', { cause: 'replica removed' }));
       this.#stop = end;
       const watched: Watched = {
-        expiresMs: Math.min(totalUntilMs, clock.now() + spec.limits.firstTokenMs),
+        expiresMs: Math.min(untilMs, clock.now() + spec.limits.firstTokenMs),
         onExpired: () => {
-          end(new AppError('upstream_timeout', 'the model server did not answer in time'));
+          end(
+            this.#paused ? CLIENT_STALLED : new AppError('upstream_timeout', 'the model server did not answer in time'),
+          );
           unwatch();
           this.#call?.abort();
         },
@@ -150,9 +160,9 @@ export class Leg {
         accept: streamUpstream ? 'text/event-stream' : 'application/json',
       };
       if (target.apiKey !== null) headers['authorization'] = `Bearer ${target.apiKey}`;
-      this.#call = upstream.send(
-        { url: target.url, path, method: 'POST', headers, body: body(spec.model) },
-        {
+      const request = { url: target.url, path, method: 'POST' as const, headers, body: body() };
+      try {
+        this.#call = upstream.send(request, {
           onHead: (code) => {
             status = code;
           },
@@ -164,27 +174,34 @@ export class Leg {
               else failure += decoder.decode(bytes, { stream: true });
               return;
             }
-            watched.expiresMs = Math.min(totalUntilMs, clock.now() + spec.limits.betweenTokensMs);
+            if (assembled && size > REPLY_BODY_MAX) end(badReply('too large'));
+            const before = this.#events;
             try {
               reader.push(bytes);
             } catch (error) {
               end(badReply(error));
             }
+            // Before the first token its own limit holds, and a server's comments are no tokens.
+            if (!over && this.#begun && this.#events !== before) this.#expectMore();
             this.#options.onRead();
           },
           onEnd: () => {
             unwatch();
             if (over) return;
             if (status !== 200) end(clientError(status, failure) ?? badReply(`status ${status}`));
-            else if (streamUpstream) end(badReply('the stream ended without [DONE]'));
-            else end(this.#takeWhole(failure));
+            else if (!streamUpstream) end(this.#takeWhole(failure));
+            // Some servers leave [DONE] out; the finish_reason says that the answer is whole.
+            else end(this.#finishReason === null ? badReply('the stream ended without [DONE]') : null);
           },
           onError: (error) => {
             unwatch();
             end(badReply(error));
           },
-        },
-      );
+        });
+        if (this.#paused) this.#call.pause();
+      } catch (error) {
+        end(badReply(error));
+      }
     });
   }
 
@@ -201,16 +218,34 @@ export class Leg {
   pause(): void {
     if (this.#paused) return;
     this.#paused = true;
+    // So long may a client read nothing: it holds a slot that others wait for.
+    this.#expectMore();
     this.#call?.pause();
   }
 
   resume(): void {
     if (!this.#paused) return;
     this.#paused = false;
-    const { clock, spec, totalUntilMs } = this.#options;
     // The client's slowness is not the model server's.
-    if (this.#watched) this.#watched.expiresMs = Math.min(totalUntilMs, clock.now() + spec.limits.betweenTokensMs);
+    this.#expectMore();
     this.#call?.resume();
+  }
+
+  #expectMore(): void {
+    const { clock, spec } = this.#options;
+    if (this.#watched) this.#watched.expiresMs = Math.min(this.#untilMs, clock.now() + spec.limits.betweenTokensMs);
+  }
+
+  /** What an attempt before this one counted was never delivered, so it is void. */
+  #startAnew(): void {
+    const { clock, spec, totalUntilMs } = this.#options;
+    if (this.#untilMs === 0) this.#untilMs = Math.min(totalUntilMs, clock.now() + spec.limits.totalMs);
+    this.#assembly = new Assembly();
+    this.#seen = 0;
+    this.#chunks = 0;
+    this.#claimed = 0;
+    this.#finishReason = null;
+    Object.assign(this.counts, { input: 0, cached: 0, output: 0, refused: 0 });
   }
 
   #event(data: string, finish: () => void): void {
@@ -219,8 +254,11 @@ export class Leg {
       finish();
       return;
     }
+    this.#events += 1;
     const chunk = JSON.parse(data) as Record<string, unknown>;
-    if (chunk['error'] !== undefined) throw new Error('the model server sent an error event');
+    if (chunk['error'] !== undefined && chunk['error'] !== null) {
+      throw new Error('the model server sent an error event');
+    }
     this.#count(chunk);
     const choices = chunk['choices'];
     if (!Array.isArray(choices) || choices.length === 0) {
@@ -250,9 +288,10 @@ export class Leg {
     if (text === '' && finishReason === null && logprobs === null) return;
     if (text !== '' || others > 0) {
       this.#chunks += 1;
+      if (this.#chunks > 2 * this.#options.outputMax + UNSEEN_TOKENS) throw new RangeError('the answer does not end');
       this.#recount();
     }
-    if (!this.#options.streamUpstream) return;
+    this.#begun = true;
     this.#options.onDelta(this, { text: logprobs === null ? text : null, delta, logprobs, finishReason });
   }
 
@@ -269,6 +308,7 @@ export class Leg {
       const message = normaliseMessage(choice.message);
       this.#whole = { message, logprobs: choice.logprobs ?? null };
       this.#finishReason = finishReasonOf(choice.finish_reason) ?? 'stop';
+      this.#begun = true;
       this.#seen = bytesOf(message);
       this.#chunks = 1;
       this.#count(reply);
@@ -317,6 +357,8 @@ function utf8Length(text: string): number {
   }
   return bytes;
 }
+
+const CLIENT_STALLED = new AppError('client_closed', 'the client has stopped reading');
 
 function badReply(cause: unknown): AppError {
   return new AppError('upstream_error', 'the model server failed', { cause });

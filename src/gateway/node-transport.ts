@@ -18,7 +18,10 @@ export function nodeTransport(context: Context): Exchange {
   return {
     sink: new NodeSink(outgoing),
     readBody: (bytesMax) => readIncoming(incoming, bytesMax),
-    response: () => RESPONSE_ALREADY_SENT,
+    respond: async (run) => {
+      await run;
+      return RESPONSE_ALREADY_SENT;
+    },
   };
 }
 
@@ -80,6 +83,10 @@ class NodeSink implements ReplySink {
     if (this.#outgoing.destroyed) return;
     if (text === undefined) this.#outgoing.end();
     else this.#outgoing.end(text);
+  }
+
+  cut(): void {
+    this.#outgoing.destroy();
   }
 
   #leave(): void {

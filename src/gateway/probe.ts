@@ -21,7 +21,7 @@ export async function probeModelServer(
 ): Promise<void> {
   const headers: Record<string, string> = { 'content-type': 'application/json' };
   if (target.apiKey !== null) headers['authorization'] = `Bearer ${target.apiKey}`;
-  const fields = managedFields(spec.engine, { model: spec.model, maxTokens: 1, stream: false });
+  const fields = managedFields(spec.engine, { model: spec.model, maxTokens: 1, asked: true, stream: false });
   const members = Object.entries(fields).map(([key, value]) => `${JSON.stringify(key)}:${value}`);
   const body = `{"messages":[{"role":"user","content":"Say yes."}],${members.join(',')}}`;
   const request = { url: target.url, path: '/v1/chat/completions', method: 'POST' as const, headers, body };

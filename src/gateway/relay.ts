@@ -40,7 +40,8 @@ export interface RelayJob {
   /** Per choice: the maximum that the model server is given. */
   readonly outputMax: Tokens;
   readonly maxWaitMs: Ms;
-  readonly body: string;
+  /** The request as the model server of this choice gets it. */
+  readonly bodyOf: (choice: number) => string;
   readonly reservation: Reservation;
   readonly sink: ReplySink;
 }
@@ -71,7 +72,7 @@ export class Relay {
   #out = '';
   #waiting = 0;
   #stopWaiting: (() => void) | null = null;
-  #extending = false;
+  #extension: Promise<void> | null = null;
   #exhausted = false;
   #held = false;
   #slowClient = false;
@@ -99,10 +100,11 @@ export class Relay {
         watch,
         path: job.path,
         streamUpstream: job.streamUpstream,
+        assembled: !job.stream,
         inputBound: job.inputBound,
         outputMax: job.outputMax,
         totalUntilMs: createdMs + job.maxWaitMs + spec.limits.totalMs,
-        body: () => job.body,
+        body: () => job.bodyOf(index),
         onDelta: (leg, choice) => this.#delta(leg, choice),
         onCounts: () => this.#checkMoney(),
         onRead: () => this.#flush(),
@@ -142,6 +144,11 @@ export class Relay {
         this.#cutLeg(leg);
         return;
       }
+      if (this.#stopped) {
+        // The slot came in the same turn in which the request ended.
+        slot.release('cancelled');
+        continue;
+      }
       this.#served = slot.target;
       try {
         await leg.attempt(slot);
@@ -156,7 +163,8 @@ export class Relay {
         }
         const theirs = failure.code === 'upstream_error' || failure.code === 'upstream_timeout';
         slot.release(theirs ? 'failed' : 'cancelled');
-        if (!theirs || leg.begun || attempt >= ATTEMPTS_MAX || this.#job.sink.gone) throw failure;
+        const delivered = leg.begun && this.#job.stream;
+        if (!theirs || delivered || attempt >= ATTEMPTS_MAX || this.#stopped) throw failure;
         this.#deps.log(`${this.#job.id}: ${slot.target.id} failed, trying another: ${describeError(failure)}`);
         excluded.add(slot.target.id);
         if (!slot.lost && !this.#job.router.hasOther(excluded)) throw failure;
@@ -205,7 +213,8 @@ export class Relay {
         }
       };
       const again = (): void => {
-        cancel = clock.timer(COMMENT_MS, () => {
+        const silentMs = this.#job.sink.started ? COMMENT_MS : since + SILENT_MS - clock.now();
+        cancel = clock.timer(silentMs > 0 ? Math.min(COMMENT_MS, silentMs) : COMMENT_MS, () => {
           tell();
           again();
         });
@@ -249,12 +258,7 @@ export class Relay {
       return;
     }
     const { index } = leg;
-    if (!this.#opened.has(leg)) {
-      this.#opened.add(leg);
-      this.#chunk(
-        `[{"index":${index},"delta":{"role":"assistant","content":"","refusal":null},"logprobs":null,"finish_reason":null}]`,
-      );
-    }
+    this.#open(leg);
     const { text, delta, logprobs, finishReason } = choice;
     if (text === null) {
       const logs = JSON.stringify(logprobs ?? null);
@@ -265,6 +269,14 @@ export class Relay {
       );
     }
     if (finishReason !== null) this.#finishChunk(index, finishReason);
+  }
+
+  #open(leg: Leg): void {
+    if (this.#opened.has(leg)) return;
+    this.#opened.add(leg);
+    this.#chunk(
+      `[{"index":${leg.index},"delta":{"role":"assistant","content":"","refusal":null},"logprobs":null,"finish_reason":null}]`,
+    );
   }
 
   #finishChunk(index: number, reason: string): void {
@@ -314,24 +326,30 @@ export class Relay {
       this.#held = true;
       this.#pace();
     }
-    if (this.#extending || this.#exhausted || left > slice / 4) return;
-    this.#extending = true;
-    reservation.extend(Math.min(slice, outputMax * choices - held)).then(
+    if (this.#extension || this.#exhausted || left > slice / 4) return;
+    this.#extension = reservation.extend(Math.min(slice, outputMax * choices - held)).then(
       (extended) => {
-        this.#extending = false;
+        this.#extension = null;
         this.#exhausted = !extended;
         this.#held = false;
         this.#pace();
         this.#checkMoney();
       },
-      (error: unknown) => this.#stopAll(toAppError(error)),
+      (error: unknown) => {
+        this.#extension = null;
+        this.#exhausted = true;
+        this.#stopAll(toAppError(error));
+      },
     );
   }
 
   #cutLeg(leg: Leg): void {
+    // Its last count came with or after its end: the answer is whole.
+    if (leg.finishReason !== null) return;
     leg.cutShort();
     this.#cut.add(leg);
     if (!this.#job.stream) return;
+    this.#open(leg);
     this.#finishChunk(leg.index, 'length');
     this.#out += sseComment('the credit is used up: the answer ends here');
     this.#flush();
@@ -367,6 +385,8 @@ export class Relay {
 
   async #finish(): Promise<void> {
     const { sink, stream, includeUsage, reservation } = this.#job;
+    // What came faster than its hold grew is paid for by the hold that is on its way.
+    while (this.#extension) await this.#extension;
     const tokens = this.#tokens();
     const cost = await reservation.settle(tokens, this.#cut.size > 0 ? 'length' : 'done', this.#detail(null));
     if (!stream) {
@@ -401,7 +421,8 @@ export class Relay {
       'x-underbid-cost-usd': formatUsd(cost),
       'x-underbid-cold-start-ms': String(this.#coldStartMs),
     };
-    if (this.#served) headers['x-underbid-provider'] = this.#served.provider;
+    // A provider chooses its own name; a header takes visible ASCII only.
+    if (this.#served) headers['x-underbid-provider'] = this.#served.provider.replaceAll(/[^\x20-\x7e]/g, '_');
     sink.whole(200, headers, body);
   }
 
@@ -413,14 +434,21 @@ export class Relay {
     const delivered = cancelled || (stream && this.#firstTokenMs !== null);
     const tokens = delivered ? this.#tokens() : { inputTokens: 0, cachedTokens: 0, outputTokens: 0 };
     if (!cancelled) this.#deps.log(`${this.#job.id}: ${describeError(error)}`);
-    await reservation.settle(tokens, status, this.#detail(error.code));
+    try {
+      await reservation.settle(tokens, status, this.#detail(error.code));
+    } catch (failure) {
+      // The ledger settles the hold at its deadline; the reply must end all the same.
+      this.#deps.log(`${this.#job.id}: ${describeError(failure)}`);
+    }
     if (cancelled) {
-      sink.end();
+      sink.cut();
       return;
     }
     if (!sink.started && this.#out === '') throw error;
-    this.#flush();
-    sink.end(sseData(errorBody(error)));
+    this.#head();
+    const text = this.#out + sseData(errorBody(error));
+    this.#out = '';
+    sink.end(text);
   }
 
   #detail(error: string | null): UsageDetail {

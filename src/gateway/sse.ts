@@ -8,6 +8,7 @@ export class SseReader {
   readonly #bytesMax: number;
   #rest = '';
   #data: string[] = [];
+  #dataSize = 0;
 
   /** @param bytesMax characters one event may have: a stranger's server must not fill our memory */
   constructor(onData: (data: string) => void, bytesMax = 8 * 1024 * 1024) {
@@ -17,14 +18,17 @@ export class SseReader {
 
   /** Throws RangeError when an event grows past the limit. */
   push(bytes: Uint8Array): void {
+    // What is left over holds no line feed: it is not searched again.
+    let from = this.#rest.length;
     const text = this.#rest + this.#decoder.decode(bytes, { stream: true });
     let start = 0;
     for (;;) {
-      const end = text.indexOf('\n', start);
+      const end = text.indexOf('\n', from);
       if (end < 0) break;
       // A carriage return ends a line too, but model servers only write it before a line feed.
       this.#line(text.slice(start, text.charCodeAt(end - 1) === 13 && end > start ? end - 1 : end));
       start = end + 1;
+      from = start;
     }
     this.#rest = start === 0 ? text : text.slice(start);
     if (this.#rest.length > this.#bytesMax) throw new RangeError('an event of the stream is too large');
@@ -35,12 +39,14 @@ export class SseReader {
       if (this.#data.length === 0) return;
       const data = this.#data.length === 1 ? (this.#data[0] ?? '') : this.#data.join('\n');
       this.#data = [];
+      this.#dataSize = 0;
       this.#onData(data);
       return;
     }
     if (!line.startsWith('data:')) return;
     this.#data.push(line.charCodeAt(5) === 32 ? line.slice(6) : line.slice(5));
-    if (this.#data.length > 10_000) throw new RangeError('an event of the stream has too many lines');
+    this.#dataSize += line.length;
+    if (this.#dataSize > this.#bytesMax) throw new RangeError('an event of the stream is too large');
   }
 }
 

@@ -15,6 +15,8 @@ export interface ReplySink {
   write(text: string): boolean;
   drained(): Promise<void>;
   end(text?: string): void;
+  /** Breaks the reply off: for a client that has left or reads no more. */
+  cut(): void;
 }
 
 export interface RequestBody {
@@ -27,8 +29,11 @@ export interface Exchange {
   readonly sink: ReplySink;
   /** The whole body as text, and its size. Throws AppError `request_too_large` or `client_closed`. */
   readBody(bytesMax: number): Promise<RequestBody>;
-  /** What the handler returns to Hono. */
-  response(): Response | Promise<Response>;
+  /**
+   * What the handler returns to Hono: on Node when `run` is over, on the web as soon as the reply has begun, since the
+   * client reads it from there. Rejects with `run` before that.
+   */
+  respond(run: Promise<void>): Promise<Response>;
 }
 
 export type Transport = (context: Context) => Exchange;

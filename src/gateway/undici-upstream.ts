@@ -27,13 +27,19 @@ export function createUndiciUpstream({ connectMs, connectionsMax, headerBytesMax
     send: ({ url, path, method, headers, body }, handler) => {
       let controller: Dispatcher.DispatchController | null = null;
       let over = false;
+      let paused = false;
       const stopped = new Error('aborted');
+      // An API's address may have a path of its own; an origin has none.
+      const slash = url.indexOf('/', url.indexOf('//') + 2);
+      const origin = slash < 0 ? url : url.slice(0, slash);
+      const prefix = slash < 0 ? '' : url.slice(slash).replace(/\/+$/, '');
       agent.dispatch(
-        { origin: url, path, method, headers, body },
+        { origin, path: prefix + path, method, headers, body },
         {
           onRequestStart: (started) => {
             controller = started;
             if (over) started.abort(stopped);
+            else if (paused) started.pause();
           },
           onResponseStart: (_controller, status, received) => {
             if (!over) handler.onHead(status, received as Record<string, string>);
@@ -54,8 +60,14 @@ export function createUndiciUpstream({ connectMs, connectionsMax, headerBytesMax
         },
       );
       const call: UpstreamCall = {
-        pause: () => controller?.pause(),
-        resume: () => controller?.resume(),
+        pause: () => {
+          paused = true;
+          controller?.pause();
+        },
+        resume: () => {
+          paused = false;
+          controller?.resume();
+        },
         abort: () => {
           if (over) return;
           over = true;

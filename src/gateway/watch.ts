@@ -39,11 +39,15 @@ export class Watch {
       this.#running = false;
       this.#step += 1;
       const nowMs = this.#clock.now();
-      for (const watched of [...this.#watched]) {
-        if (nowMs >= watched.expiresMs) watched.onExpired();
-        else if (this.#step % 4 === 0) watched.onTick(nowMs);
+      try {
+        for (const watched of [...this.#watched]) {
+          if (nowMs >= watched.expiresMs) watched.onExpired();
+          else if (this.#step % 4 === 0) watched.onTick(nowMs);
+        }
+      } finally {
+        // One request's fault must not end the deadlines of all others.
+        this.#run();
       }
-      this.#run();
     });
   }
 }

@@ -8,7 +8,7 @@ export function webTransport(context: Context): Exchange {
   return {
     sink,
     readBody: (bytesMax) => readBody(context.req.raw, bytesMax),
-    response: () => sink.response,
+    respond: (run) => Promise.race([sink.response, run.then(() => sink.response)]),
   };
 }
 
@@ -43,7 +43,8 @@ class WebSink implements ReplySink {
       },
       { highWaterMark: 64 },
     );
-    client?.addEventListener('abort', gone, { once: true });
+    if (client?.aborted) gone();
+    else client?.addEventListener('abort', gone, { once: true });
   }
 
   get gone(): boolean {
@@ -85,6 +86,13 @@ class WebSink implements ReplySink {
     if (this.#gone) return;
     if (text !== undefined) this.write(text);
     this.#controller?.close();
+  }
+
+  cut(): void {
+    // 499 is nginx's: the client that would read it has gone.
+    if (!this.#started) this.#resolve(new Response(null, { status: 499 }));
+    else if (!this.#gone) this.#controller?.error(new AppError('client_closed', 'the client has gone'));
+    this.#gone = true;
   }
 }
 

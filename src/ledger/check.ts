@@ -1,4 +1,6 @@
-import { bigintOf, numberOf, textOf, textOrNull, type Sql, type SqlRow } from '../store/sql.ts';
+import { describeError } from '../errors.ts';
+import { LEDGER_SCHEMA } from '../store/ledger-schema.ts';
+import { bigintOf, numberOf, textOf, textOrNull, type Sql, type SqlRow, type SqlValue } from '../store/sql.ts';
 import { minBig, nanoFromPicoUp } from '../units.ts';
 import { CHAIN_START, chain, transferFields, usageFields } from './chain.ts';
 import { readLegs } from './hold-rows.ts';
@@ -12,8 +14,8 @@ export function checkLedger(sql: Sql): CheckReport {
   sql.exec('BEGIN');
   try {
     const checks = CHECKS.map(({ name, find }) => {
-      const broken = find(sql);
-      return { name, ok: broken.problem === null, detail: broken.problem ?? broken.detail };
+      const { problem, detail } = attempt(() => find(sql));
+      return { name, ok: problem === null, detail: problem ?? detail };
     });
     return { ok: checks.every((check) => check.ok), checks };
   } finally {
@@ -24,6 +26,15 @@ export function checkLedger(sql: Sql): CheckReport {
 interface Finding {
   readonly problem: string | null;
   readonly detail: string;
+}
+
+/** What cannot even be read is broken too; the other checks go on. */
+function attempt(find: () => Finding): Finding {
+  try {
+    return find();
+  } catch (error) {
+    return { problem: `unreadable: ${describeError(error)}`, detail: '' };
+  }
 }
 
 function first(rows: readonly SqlRow[], tell: (row: SqlRow) => string, detail: string): Finding {
@@ -128,78 +139,86 @@ function capturesMatch(sql: Sql): Finding {
   );
 }
 
-const TRIGGERS = [
-  'transfers_no_update',
-  'transfers_no_delete',
-  'usage_no_update',
-  'usage_no_delete',
-  'holds_once',
-  'holds_no_delete',
-];
+/** What the schema says of each trigger: one of the same name that does nothing is as bad as none. */
+const TRIGGERS = new Map(
+  [...LEDGER_SCHEMA.matchAll(/CREATE TRIGGER (\w+)[\s\S]*?END(?=;)/g)].map(([text, name]) => [name ?? '', text]),
+);
 
 function triggersStand(sql: Sql): Finding {
-  const found = new Set(
-    sql.all(`SELECT name FROM sqlite_master WHERE type = 'trigger'`).map((row) => textOf(row, 'name')),
-  );
-  const missing = TRIGGERS.find((name) => !found.has(name));
-  return {
-    problem: missing === undefined ? null : `the trigger ${missing} is gone`,
-    detail: `${TRIGGERS.length} triggers`,
-  };
+  const rows = sql.all(`SELECT name, sql FROM sqlite_master WHERE type = 'trigger'`);
+  const found = new Map(rows.map((row) => [textOf(row, 'name'), textOf(row, 'sql')]));
+  const [broken] = [...TRIGGERS].filter(([name, text]) => found.get(name) !== text);
+  const what = broken && (found.has(broken[0]) ? 'another one' : 'gone');
+  return { problem: broken ? `the trigger ${broken[0]} is ${what}` : null, detail: `${TRIGGERS.size} triggers` };
+}
+
+/** Rows in memory at once: the journal may be larger than that. */
+const PAGE = 5_000n;
+
+/** All rows of a query that reads `PAGE` rows from a `seq` on (its two parameters), in their order. */
+function* paged(sql: Sql, query: string): Generator<SqlRow> {
+  for (let next: bigint | null = -(2n ** 63n); next !== null;) {
+    const rows = sql.all(query, [next, PAGE]);
+    yield* rows;
+    next = BigInt(rows.length) === PAGE ? bigintOf(rows.at(-1), 'seq') + 1n : null;
+  }
 }
 
 function chargesArePriced(sql: Sql): Finding {
-  const rows = sql.all(
-    `SELECT u.request, u.input_tokens, u.cached_tokens, u.output_tokens, u.cost_pico, u.held, u.charged,
-            p.input_pico, p.cached_input_pico, p.output_pico
-     FROM usage u LEFT JOIN price_versions p ON p.version = u.price_version AND p.model = u.model ORDER BY u.seq`,
-  );
-  const wrong = rows.filter((row) => {
-    if (row['input_pico'] === null) return true;
-    const uncached = bigintOf(row, 'input_tokens') - bigintOf(row, 'cached_tokens');
-    const cost =
-      uncached * bigintOf(row, 'input_pico') +
-      bigintOf(row, 'cached_tokens') * bigintOf(row, 'cached_input_pico') +
-      bigintOf(row, 'output_tokens') * bigintOf(row, 'output_pico');
-    const charge = minBig(nanoFromPicoUp(cost), bigintOf(row, 'held'));
-    return cost !== bigintOf(row, 'cost_pico') || charge !== bigintOf(row, 'charged');
-  });
-  return first(
-    wrong,
-    (row) => `the charge of request ${textOf(row, 'request')} is not its priced tokens`,
-    `${rows.length} usage rows`,
-  );
+  const query = `SELECT u.seq, u.request, u.input_tokens, u.cached_tokens, u.output_tokens, u.cost_pico, u.held, u.charged,
+      p.input_pico, p.cached_input_pico, p.output_pico
+    FROM usage u LEFT JOIN price_versions p ON p.version = u.price_version AND p.model = u.model
+    WHERE u.seq >= ? ORDER BY u.seq LIMIT ?`;
+  let count = 0;
+  for (const row of paged(sql, query)) {
+    count += 1;
+    if (isPriced(row)) continue;
+    return { problem: `the charge of request ${textOf(row, 'request')} is not its priced tokens`, detail: '' };
+  }
+  return { problem: null, detail: `${count} usage rows` };
+}
+
+function isPriced(row: SqlRow): boolean {
+  if (row['input_pico'] === null) return false;
+  const uncached = bigintOf(row, 'input_tokens') - bigintOf(row, 'cached_tokens');
+  const cost =
+    uncached * bigintOf(row, 'input_pico') +
+    bigintOf(row, 'cached_tokens') * bigintOf(row, 'cached_input_pico') +
+    bigintOf(row, 'output_tokens') * bigintOf(row, 'output_pico');
+  const charge = minBig(nanoFromPicoUp(cost), bigintOf(row, 'held'));
+  return cost === bigintOf(row, 'cost_pico') && charge === bigintOf(row, 'charged');
 }
 
 function chainIsWhole(sql: Sql): Finding {
-  const transfers = sql.all(
+  const transfers = paged(
+    sql,
     `SELECT t.*, d.name AS debit_name, c.name AS credit_name FROM transfers t
-     JOIN accounts d ON d.no = t.debit JOIN accounts c ON c.no = t.credit ORDER BY t.seq`,
+     JOIN accounts d ON d.no = t.debit JOIN accounts c ON c.no = t.credit WHERE t.seq >= ? ORDER BY t.seq LIMIT ?`,
   );
-  const usage = sql.all('SELECT * FROM usage ORDER BY seq');
+  const usage = paged(sql, 'SELECT * FROM usage WHERE seq >= ? ORDER BY seq LIMIT ?');
   let previous: Uint8Array = CHAIN_START;
-  let [t, u] = [0, 0];
-  for (let seq = 1n; t < transfers.length || u < usage.length; seq += 1n) {
-    const transfer = transfers[t];
-    const used = usage[u];
-    const row =
-      transfer && bigintOf(transfer, 'seq') === seq
-        ? transfer
-        : used && bigintOf(used, 'seq') === seq
-          ? used
-          : undefined;
-    if (!row) return { problem: `row ${seq} of the journal is missing`, detail: '' };
-    const fields = row === transfer ? fieldsOfTransfer(seq, row) : fieldsOfUsage(seq, row);
-    if (row === transfer) t += 1;
-    else u += 1;
-    previous = chain(previous, fields);
-    const stored = row['hash'];
-    const same =
-      stored instanceof Uint8Array && stored.length === 32 && previous.every((byte, at) => stored[at] === byte);
+  let seq = 0n;
+  let [transfer, used] = [transfers.next(), usage.next()];
+  while (!transfer.done || !used.done) {
+    seq += 1n;
+    let fields: string[];
+    let stored: SqlValue | undefined;
+    if (!transfer.done && bigintOf(transfer.value, 'seq') === seq) {
+      fields = fieldsOfTransfer(seq, transfer.value);
+      stored = transfer.value['hash'];
+      transfer = transfers.next();
+    } else if (!used.done && bigintOf(used.value, 'seq') === seq) {
+      fields = fieldsOfUsage(seq, used.value);
+      stored = used.value['hash'];
+      used = usage.next();
+    } else return { problem: `row ${seq} of the journal is missing`, detail: '' };
+    const hash = chain(previous, fields);
+    const same = stored instanceof Uint8Array && stored.length === 32 && hash.every((byte, at) => stored[at] === byte);
     if (!same) return { problem: `row ${seq} of the journal does not fit its hash`, detail: '' };
+    previous = hash;
   }
   const end = [...previous.subarray(0, 8)].map((byte) => byte.toString(16).padStart(2, '0')).join('');
-  return { problem: null, detail: `${t + u} rows, ends in ${end}` };
+  return { problem: null, detail: `${seq} rows, ends in ${end}` };
 }
 
 function fieldsOfTransfer(seq: bigint, row: SqlRow): string[] {

@@ -84,8 +84,9 @@ export class Holds {
     const hold = this.#holds.get(request);
     const tokens = soundCounts(claimed);
     if (!hold || tokens.outputTokens < hold.progress.outputTokens) return;
+    const { inputTokens, outputTokens } = hold.progress;
+    hold.stale ||= tokens.outputTokens !== outputTokens || tokens.inputTokens !== inputTokens;
     hold.progress = tokens;
-    hold.stale = true;
   }
 
   settle({ request, tokens: claimed, status, detail, atMs }: SettleOp): SettleResult {

@@ -49,7 +49,6 @@ function write(dataDir: string): void {
     writer.tick();
     reader.close();
     sql.close();
-    port.postMessage('closed');
     port.close();
   });
   port.postMessage('ready');

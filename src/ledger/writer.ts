@@ -51,7 +51,8 @@ export class Writer {
   }
 
   push(questions: readonly Question[]): void {
-    this.#queue.push(...questions);
+    // One by one: a spread of a whole burst would overflow the stack.
+    for (const question of questions) this.#queue.push(question);
     this.#schedule();
   }
 

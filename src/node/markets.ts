@@ -69,8 +69,7 @@ export async function openMarkets(deps: MarketDeps): Promise<Map<MarketName, Mar
 
 async function openLocal(deps: MarketDeps, local: LocalMarketSettings): Promise<Market> {
   const { settings, store, ledger, clock, runtime, log } = deps;
-  // Half of the cores: llama.cpp's threads wait for one another by spinning, so two servers on all cores starve both.
-  const threads = Math.max(1, Math.min(THREADS_MAX, Math.floor(availableParallelism() / 2)));
+  const threads = threadsEach(settings, availableParallelism());
   const market = new LocalMarket({
     // Without a runtime nobody can deliver, so nobody bids.
     providers: runtime ? local.providers : [],
@@ -97,4 +96,13 @@ async function openLocal(deps: MarketDeps, local: LocalMarketSettings): Promise<
   });
   await market.open();
   return market;
+}
+
+/**
+ * Threads of one model server. llama.cpp's wait for one another by spinning: two servers of two threads on two cores
+ * made 2 tokens/s together, at one thread each 54 to 143. So all that may run at once share the cores.
+ */
+function threadsEach({ pools }: Settings, cores: number): number {
+  const servers = pools.filter(({ markets }) => markets?.includes('local') ?? true).reduce((sum, pool) => sum + pool.replicasMax, 0);
+  return Math.max(1, Math.min(THREADS_MAX, Math.floor(cores / Math.max(1, servers))));
 }

@@ -1,21 +1,28 @@
+import { existsSync } from 'node:fs';
 import Database from 'libsql';
 import type { Sql, SqlRow, SqlValue } from './sql.ts';
 
 export interface OpenSqlOptions {
+  /** The file must exist, and every write is refused. */
   readonly readonly?: boolean;
   /** How long another process's lock is waited for. The ledger has one writer, so its own value is short. */
   readonly busyMs?: number;
 }
 
 /**
- * Raw libSQL behind `Sql`. Written around the client's data-loss traps (tursodatabase/libsql-client-ts#352): a statement
- * that met SQLITE_BUSY stays open until it is collected and keeps every later COMMIT from taking effect, so BEGIN and
- * COMMIT go through `exec`, statements are prepared once and kept, and callers treat SQLITE_BUSY as fatal. `run()` is
+ * Raw libSQL behind `Sql`. Written around the client's data-loss traps (tursodatabase/libsql-client-ts#352): a write that
+ * met SQLITE_BUSY stays open until it is collected and keeps every later COMMIT from taking effect, so only BEGIN may meet
+ * it, BEGIN and COMMIT go through `exec`, which leaves nothing open, and statements are prepared once and kept. `run()` is
  * never used with RETURNING (libsql-js#238: it would leave the write uncommitted).
  */
 export function openSql(path: string, options: OpenSqlOptions = {}): Sql {
-  const database = new Database(path, { timeout: options.busyMs ?? 2000, readonly: options.readonly ?? false });
+  const readonly = options.readonly ?? false;
+  if (readonly && !existsSync(path)) throw new Error(`there is no file ${path}`);
+  const database = new Database(path, { timeout: options.busyMs ?? 2000 });
   database.defaultSafeIntegers(true);
+  // The binding ignores its own `readonly` option.
+  if (readonly) database.exec('PRAGMA query_only = ON');
+  else database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON');
   const statements = new Map<string, Database.Statement>();
   const prepare = (text: string): Database.Statement => {
     let statement = statements.get(text);
@@ -25,29 +32,33 @@ export function openSql(path: string, options: OpenSqlOptions = {}): Sql {
     }
     return statement;
   };
-  if (!(options.readonly ?? false)) {
-    database.exec('PRAGMA journal_mode = WAL');
-    database.exec('PRAGMA synchronous = FULL');
-    database.exec('PRAGMA foreign_keys = ON');
-  }
+  const run = (text: string, values: readonly SqlValue[]): number =>
+    prepare(text).run(bindable(values)).changes;
+  let inside = false;
+  const transaction = <T>(work: () => T): T => {
+    database.exec('BEGIN IMMEDIATE');
+    inside = true;
+    try {
+      const result = work();
+      database.exec('COMMIT');
+      return result;
+    } catch (error) {
+      rollback(database);
+      throw error;
+    } finally {
+      inside = false;
+    }
+  };
   return {
     exec: (text) => {
       database.exec(text);
     },
-    run: (text, values = []) => prepare(text).run(bindable(values)).changes,
+    // Outside a transaction the statement itself could meet SQLITE_BUSY.
+    run: (text, values = []) =>
+      inside || database.inTransaction ? run(text, values) : transaction(() => run(text, values)),
     all: (text, values = []) =>
       (prepare(text).all(bindable(values)) as Record<string, SqlValue | ArrayBuffer>[]).map(readable),
-    transaction: (work) => {
-      database.exec('BEGIN IMMEDIATE');
-      try {
-        const result = work();
-        database.exec('COMMIT');
-        return result;
-      } catch (error) {
-        rollback(database);
-        throw error;
-      }
-    },
+    transaction,
     close: () => {
       statements.clear();
       database.close();

@@ -15,6 +15,7 @@ export function lockDataFolder(dataDir: string): () => void {
     database.exec('BEGIN EXCLUSIVE');
   } catch (error) {
     database.close();
+    if (!(error instanceof Error && 'code' in error && error.code === 'SQLITE_BUSY')) throw error;
     throw new AppError('data_in_use', `another underbid process is using the data folder ${dataDir}`, { cause: error });
   }
   let held = true;

@@ -42,7 +42,11 @@ export class LeaseDelivery {
       apiKey: null,
       detail: 'starting the model server',
     };
-    this.#starting = start(workload, apiKey, this.#abort.signal).then(
+    // An error thrown before the promise is a failure like any other.
+    const started = new Promise<RunningServer>((resolve) => {
+      resolve(start(workload, apiKey, this.#abort.signal));
+    });
+    this.#starting = started.then(
       (server) => {
         this.#server = server;
         this.#view = { state: 'running', sinceMs: clock.now(), url: server.url, apiKey, detail: 'running' };
@@ -57,12 +61,13 @@ export class LeaseDelivery {
     return this.#view;
   }
 
-  /** Ends the model server; resolves when it is gone. */
+  /** Ends the model server; resolves when it is gone. One that failed keeps saying why. */
   async stop(): Promise<void> {
     this.#stopped = true;
     this.#abort.abort(new Error('the lease was closed'));
     await this.#starting;
     await this.#server?.stop();
+    if (this.#view.state === 'failed') return;
     this.#view = { ...this.#view, state: 'none', url: null, apiKey: null, detail: 'stopped' };
   }
 

@@ -1,8 +1,8 @@
 import type { Clock } from '../../clock.ts';
-import type { NanoUsd } from '../../units.ts';
+import type { Blocks, NanoUsd } from '../../units.ts';
 import { nextLeaseState, type LeaseEvent } from '../machine.ts';
 import type { CloseReason, Lease, LeaseState, MarketTerms } from '../market.ts';
-import { blockPrice, drawRent, perBlockTotal } from '../rent.ts';
+import { blockPrice, drawRent, perBlockTotal, rentOfBlocks } from '../rent.ts';
 import type { LeaseRow, MarketRecords } from '../records.ts';
 import type { Escrow } from './escrow.ts';
 
@@ -13,19 +13,29 @@ export interface LeaseBookOptions {
   readonly terms: MarketTerms;
 }
 
+/** Payments into an escrow that a row names; older ones have long been in the ledger. */
+const DEPOSITS_KEPT = 20;
+
+export type Opening = 'opened' | 'open_already' | 'deposit_refused' | 'closed';
+
 /**
  * Leases of the embedded market and their money. A row is always written before its transfer, and says enough to post
- * that transfer again; so after a crash at any point the books can be brought together (`recover`).
+ * that transfer again; so after a crash (`recover`) or a failed write (`#catchUp`) at any point, row and books are brought
+ * together. Calls for one lease must follow one another.
  */
 export class LeaseBook {
   readonly #options: LeaseBookOptions;
   readonly #rows = new Map<string, LeaseRow>();
+  /** Leases of which memory may be ahead of the disk, or the row ahead of the ledger. */
+  readonly #unsure = new Set<string>();
+  /** Leases whose refund may be in the ledger already: nothing more is drawn from them or added to them. */
+  readonly #refunding = new Set<string>();
 
   constructor(options: LeaseBookOptions) {
     this.#options = options;
   }
 
-  block(): number {
+  block(): Blocks {
     return Math.floor(this.#options.clock.now() / this.#options.terms.blockMs);
   }
 
@@ -42,44 +52,48 @@ export class LeaseBook {
     return [...this.#rows.values()].map(({ lease }) => lease).filter(({ state }) => state !== 'closed');
   }
 
-  /** Opens a lease with its deposit in escrow; false when the treasury holds too little. */
-  async open(lease: Lease): Promise<boolean> {
-    const { escrow, terms } = this.#options;
+  /** A new lease, opening: from now on it takes up capacity. `open` pays for it. */
+  add(lease: Lease): void {
+    const { takeFeeBp, makeFeeBp } = this.#options.terms;
     const deposits = [{ id: 'deposit', amount: lease.depositNanoUsd }];
-    const { takeFeeBp, makeFeeBp } = terms;
-    await this.#save({ lease, drawnFromBlock: lease.openedBlock, deposits, takeFeeBp, makeFeeBp });
-    const paid = await escrow.deposit(lease.id, lease.depositNanoUsd, 'deposit');
-    if (paid.ok) {
-      await this.#change(lease.id, { state: this.#next(lease.id, { type: 'deposited' }) });
-      return true;
+    this.#rows.set(lease.id, { lease, drawnFromBlock: lease.openedBlock, deposits, takeFeeBp, makeFeeBp });
+    this.#unsure.add(lease.id);
+  }
+
+  /** Opens a lease that was added: its deposit goes into escrow, unless the treasury holds too little. */
+  async open(id: string): Promise<Opening> {
+    await this.#catchUp(id);
+    const { lease, deposits } = this.#row(id);
+    if (lease.state === 'active') return 'open_already';
+    if (lease.state === 'closed') return lease.depositNanoUsd === 0n ? 'deposit_refused' : 'closed';
+    if (deposits.length > 0) {
+      await this.#change(id, { state: this.#next(id, { type: 'deposited' }) });
+      return 'opened';
     }
-    const state = this.#next(lease.id, { type: 'deposit_refused' });
-    const row = this.#row(lease.id);
-    const ended: Lease = { ...row.lease, state, depositNanoUsd: 0n, closeReason: 'overdrawn', ...this.#closing() };
-    await this.#save({ ...row, deposits: [], lease: ended });
-    return false;
+    const state = this.#next(id, { type: 'deposit_refused' });
+    await this.#change(id, { state, closeReason: 'overdrawn', ...this.#closing() });
+    return 'deposit_refused';
   }
 
   async fund(id: string, amount: NanoUsd, fundingId: string): Promise<'funded' | 'refused' | 'closed'> {
+    await this.#catchUp(id);
     const row = this.#row(id);
-    if (row.lease.state !== 'active') return 'closed';
     if (row.deposits.some((deposit) => deposit.id === fundingId)) return 'funded';
-    const deposits = [...row.deposits, { id: fundingId, amount }];
-    await this.#save({ ...row, deposits, lease: { ...row.lease, depositNanoUsd: row.lease.depositNanoUsd + amount } });
-    const paid = await this.#options.escrow.deposit(id, amount, fundingId);
-    if (paid.ok) return 'funded';
-    const now = this.#row(id);
-    const without = now.deposits.filter((deposit) => deposit.id !== fundingId);
-    await this.#save({
-      ...now,
-      deposits: without,
-      lease: { ...now.lease, depositNanoUsd: now.lease.depositNanoUsd - amount },
+    if (row.lease.state !== 'active' || this.#refunding.has(id)) return 'closed';
+    const { lease } = row;
+    const deposits = [...row.deposits.slice(1 - DEPOSITS_KEPT), { id: fundingId, amount }];
+    const funded = { ...row, deposits, lease: { ...lease, depositNanoUsd: lease.depositNanoUsd + amount } };
+    let paid = true;
+    await this.#save(funded, async () => {
+      paid = (await this.#options.escrow.deposit(id, amount, fundingId)).ok;
     });
+    if (paid) return 'funded';
+    await this.#save(row);
     return 'refused';
   }
 
   /** Whether rent is due that is worth a row: every few blocks, or when the escrow runs dry. */
-  due(id: string, everyBlocks: number): boolean {
+  due(id: string, everyBlocks: Blocks): boolean {
     const { lease, takeFeeBp, makeFeeBp } = this.#row(id);
     const blocks = this.block() - lease.settledBlock;
     const each = perBlockTotal(blockPrice(lease.priceNanoUsdPerBlock, takeFeeBp, makeFeeBp));
@@ -88,38 +102,39 @@ export class LeaseBook {
 
   /** Draws the rent that is due; true when the escrow could not pay all of it. */
   async settle(id: string): Promise<boolean> {
+    await this.#catchUp(id);
     const row = this.#row(id);
     const { lease, takeFeeBp, makeFeeBp } = row;
-    if (lease.state !== 'active') return false;
+    if (lease.state !== 'active' || this.#refunding.has(id)) return false;
     const price = blockPrice(lease.priceNanoUsdPerBlock, takeFeeBp, makeFeeBp);
     const draw = drawRent(price, this.block() - lease.settledBlock, escrowOf(lease));
     if (draw.blocks === 0) return draw.overdrawn;
-    const [fromBlock, toBlock] = [lease.settledBlock, lease.settledBlock + draw.blocks];
     const drawn: Lease = {
       ...lease,
-      settledBlock: toBlock,
+      settledBlock: lease.settledBlock + draw.blocks,
       rentNanoUsd: lease.rentNanoUsd + draw.rent,
       takeFeeNanoUsd: lease.takeFeeNanoUsd + draw.takeFee,
       makeFeeNanoUsd: lease.makeFeeNanoUsd + draw.makeFee,
     };
-    await this.#save({ ...row, lease: drawn, drawnFromBlock: fromBlock });
-    const posted = await this.#options.escrow.draw(drawn, { fromBlock, toBlock, ...draw });
-    if (!posted.ok) throw new Error(`rent of ${id} was refused: ${posted.why}`);
+    await this.#save({ ...row, lease: drawn, drawnFromBlock: lease.settledBlock }, (saved) => this.#postDraw(saved));
     return draw.overdrawn;
   }
 
   /** Ends a lease and gives the rest of its deposit back. */
   async close(id: string, reason: CloseReason): Promise<Lease> {
-    const row = this.#row(id);
-    if (row.lease.state === 'closed') return row.lease;
-    const refundNanoUsd = escrowOf(row.lease);
+    await this.#catchUp(id);
+    const { lease } = this.#row(id);
+    if (lease.state === 'closed') return lease;
+    this.#refunding.add(id);
     await this.#options.escrow.refund(id);
     const state = this.#next(id, { type: 'closed', reason });
-    await this.#change(id, { state, closeReason: reason, refundNanoUsd, ...this.#closing() });
+    await this.#change(id, { state, closeReason: reason, refundNanoUsd: escrowOf(lease), ...this.#closing() });
+    this.#refunding.delete(id);
     return this.#row(id).lease;
   }
 
   async dispute(id: string, reason: string): Promise<void> {
+    await this.#catchUp(id);
     await this.#change(id, { dispute: { reason, atMs: this.#options.clock.now() } });
   }
 
@@ -131,36 +146,27 @@ export class LeaseBook {
     const { records, escrow, clock } = this.#options;
     const ended: Lease[] = [];
     for (const row of await records.openLeases()) {
-      const { lease } = row;
-      this.#rows.set(lease.id, row);
-      let deposited = 0n;
-      for (const { id, amount } of row.deposits) {
-        if ((await escrow.deposit(lease.id, amount, id)).ok) deposited += amount;
-      }
-      const blocks = lease.settledBlock - row.drawnFromBlock;
-      const draw = drawRent(blockPrice(lease.priceNanoUsdPerBlock, row.takeFeeBp, row.makeFeeBp), blocks, deposited);
-      await escrow.draw(lease, { fromBlock: row.drawnFromBlock, toBlock: lease.settledBlock, ...draw });
-      await escrow.refund(lease.id);
-      const closed = { ...lease, depositNanoUsd: deposited };
-      await this.#save({
-        ...row,
-        lease: {
-          ...closed,
-          state: 'closed',
-          closeReason: 'market_restart',
-          refundNanoUsd: escrowOf(closed),
-          closedAtMs: clock.now(),
-          closedBlock: lease.settledBlock,
-        },
+      const { id } = row.lease;
+      this.#put(row);
+      await this.#catchUp(id);
+      await escrow.refund(id);
+      const { lease } = this.#row(id);
+      await this.#change(id, {
+        state: 'closed',
+        closeReason: 'market_restart',
+        refundNanoUsd: escrowOf(lease),
+        closedAtMs: clock.now(),
+        closedBlock: lease.settledBlock,
       });
-      ended.push(this.#row(lease.id).lease);
+      ended.push(this.#row(id).lease);
+      this.forget(id);
     }
     return ended;
   }
 
   /** Keeps the memory of ended leases small; their rows stay on disk. */
   forget(id: string): void {
-    if (this.#rows.get(id)?.lease.state === 'closed') this.#rows.delete(id);
+    if (this.#rows.get(id)?.lease.state === 'closed' && !this.#unsure.has(id)) this.#rows.delete(id);
   }
 
   #closing(): Pick<Lease, 'closedAtMs' | 'closedBlock'> {
@@ -184,9 +190,52 @@ export class LeaseBook {
     return this.#save({ ...row, lease: { ...row.lease, ...change } });
   }
 
-  async #save(row: LeaseRow): Promise<void> {
+  #put(row: LeaseRow): void {
     this.#rows.set(row.lease.id, row);
+    this.#unsure.add(row.lease.id);
+  }
+
+  /** The row to disk, then its transfer. What fails on the way is made up for by the next call. */
+  async #save(row: LeaseRow, post?: (saved: LeaseRow) => Promise<void>): Promise<void> {
+    this.#put(row);
     await this.#options.records.saveLease(row);
+    await post?.(row);
+    this.#unsure.delete(row.lease.id);
+  }
+
+  /**
+   * Brings disk and ledger to what memory says: saves the row and posts its transfers, most of which are known there
+   * already. A deposit that the treasury cannot pay is taken out of the row.
+   */
+  async #catchUp(id: string): Promise<void> {
+    if (!this.#unsure.has(id)) return;
+    const row = this.#row(id);
+    await this.#options.records.saveLease(row);
+    // After the refund nothing of it can be missing, and nothing may be added.
+    if (row.lease.state === 'closed' || this.#refunding.has(id)) {
+      if (row.lease.state === 'closed') this.#refunding.delete(id);
+      this.#unsure.delete(id);
+      return;
+    }
+    let [kept, depositNanoUsd] = [row.deposits, row.lease.depositNanoUsd];
+    for (const deposit of row.deposits) {
+      if ((await this.#options.escrow.deposit(id, deposit.amount, deposit.id)).ok) continue;
+      kept = kept.filter(({ id: other }) => other !== deposit.id);
+      depositNanoUsd -= deposit.amount;
+    }
+    await this.#postDraw(row);
+    if (kept !== row.deposits) await this.#save({ ...row, deposits: kept, lease: { ...row.lease, depositNanoUsd } });
+    this.#unsure.delete(id);
+  }
+
+  /** The last draw of a row into the ledger; no draw, no transfer. */
+  async #postDraw({ lease, drawnFromBlock, takeFeeBp, makeFeeBp }: LeaseRow): Promise<void> {
+    const [fromBlock, toBlock] = [drawnFromBlock, lease.settledBlock];
+    if (toBlock === fromBlock) return;
+    const price = blockPrice(lease.priceNanoUsdPerBlock, takeFeeBp, makeFeeBp);
+    const rent = rentOfBlocks(price, toBlock - fromBlock);
+    const posted = await this.#options.escrow.draw(lease, { fromBlock, toBlock, ...rent });
+    if (!posted.ok) throw new Error(`rent of ${lease.id} was refused: ${posted.why}`);
   }
 }
 

@@ -1,6 +1,14 @@
 import type { Clock } from '../../clock.ts';
 import type { Blocks } from '../../units.ts';
-import { done, refused, type Bid, type MarketTerms, type OrderRequest, type OrderView, type Outcome } from '../market.ts';
+import {
+  done,
+  refused,
+  type Bid,
+  type MarketTerms,
+  type OrderRequest,
+  type OrderView,
+  type Outcome,
+} from '../market.ts';
 import { decideBid, type LocalProvider } from './auction.ts';
 
 /** An order that nobody takes falls, as on Akash. */

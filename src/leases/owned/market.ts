@@ -28,6 +28,9 @@ export interface OwnedServer {
 
 const BLOCK_MS = 6000;
 const ORDERS_MAX = 1000;
+/** Older ones make room for new ones. */
+const ORDER_LIFE_MS = 300_000;
+const CLOSED_KEPT = 200;
 
 /**
  * The operator's own machines as bidders: each bids its cost per hour for its pool, one lease at a time, and is there as
@@ -65,31 +68,16 @@ export class OwnedMarket implements Market {
     if (known) return Promise.resolve(done(known.view));
     for (const [id, { view }] of this.#orders) {
       if (this.#orders.size < ORDERS_MAX) break;
-      if (view.state !== 'open') this.#orders.delete(id);
+      if (view.state !== 'open' || view.postedAtMs < this.#clock.now() - ORDER_LIFE_MS) this.#orders.delete(id);
     }
+    if (this.#orders.size >= ORDERS_MAX) return Promise.resolve(refused('the market holds too many orders'));
     const bids: Bid[] = [];
     const declined: { provider: string; reason: string }[] = [];
     for (const server of this.#servers) {
       if (server.pool !== request.pool) continue;
-      const price = perBlockFromPerHour(server.costNanoUsdPerHour, BLOCK_MS);
-      const reason = this.#leaseOf(server.id)
-        ? 'is in use'
-        : price > request.ceilingNanoUsdPerBlock
-          ? 'its cost is above the ceiling'
-          : null;
-      if (reason !== null) declined.push({ provider: server.id, reason });
-      else {
-        bids.push({
-          id: `${request.id}/${server.id}`,
-          orderId: request.id,
-          provider: server.id,
-          priceNanoUsdPerBlock: price,
-          atMs: this.#clock.now(),
-          block: this.block(),
-          note: 'own machine, at cost',
-          startMs: 0,
-        });
-      }
+      const answer = this.#answer(server, request);
+      if (typeof answer === 'string') declined.push({ provider: server.id, reason: answer });
+      else bids.push(answer);
     }
     const view = {
       id: request.id,
@@ -146,7 +134,7 @@ export class OwnedMarket implements Market {
   cancel(orderId: string): Promise<Outcome<void>> {
     const order = this.#orders.get(orderId);
     if (order?.view.state === 'leased') return Promise.resolve(refused('the order became a lease'));
-    this.#orders.delete(orderId);
+    if (order) this.#orders.set(orderId, { ...order, view: { ...order.view, state: 'closed' } });
     return Promise.resolve(done(undefined));
   }
 
@@ -180,7 +168,7 @@ export class OwnedMarket implements Market {
     };
     this.#leases.set(leaseId, closed);
     const ended = [...this.#leases.values()].filter(({ state }) => state === 'closed');
-    for (const old of ended.slice(0, Math.max(0, ended.length - 200))) this.#leases.delete(old.id);
+    for (const old of ended.slice(0, Math.max(0, ended.length - CLOSED_KEPT))) this.#leases.delete(old.id);
     return Promise.resolve(done(closed));
   }
 
@@ -218,6 +206,23 @@ export class OwnedMarket implements Market {
   stop(): Promise<void> {
     for (const { id, state } of this.#leases.values()) if (state === 'active') void this.close(id, 'shutdown');
     return Promise.resolve();
+  }
+
+  /** A server's bid, or why it makes none. */
+  #answer(server: OwnedServer, request: OrderRequest): Bid | string {
+    const price = perBlockFromPerHour(server.costNanoUsdPerHour, BLOCK_MS);
+    if (this.#leaseOf(server.id)) return 'is in use';
+    if (price > request.ceilingNanoUsdPerBlock) return 'its cost is above the ceiling';
+    return {
+      id: `${request.id}/${server.id}`,
+      orderId: request.id,
+      provider: server.id,
+      priceNanoUsdPerBlock: price,
+      atMs: this.#clock.now(),
+      block: this.block(),
+      note: 'own machine, at cost',
+      startMs: 0,
+    };
   }
 
   #leaseOf(server: string): Lease | undefined {

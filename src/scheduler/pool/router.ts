@@ -215,11 +215,7 @@ export class PoolRouter {
     if (free) return Promise.resolve(this.#occupy(free, 0, cold));
     if (maxWaitMs <= 0) return Promise.reject(this.#noCapacity('no machine is free now'));
     if (this.#line.size >= this.#spec.limits.waitingMax) {
-      return Promise.reject(
-        new AppError('queue_full', 'too many requests are waiting for this model', {
-          retryAfterS: this.#retryAfterS(),
-        }),
-      );
+      return Promise.reject(this.#refusal('queue_full', 'too many requests are waiting for this model'));
     }
     if (signal.aborted) return Promise.reject(new AppError('client_closed', 'the client has gone'));
     return new Promise((resolve, reject) => {
@@ -265,13 +261,13 @@ export class PoolRouter {
     return false;
   }
 
-  #retryAfterS(): number {
-    return Math.max(1, Math.ceil((this.#startMs ?? 10_000) / 1000));
+  #noCapacity(message: string): AppError {
+    return this.#refusal('no_capacity', `${message} (${this.#phase})`);
   }
 
-  #noCapacity(message: string): AppError {
-    const retryAfterS = this.#retryAfterS();
-    return new AppError('no_capacity', `${message} (${this.#phase})`, {
+  #refusal(code: 'no_capacity' | 'queue_full', message: string): AppError {
+    const retryAfterS = Math.max(1, Math.ceil((this.#startMs ?? 10_000) / 1000));
+    return new AppError(code, message, {
       retryAfterS,
       // OpenAI's clients ignore a Retry-After above 60 s and would come back at once.
       ...(retryAfterS > 60 ? { shouldRetry: false } : {}),

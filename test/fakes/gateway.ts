@@ -1,0 +1,222 @@
+import { test, type TestContext } from 'node:test';
+import type { Clock } from '../../src/clock.ts';
+import { createApp } from '../../src/gateway/app.ts';
+import { hashKey, hintOf, Keys, newKey } from '../../src/gateway/auth.ts';
+import type { AppDeps } from '../../src/gateway/deps.ts';
+import { createFetchUpstream } from '../../src/gateway/fetch-upstream.ts';
+import { Limiter } from '../../src/gateway/limits.ts';
+import { nodeTransport } from '../../src/gateway/node-transport.ts';
+import { createUndiciUpstream } from '../../src/gateway/undici-upstream.ts';
+import { Watch } from '../../src/gateway/watch.ts';
+import { webTransport } from '../../src/gateway/web-transport.ts';
+import { createMemoryLedger } from '../../src/ledger/memory.ts';
+import type { KeySettings } from '../../src/ledger/operations.ts';
+import { startServer } from '../../src/node/server.ts';
+import { createIds, systemRandom } from '../../src/random.ts';
+import { Pools } from '../../src/scheduler/pool/pools.ts';
+import type { PoolRouter, Target } from '../../src/scheduler/pool/router.ts';
+import { parsePool, type PoolInput } from '../../src/spec.ts';
+import { parseUsd } from '../../src/units.ts';
+import { CountingClock, until } from './clock.ts';
+import { WatchedLedger } from './ledger.ts';
+import { answer } from './model-replies.ts';
+import { startModelServer, type FakeModelServer } from './model-server.ts';
+
+/** Two ways in: a real socket with undici behind it, and `app.request` with web streams and fetch, as on workerd. */
+export type Door = 'node' | 'web';
+export const DOORS: readonly Door[] = ['node', 'web'];
+
+export function onBothDoors(name: string, body: (t: TestContext, door: Door) => Promise<void>): void {
+  for (const door of DOORS) void test(`${name} [${door}]`, (t) => body(t, door));
+}
+
+export interface GatewaySettings {
+  readonly door?: Door;
+  readonly pool?: Partial<PoolInput>;
+  /** Model servers, each a replica of the pool; none: the pool is cold. */
+  readonly servers?: number;
+  /** Of each replica. */
+  readonly slots?: number;
+  readonly creditUsd?: string;
+  readonly key?: Partial<KeySettings>;
+  readonly clock?: Clock;
+  readonly limits?: Partial<AppDeps['limits']>;
+  readonly notReady?: () => string | null;
+}
+
+export const MODEL = 'org/tiny';
+export const CUSTOMER = 'acct-1';
+/** A token of input is 1,000 nano-USD, a cached one 500, one of output 2,000. */
+export const NANO = { input: 1000n, cached: 500n, output: 2000n };
+
+const POOL: PoolInput = {
+  engine: 'llama.cpp',
+  model: 'name-on-the-server',
+  context: 4096,
+  price: { input: '1.00', cached_input: '0.50', output: '2.00' },
+  ceiling_usd_per_hour: '1.00',
+  slice_tokens: 64,
+  template_tokens: 16,
+  quantization: 'q8_0',
+};
+const LIMITS = {
+  bodyBytes: 1_000_000,
+  requestsMax: 100,
+  keyRequestsPerMinute: 100_000,
+  keyTokensPerMinute: 1_000_000_000,
+  keyConcurrency: 100,
+};
+const SERVER_LIMITS = { headerBytes: 16_384, headersMax: 100, headerMs: 5000, bodyMs: 5000, keepAliveMs: 5000 };
+
+export interface Gateway {
+  readonly door: Door;
+  /** Null behind the web door. */
+  readonly url: string | null;
+  readonly key: string;
+  readonly keys: Keys;
+  readonly servers: readonly FakeModelServer[];
+  /** The first server. */
+  readonly server: FakeModelServer;
+  readonly router: PoolRouter;
+  readonly pools: Pools;
+  readonly ledger: WatchedLedger;
+  readonly clock: Clock;
+  readonly watch: Watch;
+  readonly logs: readonly string[];
+  fetch(path: string, init?: RequestInit): Promise<Response>;
+  get(path: string): Promise<Response>;
+  /** POST /v1/chat/completions with the pool's model and a question, unless the fields say otherwise. */
+  chat(fields?: Record<string, unknown>, init?: RequestInit): Promise<Response>;
+  addKey(settings: Partial<KeySettings>, customer?: string): Promise<{ id: string; key: string }>;
+  addReplica(server: FakeModelServer, more?: Partial<Target>): void;
+}
+
+/** The gateway between fake model servers and a test; when the test is over nothing may be in flight, held or set. */
+export async function startGateway(t: TestContext, settings: GatewaySettings = {}): Promise<Gateway> {
+  const { door = 'node', slots = 4, limits } = settings;
+  const clock = settings.clock ?? new CountingClock();
+  const ledger = new WatchedLedger(createMemoryLedger(clock));
+  const keys = new Keys(ledger);
+  const pools = new Pools(clock);
+  const watch = new Watch(clock);
+  const spec = parsePool(MODEL, { ...POOL, ...settings.pool }, clock.now());
+  const price = { op: 'price' as const, model: MODEL, price: spec.price, atMs: clock.now() };
+  const { router } = pools.put(spec, await ledger.ask(price), 'file');
+  t.after(() => expectQuiet({ router, ledger, watch, clock }));
+  const servers: FakeModelServer[] = [];
+  const addReplica: Gateway['addReplica'] = (server, more = {}) => {
+    const id = more.id ?? `replica-${servers.indexOf(server)}`;
+    const place = { market: 'owned', provider: `provider-of-${id}`, leaseId: `lease-of-${id}` };
+    router.add({ id, url: server.url, apiKey: `key-of-${id}`, engine: spec.engine, slots, ...place, ...more }, 1500);
+  };
+  for (let count = settings.servers ?? 1; count > 0; count -= 1) {
+    servers.push(await startModelServer(t, answer()));
+    addReplica(servers.at(-1) ?? fail('no server'));
+  }
+  const addKey = keyAdder(ledger, keys, clock);
+  await openAccount(ledger, settings.creditUsd ?? '5.00', clock);
+  const { key } = await addKey(settings.key ?? {});
+  const logs: string[] = [];
+  const deps = { clock, ledger, keys, pools, notReady: settings.notReady ?? (() => null), random: systemRandom };
+  const { url, request } = await open(t, door, {
+    ...deps,
+    newId: createIds(systemRandom),
+    watch: () => watch,
+    fleet: null,
+    adminKeyHash: hashKey('sk-ub-admin'),
+    limiter: new Limiter(),
+    limits: { ...LIMITS, ...limits },
+    log: (line) => logs.push(line),
+  });
+  return {
+    ...{ door, url, key, keys, servers, router, pools, ledger, clock, watch, logs, addKey, addReplica, fetch: request },
+    get server() {
+      return servers[0] ?? fail('this gateway was started without model servers');
+    },
+    get: (path) => request(path, { headers: bearer(key) }),
+    chat: (fields = {}, init = {}) => {
+      const body = { model: MODEL, messages: [{ role: 'user', content: 'Say hello.' }], ...fields };
+      const headers = { ...bearer(key), 'content-type': 'application/json', ...(init.headers as object) };
+      return request('/v1/chat/completions', { method: 'POST', body: JSON.stringify(body), ...init, headers });
+    },
+  };
+}
+
+interface Opened {
+  readonly url: string | null;
+  readonly request: (path: string, init?: RequestInit) => Promise<Response>;
+}
+
+async function open(t: TestContext, door: Door, deps: Omit<AppDeps, 'upstream' | 'transport'>): Promise<Opened> {
+  if (door === 'web') {
+    const upstream = createFetchUpstream((...call) => fetch(...call));
+    const app = createApp({ ...deps, upstream, transport: webTransport });
+    return { url: null, request: async (path, init) => app.request(path, init) };
+  }
+  const upstream = createUndiciUpstream({ connectMs: 2000, connectionsMax: 64, headerBytesMax: 16_384 });
+  const app = createApp({ ...deps, upstream, transport: nodeTransport });
+  const server = await startServer(app, { host: '127.0.0.1', port: 0, clock: deps.clock, limits: SERVER_LIMITS });
+  t.after(async () => {
+    await server.stop(0, AbortSignal.abort());
+    await upstream.close();
+  });
+  return { url: server.url, request: (path, init) => fetch(`${server.url}${path}`, init) };
+}
+
+async function openAccount(ledger: WatchedLedger, usd: string, clock: Clock): Promise<void> {
+  const atMs = clock.now();
+  for (const id of [CUSTOMER, 'acct-2']) await ledger.ask({ op: 'customer', id, name: id, atMs });
+  const amount = parseUsd(usd);
+  if (amount === 0n) return;
+  const grant = { id: 'grant-1', customer: CUSTOMER, kind: 'paid' as const, amount, expiresMs: null };
+  await ledger.ask({ op: 'grant', ...grant, actor: 'test', reason: 'credit for a test', atMs });
+}
+
+function keyAdder(ledger: WatchedLedger, keys: Keys, clock: Clock): Gateway['addKey'] {
+  let count = 0;
+  return async (more, customer = CUSTOMER) => {
+    count += 1;
+    const id = `key-${count}`;
+    const key = newKey(systemRandom);
+    const none = { models: null, spendLimit: null, expiresMs: null, rpm: null, tpm: null, concurrency: null };
+    const record = { id, hash: hashKey(key), hint: hintOf(key), customer, name: id, settings: { ...none, ...more } };
+    await ledger.ask({ op: 'key', ...record, atMs: clock.now() });
+    await keys.refresh();
+    return { id, key };
+  };
+}
+
+const bearer = (key: string): Record<string, string> => ({ authorization: `Bearer ${key}` });
+
+function fail(why: string): never {
+  throw new Error(why);
+}
+
+/** Every slot given back, every hold settled, every deadline and timer taken off. */
+async function expectQuiet(parts: {
+  readonly router: PoolRouter;
+  readonly ledger: WatchedLedger;
+  readonly watch: Watch;
+  readonly clock: Clock;
+}): Promise<void> {
+  const { router, ledger, watch, clock } = parts;
+  const rest = async (): Promise<string> => {
+    const balance = await ledger.ask({ op: 'balance', customer: CUSTOMER });
+    const { inFlight, waiting, waitingSinceMs } = router.stats;
+    // The watch's own timer ends by itself when there is nothing to watch.
+    const timers = clock instanceof CountingClock ? Math.max(0, clock.pending - 1) : 0;
+    return JSON.stringify({
+      held: String(balance?.held),
+      inFlight,
+      waiting,
+      waitingSinceMs,
+      watched: watch.size,
+      timers,
+    });
+  };
+  const quiet = '{"held":"0","inFlight":0,"waiting":0,"waitingSinceMs":null,"watched":0,"timers":0}';
+  let last = '';
+  await until('everything is given back', async () => (last = await rest()) === quiet).catch((error: unknown) => {
+    throw new Error(`left over when the test was over: ${last}`, { cause: error });
+  });
+}
