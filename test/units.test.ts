@@ -24,7 +24,9 @@ test('an amount in USD is the same after it was shown and read again', () => {
 });
 
 test('a price is the same after it was shown and read again', () => {
-  fc.assert(fc.property(stored, (price) => parsePricePerMillion(formatPricePerMillion(price)) === price));
+  // At most twelve digits before the point are read: a million USD per token.
+  const price = fc.bigInt({ min: 0n, max: 10n ** 18n - 1n });
+  fc.assert(fc.property(price, (one) => parsePricePerMillion(formatPricePerMillion(one)) === one));
 });
 
 test('an amount is shown exactly, with at least two decimals', () => {
@@ -52,7 +54,23 @@ test('amounts are read in every plain way of writing them', () => {
   for (const [text, amount] of cases) assert.equal(parseUsd(text), amount, text);
 });
 
-const NOT_PLAIN = ['', ' ', '.5', '5.', '+5', '-5', '1e3', '1E-3', '0x10', '1,5', '1_000', 'NaN', 'Infinity', '5 USD', '٣'];
+const NOT_PLAIN = [
+  '',
+  ' ',
+  '.5',
+  '5.',
+  '+5',
+  '-5',
+  '1e3',
+  '1E-3',
+  '0x10',
+  '1,5',
+  '1_000',
+  'NaN',
+  'Infinity',
+  '5 USD',
+  '٣',
+];
 
 test('signs, exponents and anything that is no plain decimal are refused', () => {
   for (const text of NOT_PLAIN) {

@@ -279,10 +279,11 @@ export class Leg {
     if (others === 0) {
       text = typeof content === 'string' ? content : '';
       this.#seen += utf8Length(text);
-    } else {
+    }
+    if (others > 0 || logprobs !== null) {
       const { role: _role, ...rest } = raw;
       delta = rest;
-      this.#seen += utf8Length(JSON.stringify(rest));
+      if (text === null) this.#seen += utf8Length(JSON.stringify(rest));
     }
     if (finishReason !== null) this.#finishReason = finishReason;
     if (text === '' && finishReason === null && logprobs === null) return;

@@ -48,7 +48,7 @@ function runningOf(answer: Answer, made: number): Record<string, unknown> {
   return { timings: { cache_n: cached, prompt_n: prompt - cached, predicted_n: claimed, predicted_ms: 1.5 } };
 }
 
-function chunkOf(answer: Answer, choice: Record<string, unknown> | null, more: Record<string, unknown>): string {
+function chunkOf(choice: Record<string, unknown> | null, more: Record<string, unknown>): string {
   const choices = choice === null ? [] : [{ index: 0, ...choice }];
   const head = { id: ID, object: 'chat.completion.chunk', created: 1_700_000_001, model: MODEL };
   return `data: ${JSON.stringify({ ...head, choices, ...more })}\n\n`;
@@ -58,7 +58,7 @@ function chunkOf(answer: Answer, choice: Record<string, unknown> | null, more: R
 export function deltaEvent(delta: Record<string, unknown>, answer: Answer = {}, made = 1): string {
   // llama.cpp leaves out `logprobs`, vLLM and OpenAI write its null.
   const nulls = (answer.shape ?? 'llama.cpp') === 'llama.cpp' ? {} : { logprobs: null };
-  return chunkOf(answer, { delta, ...nulls, finish_reason: null }, runningOf(answer, made));
+  return chunkOf({ delta, ...nulls, finish_reason: null }, runningOf(answer, made));
 }
 
 /** Every event of a stream: role, deltas, finish_reason, usage, `[DONE]`. */
@@ -72,13 +72,13 @@ export function eventsOf(answer: Answer = {}): string[] {
     if (logprobs === undefined) events.push(deltaEvent(delta, answer, at + 1));
     else {
       const choice = { delta, logprobs: { content: [logprobs] }, finish_reason: null };
-      events.push(chunkOf(answer, choice, runningOf(answer, at + 1)));
+      events.push(chunkOf(choice, runningOf(answer, at + 1)));
     }
   }
   if (finish !== null) {
-    events.push(chunkOf(answer, { delta: {}, finish_reason: finish }, runningOf(answer, deltas.length)));
+    events.push(chunkOf({ delta: {}, finish_reason: finish }, runningOf(answer, deltas.length)));
   }
-  events.push(chunkOf(answer, null, { usage: usageOf(answer) }), 'data: [DONE]\n\n');
+  events.push(chunkOf(null, { usage: usageOf(answer) }), 'data: [DONE]\n\n');
   return events;
 }
 
