@@ -312,6 +312,7 @@ export class Leg {
       this.#begun = true;
       this.#seen = bytesOf(message);
       this.#chunks = 1;
+      this.#recount();
       this.#count(reply);
       return null;
     } catch (error) {

@@ -30,7 +30,8 @@ const GROUP_MAX = 512;
 export interface WriterOptions {
   readonly book: Book;
   readonly clock: Clock;
-  readonly answer: (answers: readonly Answer[]) => void;
+  /** `idle`: everything that was pushed has been answered. */
+  readonly answer: (answers: readonly Answer[], idle: boolean) => void;
   /** Runs when the messages at hand have been read (setImmediate on Node). */
   readonly later: (work: () => void) => void;
   /** Reads the file's last sequence number over another connection, see `#canary`. */
@@ -91,8 +92,9 @@ export class Writer {
       if (operation.op === 'progress') continue;
       (DURABLE.has(operation.op) ? afterCommit : now).push({ id, reply });
     }
-    if (now.length > 0) answer(now);
+    const waits = book.dirty;
+    if (waits && now.length > 0) answer(now, false);
     book.commit();
-    if (afterCommit.length > 0) answer(afterCommit);
+    answer(waits ? afterCommit : [...now, ...afterCommit], this.#queue.length === 0);
   }
 }

@@ -1,51 +1,91 @@
 import type { Clock } from '../clock.ts';
+import type { MarketName } from '../spec.ts';
 import type { EpochMs, NanoUsd } from '../units.ts';
+import { Failures } from './failures.ts';
 import type { OrderRecord, ReplicaRecord, SchedulerRecords } from './records.ts';
-import { quarantineMs } from './reputation.ts';
 
 const DAY_MS = 86_400_000;
 
-interface Failures {
-  inRow: number;
-  untilMs: EpochMs;
+/** What is known of a live replica only as long as this process lives. */
+export interface Notes {
+  /** Its order is with the markets. */
+  posted: boolean;
+  /** Bids that were refused when taken: not tried again. */
+  readonly refusedBids: Set<string>;
+  lastRefusal: string | null;
+  /** When its bid was first tried to be taken; the outcome is unknown so far. */
+  acceptingSinceMs: EpochMs | null;
+  deployed: boolean;
+  /** From when its start-up is timed, where that is not the lease's beginning. */
+  startSinceMs: EpochMs | null;
+  /** Markets where its order may still stand although another won. */
+  readonly uncancelled: Set<MarketName>;
+  fundAgainMs: EpochMs;
+  /** A refusal that was told already. */
+  told: string | null;
 }
 
-/** The scheduler's memory: replicas and orders with their rows, and who failed lately. Every change is saved first. */
+/** The scheduler's memory: live replicas and open orders with their rows, what they cost today, and who failed lately. */
 export class Fleet {
+  readonly failures: Failures;
   readonly #records: SchedulerRecords;
   readonly #clock: Clock;
   readonly #replicas = new Map<string, ReplicaRecord>();
+  readonly #notes = new Map<string, Notes>();
   readonly #orders = new Map<string, OrderRecord>();
-  readonly #providers = new Map<string, Failures>();
-  readonly #pools = new Map<string, Failures>();
+  /** What closed replicas of a pool cost since midnight UTC of that day. */
+  readonly #spent = new Map<string, { readonly day: number; readonly amount: NanoUsd }>();
 
   constructor(records: SchedulerRecords, clock: Clock) {
     this.#records = records;
     this.#clock = clock;
+    this.failures = new Failures(clock);
   }
 
   async open(): Promise<void> {
     for (const record of await this.#records.openReplicas()) this.#replicas.set(record.id, record);
-    for (const record of await this.#records.listReplicas()) {
-      if (record.closedMs !== null && record.closedMs > this.#clock.now() - DAY_MS)
-        this.#replicas.set(record.id, record);
-    }
+    for (const record of await this.#records.closedSince(this.#midnight())) this.#tally(record);
   }
 
   active(): ReplicaRecord[] {
-    return [...this.#replicas.values()].filter(({ state }) => state !== 'closed');
+    return [...this.#replicas.values()];
   }
 
   ofPool(pool: string): ReplicaRecord[] {
     return this.active().filter((record) => record.pool === pool);
   }
 
+  /** A replica that is not closed. */
   find(id: string): ReplicaRecord | undefined {
     return this.#replicas.get(id);
   }
 
+  notes(id: string): Notes {
+    const known = this.#notes.get(id);
+    if (known) return known;
+    const notes: Notes = {
+      posted: false,
+      refusedBids: new Set(),
+      lastRefusal: null,
+      acceptingSinceMs: null,
+      deployed: false,
+      startSinceMs: null,
+      uncancelled: new Set(),
+      fundAgainMs: 0,
+      told: null,
+    };
+    if (this.#replicas.has(id)) this.#notes.set(id, notes);
+    return notes;
+  }
+
+  /** Memory changes at once, so that whoever decides meanwhile counts it; the row follows. */
   async save(record: ReplicaRecord): Promise<ReplicaRecord> {
-    this.#replicas.set(record.id, record);
+    if (record.state === 'closed') {
+      if (this.#replicas.delete(record.id)) this.#tally(record);
+      this.#notes.delete(record.id);
+    } else {
+      this.#replicas.set(record.id, record);
+    }
     await this.#records.saveReplica(record);
     return record;
   }
@@ -63,47 +103,36 @@ export class Fleet {
 
   /** Cost of a pool since midnight UTC, from its leases' prices and times. */
   spentToday(pool: string): NanoUsd {
-    const now = this.#clock.now();
-    const midnight = now - (now % DAY_MS);
-    let spent = 0n;
-    for (const [id, { pool: owner, leasedMs, closedMs, costNanoUsdPerHour }] of this.#replicas) {
-      if (closedMs !== null && closedMs < now - DAY_MS) this.#replicas.delete(id);
-      if (owner !== pool || leasedMs === null || costNanoUsdPerHour === null) continue;
-      const ms = Math.max(0, (closedMs ?? now) - Math.max(leasedMs, midnight));
-      spent += (costNanoUsdPerHour * BigInt(ms)) / 3_600_000n;
-    }
+    const tally = this.#spent.get(pool);
+    let spent = tally?.day === this.#midnight() ? tally.amount : 0n;
+    for (const record of this.ofPool(pool)) spent += this.#costToday(record);
     return spent;
   }
 
-  /** Live replicas of a pool per provider. */
+  /** Replicas of a pool per provider: those that have a lease, and those that are taking a bid. */
   perProvider(pool: string): Map<string, number> {
     const counts = new Map<string, number>();
-    for (const { provider, leaseId } of this.ofPool(pool)) {
-      if (provider !== null && leaseId !== null) counts.set(provider, (counts.get(provider) ?? 0) + 1);
+    for (const { provider } of this.ofPool(pool)) {
+      if (provider !== null) counts.set(provider, (counts.get(provider) ?? 0) + 1);
     }
     return counts;
   }
 
-  quarantinedUntil(provider: string): EpochMs {
-    return this.#providers.get(provider)?.untilMs ?? 0;
-  }
-
-  backoffUntil(pool: string): EpochMs {
-    return this.#pools.get(pool)?.untilMs ?? 0;
-  }
-
-  /** A start-up or a lease failed: the pool pauses (1 s, doubled, at most a minute), its provider is passed over. */
-  failed(pool: string, provider: string | null): void {
+  #midnight(): EpochMs {
     const now = this.#clock.now();
-    const inRow = (this.#pools.get(pool)?.inRow ?? 0) + 1;
-    this.#pools.set(pool, { inRow, untilMs: now + Math.min(60_000, 1000 * 2 ** (inRow - 1)) });
-    if (provider === null) return;
-    const row = (this.#providers.get(provider)?.inRow ?? 0) + 1;
-    this.#providers.set(provider, { inRow: row, untilMs: now + quarantineMs(row) });
+    return now - (now % DAY_MS);
   }
 
-  succeeded(pool: string, provider: string): void {
-    this.#pools.delete(pool);
-    this.#providers.delete(provider);
+  #costToday({ leasedMs, closedMs, costNanoUsdPerHour }: ReplicaRecord): NanoUsd {
+    if (leasedMs === null || costNanoUsdPerHour === null) return 0n;
+    const ms = Math.max(0, (closedMs ?? this.#clock.now()) - Math.max(leasedMs, this.#midnight()));
+    return (costNanoUsdPerHour * BigInt(ms)) / 3_600_000n;
+  }
+
+  #tally(record: ReplicaRecord): void {
+    const day = this.#midnight();
+    const before = this.#spent.get(record.pool);
+    const amount = (before?.day === day ? before.amount : 0n) + this.#costToday(record);
+    if (amount > 0n) this.#spent.set(record.pool, { day, amount });
   }
 }

@@ -2,13 +2,16 @@ import type { Clock } from '../clock.ts';
 import { describeError } from '../errors.ts';
 import type { Market } from '../leases/market.ts';
 import type { MarketName } from '../spec.ts';
+import { Adoption } from './adoption.ts';
 import { measureDemand } from './demand.ts';
+import { Ending } from './ending.ts';
 import { Fleet } from './fleet.ts';
+import type { Decide, Parts, Probe } from './parts.ts';
 import { planPool, type Action, type PlannedReplica } from './plan.ts';
 import type { Pool, Pools } from './pool/pools.ts';
-import type { ReplicaRecord, SchedulerRecords } from './records.ts';
+import type { ReplicaRecord, ReplicaState, SchedulerRecords } from './records.ts';
 import { wantedReplicas } from './scale.ts';
-import { Steps, type Decide, type Probe } from './steps.ts';
+import { Steps } from './steps.ts';
 
 export interface SchedulerOptions {
   readonly clock: Clock;
@@ -22,8 +25,24 @@ export interface SchedulerOptions {
 
 /** Without a reason to look sooner. */
 const TICK_MS = 500;
-/** A ready replica's lease is looked at this often; others at every tick. */
-const WATCH_MS = 2000;
+/** What failed is tried again after this. */
+const RETRY_MS = 2000;
+/** So long between two looks at a replica whose market reports nothing: many requests that wait make many ticks. */
+const LOOK_MS: Record<ReplicaState, number> = {
+  ordering: 100,
+  accepting: 2000,
+  starting: 250,
+  ready: 2000,
+  draining: 2000,
+  closing: 2000,
+  closed: 0,
+};
+/** What a plan may have seen of a replica that it gives up; when it moved on meanwhile, the next plan decides. */
+const PLANNED: Record<'withdraw' | 'drain' | 'close', readonly ReplicaState[]> = {
+  withdraw: ['ordering', 'starting'],
+  drain: ['ready'],
+  close: ['draining'],
+};
 
 /**
  * The one runner: observes demand, markets and leases, decides by the pure functions (`demand`, `scale`, `plan`, `place`)
@@ -33,9 +52,14 @@ export class Scheduler {
   readonly #options: SchedulerOptions;
   readonly #fleet: Fleet;
   readonly #steps: Steps;
+  readonly #adoption: Adoption;
   readonly #stop = new AbortController();
+  /** What is under way, by replica (or market, for a sweep): one thing at a time for each. */
   readonly #busy = new Map<string, Promise<void>>();
-  readonly #watched = new Map<string, number>();
+  /** By the same ids: not before then. */
+  readonly #notBefore = new Map<string, number>();
+  /** Markets in which strangers may be left. */
+  readonly #unswept = new Set<Market>();
   readonly #heldBack = new Map<string, string>();
   #ticking: Promise<void> | null = null;
   #again = false;
@@ -43,12 +67,14 @@ export class Scheduler {
 
   constructor(options: SchedulerOptions) {
     this.#options = options;
-    const { clock, records, pools, markets, probe, newId } = options;
+    const { clock, records } = options;
     this.#fleet = new Fleet(records, clock);
     const decide: Decide = ({ pool, kind, reason, detail = {} }) =>
       records.decide({ atMs: clock.now(), pool, kind, reason, detail });
-    const signal = this.#stop.signal;
-    this.#steps = new Steps({ clock, fleet: this.#fleet, pools, markets, probe, decide, newId, signal });
+    const parts: Parts = { ...options, fleet: this.#fleet, decide, signal: this.#stop.signal };
+    const ending = new Ending(parts);
+    this.#steps = new Steps(parts, ending);
+    this.#adoption = new Adoption(parts, ending);
   }
 
   /** Finds what an earlier run left, adopts or closes it, then runs. */
@@ -56,15 +82,17 @@ export class Scheduler {
     const { records, pools, markets } = this.#options;
     await records.open();
     await this.#fleet.open();
-    for (const record of this.#fleet.active()) await this.#adopt(record);
-    await this.#closeStrangers();
-    pools.onDemand(() => this.wake());
+    for (const record of this.#fleet.active()) await this.#adoption.adopt(record);
     for (const market of markets.values()) {
+      this.#unswept.add(market);
       market.onChange(() => {
-        this.#watched.clear();
+        this.#notBefore.clear();
         this.wake();
       });
     }
+    this.#sweep();
+    await Promise.all(this.#busy.values());
+    pools.onDemand(() => this.wake());
     this.wake();
   }
 
@@ -94,16 +122,20 @@ export class Scheduler {
     this.#stop.abort(new Error('the scheduler stops'));
     this.#cancelTimer?.();
     await this.#ticking;
-    await Promise.all(this.#busy.values());
-    for (const record of this.#fleet.active()) {
+    while (this.#busy.size > 0) await Promise.all(this.#busy.values());
+    const ends = this.#fleet.active().map(async (record) => {
       const market = record.market === null ? null : this.#options.markets.get(record.market);
-      if (market && !market.terms().endsWithProcess) continue;
-      if (market && record.leaseId !== null) await market.close(record.leaseId, 'shutdown');
-      await this.#steps.end(record, 'the gateway stopped');
-    }
+      if (market && !market.terms().endsWithProcess) return;
+      try {
+        await this.#steps.end(record, 'the gateway stopped', 'shutdown');
+      } catch (error) {
+        this.#options.log(`replica ${record.id} could not be ended: ${describeError(error)}`);
+      }
+    });
+    await Promise.all(ends);
   }
 
-  /** An operator closes a lease: its requests may end first. */
+  /** An operator closes a lease: its requests may end first. Null: no replica has it. */
   async closeLease(leaseId: string): Promise<ReplicaRecord | null> {
     const record = this.#fleet.active().find((replica) => replica.leaseId === leaseId);
     if (!record) return null;
@@ -113,46 +145,27 @@ export class Scheduler {
       else if (current) await this.#steps.end(current, 'closed by the operator');
     });
     this.wake();
-    return this.#fleet.find(record.id) ?? null;
+    return this.#fleet.find(record.id) ?? this.#options.records.findByLease(leaseId);
   }
 
   replicas(): ReplicaRecord[] {
     return this.#fleet.active();
   }
 
-  async #adopt(record: ReplicaRecord): Promise<void> {
-    const market = record.market === null ? null : this.#options.markets.get(record.market);
-    const status = market && record.leaseId !== null ? await market.status(record.leaseId) : null;
-    if (status && status.lease.state !== 'closed') {
-      // Ready again only after a probe: what ran before may be gone.
-      await this.#fleet.save({ ...record, state: 'starting', reason: 'found again after a restart' });
-      return;
-    }
-    if (record.state === 'accepting' && market) return;
-    await this.#steps.end(
-      { ...record, state: record.leaseId === null ? 'ordering' : record.state },
-      'ended with an earlier run',
-    );
-  }
-
-  /** Leases and orders that no row of ours knows: nobody may pay for them. */
-  async #closeStrangers(): Promise<void> {
-    const known = new Set(this.#fleet.active().map(({ orderId }) => orderId));
-    for (const market of this.#options.markets.values()) {
-      const { orders, leases } = await market.list();
-      for (const { lease } of leases) {
-        if (known.has(lease.orderId)) continue;
-        this.#options.log(`lease ${lease.id} belongs to nothing here: closing it`);
-        await market.close(lease.id, 'tenant');
-      }
-      for (const order of orders) if (!known.has(order.id)) await market.cancel(order.id);
-    }
-  }
-
   async #tick(): Promise<void> {
-    const { pools } = this.#options;
-    for (const pool of [...pools.list(), ...pools.retired()]) await this.#planPool(pool);
+    const { clock, pools, log } = this.#options;
+    for (const pool of [...pools.list(), ...pools.retired()]) {
+      try {
+        await this.#planPool(pool);
+      } catch (error) {
+        // One pool's trouble is not the others'.
+        log(`pool ${pool.router.spec.id}: ${describeError(error)}`);
+      }
+    }
     for (const record of this.#fleet.active()) this.#advance(record);
+    this.#sweep();
+    const now = clock.now();
+    for (const [id, untilMs] of this.#notBefore) if (untilMs <= now) this.#notBefore.delete(id);
   }
 
   async #planPool(pool: Pool): Promise<void> {
@@ -171,7 +184,7 @@ export class Scheduler {
     });
     const scale = wantedReplicas(spec, demand, idle);
     const budget = { spentTodayNanoUsd: this.#fleet.spentToday(spec.id) };
-    const backoffUntilMs = this.#fleet.backoffUntil(spec.id);
+    const backoffUntilMs = this.#fleet.failures.backoffUntil(spec.id);
     const actions = planPool({ spec, scale, replicas, budget, backoffUntilMs, nowMs });
     for (const action of actions) await this.#act(pool, action);
     if (!actions.some(({ type }) => type === 'hold_back')) this.#heldBack.delete(spec.id);
@@ -210,36 +223,51 @@ export class Scheduler {
     const { replica, reason, type } = action;
     // A replica in the middle of a step is left for the next tick.
     if (this.#busy.has(replica)) return;
-    const turn = this.#alone(replica, async () => {
+    const work = async (): Promise<void> => {
       const record = this.#fleet.find(replica);
-      if (!record) return;
+      if (!record || !PLANNED[type].includes(record.state)) return;
       if (type === 'drain') await this.#steps.drain(record, reason);
       else await this.#steps.end(record, reason);
-    });
+    };
     // Not awaited: a provider that is slow to close holds up no other pool.
-    turn.then(
-      () => this.wake(),
-      (error: unknown) => this.#options.log(`replica ${replica} (${type}): ${describeError(error)}`),
-    );
+    this.#run(replica, work, `replica ${replica} (${type})`, () => this.wake());
   }
 
   #advance(record: ReplicaRecord): void {
-    const { clock, log } = this.#options;
-    if (this.#busy.has(record.id)) return;
-    if (record.state === 'ready' || record.state === 'draining') {
-      const last = this.#watched.get(record.id) ?? 0;
-      if (clock.now() - last < WATCH_MS) return;
-      this.#watched.set(record.id, clock.now());
+    const { id, state } = record;
+    if (this.#isEarly(id)) return;
+    this.#notBefore.set(id, this.#options.clock.now() + LOOK_MS[state]);
+    const after = (): void => {
+      if (this.#fleet.find(id)?.state === state) return;
+      this.#notBefore.delete(id);
+      this.wake();
+    };
+    this.#run(id, () => this.#steps.advance(record), `replica ${id} (${state})`, after);
+  }
+
+  /** Ends leases and orders that belong to nothing here, until every market has said that none is left. */
+  #sweep(): void {
+    for (const market of this.#unswept) {
+      const id = `market ${market.name}`;
+      if (this.#isEarly(id)) continue;
+      this.#notBefore.set(id, this.#options.clock.now() + RETRY_MS);
+      const work = async (): Promise<void> => {
+        if (await this.#adoption.sweep(market)) this.#unswept.delete(market);
+      };
+      this.#run(id, work, `sweep of the ${id}`, () => undefined);
     }
-    const before = record.state;
-    this.#alone(record.id, () => this.#steps.advance(record)).then(
-      () => {
-        const after = this.#fleet.find(record.id)?.state;
-        if (after === 'closed') this.#watched.delete(record.id);
-        if (after !== before) this.wake();
-      },
-      (error: unknown) => log(`replica ${record.id} (${before}): ${describeError(error)}`),
-    );
+  }
+
+  #isEarly(id: string): boolean {
+    return this.#busy.has(id) || this.#options.clock.now() < (this.#notBefore.get(id) ?? 0);
+  }
+
+  /** Work that nobody waits for: when it fails, it is told and tried again later. */
+  #run(id: string, work: () => Promise<void>, what: string, after: () => void): void {
+    this.#alone(id, work).then(after, (error: unknown) => {
+      this.#notBefore.set(id, this.#options.clock.now() + RETRY_MS);
+      this.#options.log(`${what}: ${describeError(error)}`);
+    });
   }
 
   #alone(id: string, work: () => Promise<void>): Promise<void> {

@@ -1,10 +1,11 @@
-import type { Bid, MarketTerms } from '../leases/market.ts';
+import type { Bid, Lease, MarketTerms } from '../leases/market.ts';
 import type { MarketName, PoolSpec } from '../spec.ts';
 import {
   formatUsd,
   perBlockFromPerHour,
   perHourFromPerBlock,
   shareUp,
+  type Blocks,
   type EpochMs,
   type Ms,
   type NanoUsd,
@@ -31,6 +32,21 @@ export function depositFor(priceNanoUsdPerBlock: NanoUsd, runwayMs: Ms, terms: M
   return deposit > terms.depositMinNanoUsd ? deposit : terms.depositMinNanoUsd;
 }
 
+/** What has to go into an escrow whose runway fell below half; 0 when it reaches. Counts blocks not drawn yet. */
+export function missingRunway(
+  lease: Lease,
+  runwayMs: Ms,
+  { terms, block }: { readonly terms: MarketTerms; readonly block: Blocks },
+): NanoUsd {
+  const { priceNanoUsdPerBlock: price, depositNanoUsd, rentNanoUsd, takeFeeNanoUsd, refundNanoUsd } = lease;
+  const each = price + shareUp(price, terms.takeFeeBp);
+  if (depositNanoUsd === 0n || each === 0n) return 0n;
+  const owed = each * BigInt(Math.max(0, block - lease.settledBlock));
+  const left = depositNanoUsd - rentNanoUsd - takeFeeNanoUsd - refundNanoUsd - owed;
+  const wanted = depositFor(price, runwayMs, terms);
+  return left * 2n < wanted ? wanted - left : 0n;
+}
+
 /** An order that nobody bid for is given up after so long. */
 export const NO_BID_MS = 30_000;
 
@@ -42,9 +58,9 @@ export interface Window {
   readonly complete: boolean;
 }
 
-/** Whether bids have been gathered for long enough. */
+/** Whether bids have been gathered for long enough; when everybody has answered, there is nothing to wait for. */
 export function bidWindow({ orderedMs, bids, nowMs, complete }: Window, spec: PoolSpec): 'wait' | 'choose' | 'give_up' {
-  if (bids.length === 0) return nowMs - orderedMs >= NO_BID_MS ? 'give_up' : 'wait';
+  if (bids.length === 0) return complete || nowMs - orderedMs >= NO_BID_MS ? 'give_up' : 'wait';
   const firstMs = Math.min(...bids.map(({ atMs }) => atMs));
   return complete || nowMs - firstMs >= spec.bidWindowMs ? 'choose' : 'wait';
 }
@@ -79,7 +95,7 @@ const FAILURE_COST_HOURS = 0.5;
 
 /**
  * The best value among the bids: the expected cost of an hour, that is the price with fees, plus what the provider's chance
- * of failure costs. At most half of a pool's replicas (rounded up) go to one provider.
+ * of failure costs. At most half of a pool's replicas (rounded up) go to one provider, unless nobody else bids.
  * @param perProvider how many live replicas of this pool each provider has
  */
 export function chooseBid(
@@ -112,8 +128,11 @@ export function chooseBid(
   const [best, next] = eligible;
   if (!best) return { offer: null, reason: 'no bid is eligible', table };
   const rival = next ? `, next ${next.row.provider} at ${next.row.usdPerHour}` : ', the only one';
-  const spread =
-    table[0] && table[0].bidId !== best.row.bidId ? '; a cheaper provider has its half of the replicas' : '';
+  const spread = best.crowded
+    ? '; it has more than half of the replicas, but nobody else bid'
+    : table[0] && table[0].bidId !== best.row.bidId
+      ? '; a cheaper provider has its half of the replicas'
+      : '';
   const reason = `${best.row.provider} at ${best.row.usdPerHour} USD/h of ${eligible.length} eligible bids${rival}${spread}`;
   return { offer: best.offer, reason, table };
 }

@@ -39,14 +39,40 @@ const COUNTS: ReadonlySet<ReplicaState> = new Set(['ordering', 'accepting', 'sta
 /** Cheapest to give up first: an order costs nothing, a start-up only time, a ready replica its start-up. */
 const GIVE_UP_ORDER: readonly ReplicaState[] = ['ordering', 'starting', 'ready'];
 
-/** What to do so that a pool has the replicas it wants. */
+/** What to do so that a pool has the replicas it wants and its budgets allow. */
 export function planPool(input: PlanInput): Action[] {
   const { scale, replicas } = input;
   const live = replicas.filter(({ state }) => COUNTS.has(state));
   const actions: Action[] = closings(input);
+  const over = overBudget(input, live);
+  if (over && live.length - over.surplus <= scale.wanted) {
+    actions.push(...returns(live, over.surplus, over.reason));
+    if (live.length - over.surplus < scale.wanted) actions.push({ type: 'hold_back', reason: over.reason });
+    return actions;
+  }
   if (live.length < scale.wanted) actions.push(...orders(input, live, scale.wanted - live.length));
   if (live.length > scale.wanted) actions.push(...returns(live, live.length - scale.wanted, scale.reason));
   return actions;
+}
+
+/** How many live replicas the budgets no longer pay for; null when they pay for all. */
+function overBudget(
+  { spec, budget }: PlanInput,
+  live: readonly PlannedReplica[],
+): { readonly surplus: number; readonly reason: string } | null {
+  const { dayNanoUsd, hourNanoUsd } = spec.budget;
+  if (dayNanoUsd !== null && budget.spentTodayNanoUsd >= dayNanoUsd) {
+    return { surplus: live.length, reason: "the pool's budget for the day is used up" };
+  }
+  let hourly = live.reduce((sum, { costNanoUsdPerHour }) => sum + costNanoUsdPerHour, 0n);
+  if (hourNanoUsd === null || hourly <= hourNanoUsd) return null;
+  let surplus = 0;
+  for (const { costNanoUsdPerHour } of giveUpOrder(live)) {
+    if (hourly <= hourNanoUsd) break;
+    hourly -= costNanoUsdPerHour;
+    surplus += 1;
+  }
+  return { surplus, reason: "the replicas cost more than the pool's budget for the hour" };
 }
 
 function closings({ spec, replicas, nowMs }: PlanInput): Action[] {
@@ -62,13 +88,10 @@ function closings({ spec, replicas, nowMs }: PlanInput): Action[] {
 }
 
 function orders(input: PlanInput, live: readonly PlannedReplica[], missing: number): Action[] {
-  const { spec, scale, budget, replicas, backoffUntilMs, nowMs } = input;
+  const { spec, scale, replicas, backoffUntilMs, nowMs } = input;
   if (backoffUntilMs > nowMs)
     return [{ type: 'hold_back', reason: 'the last start-ups failed: waiting before the next order' }];
   if (live.some(({ state }) => state === 'ordering')) return [];
-  if (budget.spentTodayNanoUsd >= (spec.budget.dayNanoUsd ?? budget.spentTodayNanoUsd + 1n)) {
-    return [{ type: 'hold_back', reason: "the pool's budget for the day is used up" }];
-  }
   const actions: Action[] = [];
   let hourly = replicas.reduce((sum, { costNanoUsdPerHour }) => sum + costNanoUsdPerHour, 0n);
   for (let count = 0; count < missing; count += 1) {
@@ -83,14 +106,15 @@ function orders(input: PlanInput, live: readonly PlannedReplica[], missing: numb
   return actions;
 }
 
-function returns(live: readonly PlannedReplica[], surplus: number, reason: string): Action[] {
+function giveUpOrder(live: readonly PlannedReplica[]): PlannedReplica[] {
   const rank = ({ state }: PlannedReplica): number => GIVE_UP_ORDER.indexOf(state);
-  const candidates = live
+  return live
     .filter((replica) => rank(replica) >= 0)
     .sort((a, b) => rank(a) - rank(b) || a.inFlight - b.inFlight || b.idleMs - a.idleMs);
-  return candidates.slice(0, surplus).map(({ id, state }) => ({
-    type: state === 'ready' ? 'drain' : 'withdraw',
-    replica: id,
-    reason,
-  }));
+}
+
+function returns(live: readonly PlannedReplica[], surplus: number, reason: string): Action[] {
+  return giveUpOrder(live)
+    .slice(0, surplus)
+    .map(({ id, state }) => ({ type: state === 'ready' ? 'drain' : 'withdraw', replica: id, reason }));
 }

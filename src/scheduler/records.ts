@@ -1,4 +1,4 @@
-import { desc, eq, lt, ne, and } from 'drizzle-orm';
+import { desc, eq, lt, ne, and, sql } from 'drizzle-orm';
 import type { Bid } from '../leases/market.ts';
 import type { MarketName } from '../spec.ts';
 import type { Store } from '../store/open.ts';
@@ -107,6 +107,16 @@ export class SchedulerRecords {
 
   async listReplicas(limit = ORDERS_LISTED): Promise<ReplicaRecord[]> {
     const rows = await this.#store.db.select().from(replicas).orderBy(desc(replicas.atMs)).limit(limit);
+    return rows.map(({ body }) => body as ReplicaRecord);
+  }
+
+  /** Replicas that were leased and closed at or after this time: what they cost counts in a day's budget. */
+  async closedSince(ms: EpochMs): Promise<ReplicaRecord[]> {
+    const late = sql`json_extract(${replicas.body}, '$.closedMs') >= ${BigInt(ms)}`;
+    const rows = await this.#store.db
+      .select()
+      .from(replicas)
+      .where(and(eq(replicas.state, 'closed'), late));
     return rows.map(({ body }) => body as ReplicaRecord);
   }
 

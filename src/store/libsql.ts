@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs';
 import Database from 'libsql';
-import type { Sql, SqlRow, SqlValue } from './sql.ts';
+import { SqlError, type Sql, type SqlRow, type SqlValue } from './sql.ts';
 
 export interface OpenSqlOptions {
   /** The file must exist, and every write is refused. */
@@ -18,11 +18,12 @@ export interface OpenSqlOptions {
 export function openSql(path: string, options: OpenSqlOptions = {}): Sql {
   const readonly = options.readonly ?? false;
   if (readonly && !existsSync(path)) throw new Error(`there is no file ${path}`);
-  const database = new Database(path, { timeout: options.busyMs ?? 2000 });
+  const database = attempt(() => new Database(path, { timeout: options.busyMs ?? 2000 }));
   database.defaultSafeIntegers(true);
   // The binding ignores its own `readonly` option.
-  if (readonly) database.exec('PRAGMA query_only = ON');
-  else database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON');
+  const exec = (text: string): void => attempt(() => void database.exec(text));
+  if (readonly) exec('PRAGMA query_only = ON');
+  else exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON');
   const statements = new Map<string, Database.Statement>();
   const prepare = (text: string): Database.Statement => {
     let statement = statements.get(text);
@@ -33,14 +34,14 @@ export function openSql(path: string, options: OpenSqlOptions = {}): Sql {
     return statement;
   };
   const run = (text: string, values: readonly SqlValue[]): number =>
-    prepare(text).run(bindable(values)).changes;
+    attempt(() => prepare(text).run(bindable(values)).changes);
   let inside = false;
   const transaction = <T>(work: () => T): T => {
-    database.exec('BEGIN IMMEDIATE');
+    exec('BEGIN IMMEDIATE');
     inside = true;
     try {
       const result = work();
-      database.exec('COMMIT');
+      exec('COMMIT');
       return result;
     } catch (error) {
       rollback(database);
@@ -50,20 +51,27 @@ export function openSql(path: string, options: OpenSqlOptions = {}): Sql {
     }
   };
   return {
-    exec: (text) => {
-      database.exec(text);
-    },
+    exec,
     // Outside a transaction the statement itself could meet SQLITE_BUSY.
     run: (text, values = []) =>
       inside || database.inTransaction ? run(text, values) : transaction(() => run(text, values)),
     all: (text, values = []) =>
-      (prepare(text).all(bindable(values)) as Record<string, SqlValue | ArrayBuffer>[]).map(readable),
+      attempt(() => prepare(text).all(bindable(values)) as Record<string, SqlValue | ArrayBuffer>[]).map(readable),
     transaction,
     close: () => {
       statements.clear();
       database.close();
     },
   };
+}
+
+function attempt<T>(work: () => T): T {
+  try {
+    return work();
+  } catch (error) {
+    if (error instanceof Database.SqliteError) throw new SqlError(error.code, error.message);
+    throw error;
+  }
 }
 
 /** The binding takes a Buffer for a blob and drops a plain Uint8Array's type. */

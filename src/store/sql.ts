@@ -5,6 +5,18 @@
 export type SqlValue = bigint | string | Uint8Array | null;
 export type SqlRow = Readonly<Record<string, SqlValue>>;
 
+/** What the binding throws is no true Error: it would lose its message on the way out of a thread. */
+export class SqlError extends Error {
+  override readonly name = 'SqlError';
+  /** SQLite's own: SQLITE_BUSY, SQLITE_CONSTRAINT_UNIQUE, … */
+  readonly code: string;
+
+  constructor(code: string, message: string) {
+    super(message);
+    this.code = code;
+  }
+}
+
 export interface Sql {
   /** Statements without parameters or results: schema, PRAGMA. */
   exec(text: string): void;

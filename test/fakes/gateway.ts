@@ -1,4 +1,6 @@
+import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
+import { isDeepStrictEqual } from 'node:util';
 import type { Clock } from '../../src/clock.ts';
 import { createApp } from '../../src/gateway/app.ts';
 import { hashKey, hintOf, Keys, newKey } from '../../src/gateway/auth.ts';
@@ -102,7 +104,7 @@ export async function startGateway(t: TestContext, settings: GatewaySettings = {
   const spec = parsePool(MODEL, { ...POOL, ...settings.pool }, clock.now());
   const price = { op: 'price' as const, model: MODEL, price: spec.price, atMs: clock.now() };
   const { router } = pools.put(spec, await ledger.ask(price), 'file');
-  t.after(() => expectQuiet({ router, ledger, watch, clock }));
+  const leftOver = checkQuiet(t, { router, ledger, watch, clock });
   const servers: FakeModelServer[] = [];
   const addReplica: Gateway['addReplica'] = (server, more = {}) => {
     const id = more.id ?? `replica-${servers.indexOf(server)}`;
@@ -128,6 +130,7 @@ export async function startGateway(t: TestContext, settings: GatewaySettings = {
     limits: { ...LIMITS, ...limits },
     log: (line) => logs.push(line),
   });
+  t.after(leftOver);
   return {
     ...{ door, url, key, keys, servers, router, pools, ledger, clock, watch, logs, addKey, addReplica, fetch: request },
     get server() {
@@ -192,31 +195,31 @@ function fail(why: string): never {
   throw new Error(why);
 }
 
-/** Every slot given back, every hold settled, every deadline and timer taken off. */
-async function expectQuiet(parts: {
+interface Counted {
   readonly router: PoolRouter;
   readonly ledger: WatchedLedger;
   readonly watch: Watch;
   readonly clock: Clock;
-}): Promise<void> {
-  const { router, ledger, watch, clock } = parts;
-  const rest = async (): Promise<string> => {
+}
+
+/**
+ * When the test is over and before anything is closed: every slot given back, every hold settled, every deadline and
+ * timer taken off. The returned hook says what was not; it comes last, since a hook that fails ends the others.
+ */
+function checkQuiet(t: TestContext, { router, ledger, watch, clock }: Counted): () => void {
+  const quiet = { held: 0n, inFlight: 0, waiting: 0, waitingSinceMs: null, watched: 0, timers: 0 };
+  const rest = async (): Promise<typeof quiet> => {
     const balance = await ledger.ask({ op: 'balance', customer: CUSTOMER });
     const { inFlight, waiting, waitingSinceMs } = router.stats;
     // The watch's own timer ends by itself when there is nothing to watch.
     const timers = clock instanceof CountingClock ? Math.max(0, clock.pending - 1) : 0;
-    return JSON.stringify({
-      held: String(balance?.held),
-      inFlight,
-      waiting,
-      waitingSinceMs,
-      watched: watch.size,
-      timers,
-    });
+    const since = waitingSinceMs as null;
+    return { held: balance?.held ?? -1n, inFlight, waiting, waitingSinceMs: since, watched: watch.size, timers };
   };
-  const quiet = '{"held":"0","inFlight":0,"waiting":0,"waitingSinceMs":null,"watched":0,"timers":0}';
-  let last = '';
-  await until('everything is given back', async () => (last = await rest()) === quiet).catch((error: unknown) => {
-    throw new Error(`left over when the test was over: ${last}`, { cause: error });
+  let last = quiet;
+  t.after(async () => {
+    const check = async (): Promise<boolean> => isDeepStrictEqual((last = await rest()), quiet);
+    await until('everything is given back', check).catch(() => undefined);
   });
+  return () => assert.deepEqual(last, quiet, 'left over when the test was over');
 }

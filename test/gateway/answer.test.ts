@@ -116,7 +116,12 @@ for (const stream of [false, true]) {
     const { chat, server, ledger } = await setup(t);
     const said = [1, 2, 3].map((count) => Array.from({ length: count }, () => `${count}.`));
     server.play(...said.map((pieces) => answer({ pieces, prompt: 30 })));
-    const response = await chat({ n: 3, max_tokens: 10, stream, stream_options: stream ? { include_usage: true } : null });
+    const response = await chat({
+      n: 3,
+      max_tokens: 10,
+      stream,
+      stream_options: stream ? { include_usage: true } : null,
+    });
     const { texts, usage } = stream ? await readStream(response) : await readWhole(response);
     assert.deepEqual(texts.toSorted(), ['1.', '2.2.', '3.3.3.']);
     assert.deepEqual([usage?.prompt_tokens, usage?.completion_tokens, usage?.total_tokens], [30, 6, 36]);

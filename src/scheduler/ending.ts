@@ -1,0 +1,134 @@
+import { describeError } from '../errors.ts';
+import type { CloseReason, Lease, Market } from '../leases/market.ts';
+import type { MarketName } from '../spec.ts';
+import { marketOf, type Parts } from './parts.ts';
+import type { ReplicaRecord } from './records.ts';
+
+/** How replicas end: no more requests, then the lease or order given back, and only then closed. */
+export class Ending {
+  readonly #parts: Parts;
+
+  constructor(parts: Parts) {
+    this.#parts = parts;
+  }
+
+  /** Stops new requests; the plan closes it when its last answer has ended. */
+  async drain(record: ReplicaRecord, reason: string): Promise<void> {
+    const { clock, fleet, pools, decide } = this.#parts;
+    if (record.state !== 'ready') return;
+    pools.find(record.pool)?.router.drain(record.id);
+    await fleet.save({ ...record, state: 'draining', drainMs: clock.now(), reason });
+    const detail = { replica: record.id, lease: record.leaseId };
+    await decide({ pool: record.pool, kind: 'replica.draining', reason, detail });
+  }
+
+  /** Ends a replica in whatever state it is. */
+  async end(record: ReplicaRecord, reason: string, closeReason: CloseReason = 'tenant'): Promise<void> {
+    if (record.state === 'closed') return;
+    const closing =
+      record.state === 'closing'
+        ? record
+        : await this.#parts.fleet.save({ ...record, state: 'closing', reason: reason.slice(0, 500) });
+    await this.close(closing, closeReason);
+  }
+
+  /** It did not work out: the pool pauses before the next order, and the provider when it is to blame. */
+  async fail(record: ReplicaRecord, reason: string, blamed: string | null): Promise<void> {
+    const { fleet, pools, decide } = this.#parts;
+    pools.find(record.pool)?.router.remove(record.id);
+    fleet.failures.failed(record.pool, blamed);
+    const failed = await fleet.save({ ...record, state: 'closing', failed: true, reason: reason.slice(0, 500) });
+    const { id, pool, orderId, leaseId, provider } = record;
+    const detail = { replica: id, order: orderId, lease: leaseId, provider };
+    // An order that fell has told its reason.
+    if (record.state !== 'ordering') await decide({ pool, kind: 'replica.failed', reason, detail });
+    await this.close(failed, record.state === 'starting' ? 'delivery_failed' : 'tenant');
+  }
+
+  /** Gives back what a closing replica has; tried again at later ticks until the market has said that nothing is left. */
+  async close(record: ReplicaRecord, closeReason: CloseReason = 'tenant'): Promise<void> {
+    const { pools } = this.#parts;
+    // Before the machine goes, so that requests at work move on and new ones go elsewhere.
+    pools.find(record.pool)?.router.remove(record.id);
+    const ended =
+      record.leaseId === null ? await this.#withdraw(record) : (await this.#closeLease(record, closeReason)) && record;
+    if (ended) await this.#closed(ended);
+  }
+
+  /** Withdraws an order in the markets that may still have it, all but one; those that did not say so are returned. */
+  async cancelOrders(record: ReplicaRecord, names: Iterable<MarketName>): Promise<MarketName[]> {
+    const { markets, log } = this.#parts;
+    const left: MarketName[] = [];
+    for (const name of names) {
+      try {
+        const outcome = await markets.get(name)?.cancel(record.orderId);
+        if (outcome?.kind === 'unknown') left.push(name);
+      } catch (error) {
+        log(`order ${record.orderId} could not be withdrawn from ${name}: ${describeError(error)}`);
+        left.push(name);
+      }
+    }
+    return left;
+  }
+
+  /** True when nothing of the lease is left to pay for. */
+  async #closeLease(record: ReplicaRecord, closeReason: CloseReason): Promise<boolean> {
+    const { decide, fleet } = this.#parts;
+    const market = marketOf(this.#parts, record);
+    const { leaseId, pool } = record;
+    if (!market || leaseId === null) {
+      const reason = `its market ${record.market} is not configured: the lease can burn its escrow`;
+      await decide({ pool, kind: 'lease.abandoned', reason, detail: { lease: leaseId } });
+      return true;
+    }
+    const outcome = await market.close(leaseId, closeReason);
+    if (outcome.kind !== 'refused') return outcome.kind === 'done';
+    const status = await market.status(leaseId);
+    if (!status || status.lease.state === 'closed') return true;
+    const notes = fleet.notes(record.id);
+    if (notes.told !== outcome.reason) {
+      notes.told = outcome.reason;
+      await decide({ pool, kind: 'lease.not_closed', reason: outcome.reason, detail: { lease: leaseId } });
+    }
+    return false;
+  }
+
+  /**
+   * Ends a replica that has no lease as far as we know: its order falls everywhere. Where a market says that the order
+   * became a lease (its bid was being taken, and the outcome unknown), that lease is closed. Null: to be tried again.
+   */
+  async #withdraw(record: ReplicaRecord): Promise<ReplicaRecord | null> {
+    const { clock, fleet, markets } = this.#parts;
+    const order = await fleet.order(record.orderId);
+    let ended = record;
+    for (const { name } of order?.markets ?? []) {
+      const market = markets.get(name);
+      if (!market) continue;
+      const outcome = await market.cancel(record.orderId);
+      if (outcome.kind === 'unknown') return null;
+      const lease = outcome.kind === 'refused' ? await leaseOfOrder(market, record.orderId) : null;
+      if (!lease) continue;
+      const { id: leaseId, provider, openedAtMs: leasedMs } = lease;
+      ended = await fleet.save({ ...record, market: name, leaseId, provider, leasedMs });
+      if (!(await this.#closeLease(ended, 'tenant'))) return null;
+    }
+    const state = ended.leaseId === null ? 'fell' : 'won';
+    if (order?.state === 'open') await fleet.saveOrder({ ...order, state, closedMs: clock.now() });
+    return ended;
+  }
+
+  async #closed(record: ReplicaRecord): Promise<void> {
+    const { clock, fleet, pools, decide } = this.#parts;
+    const { id, pool, failed, reason, leaseId } = record;
+    await fleet.save({ ...record, state: 'closed', closedMs: clock.now() });
+    const router = pools.find(pool)?.router;
+    if (router && !failed && fleet.ofPool(pool).length === 0) router.setPhase('asleep');
+    await decide({ pool, kind: 'replica.closed', reason, detail: { replica: id, lease: leaseId } });
+  }
+}
+
+/** The open lease that an order became, if any. */
+export async function leaseOfOrder(market: Market, orderId: string): Promise<Lease | null> {
+  const { leases } = await market.list();
+  return leases.find(({ lease }) => lease.orderId === orderId)?.lease ?? null;
+}

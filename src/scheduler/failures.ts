@@ -1,0 +1,44 @@
+import type { Clock } from '../clock.ts';
+import type { EpochMs } from '../units.ts';
+import { quarantineMs } from './reputation.ts';
+
+interface Row {
+  readonly inRow: number;
+  readonly untilMs: EpochMs;
+}
+
+const BACKOFF_MAX_MS = 60_000;
+
+/** Who failed lately: pools pause before their next order, providers are passed over. */
+export class Failures {
+  readonly #clock: Clock;
+  readonly #providers = new Map<string, Row>();
+  readonly #pools = new Map<string, Row>();
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  quarantinedUntil(provider: string): EpochMs {
+    return this.#providers.get(provider)?.untilMs ?? 0;
+  }
+
+  backoffUntil(pool: string): EpochMs {
+    return this.#pools.get(pool)?.untilMs ?? 0;
+  }
+
+  /** A start-up or a lease failed: the pool pauses (1 s, doubled, at most a minute); so does its provider, if to blame. */
+  failed(pool: string, provider: string | null): void {
+    const now = this.#clock.now();
+    const inRow = (this.#pools.get(pool)?.inRow ?? 0) + 1;
+    this.#pools.set(pool, { inRow, untilMs: now + Math.min(BACKOFF_MAX_MS, 1000 * 2 ** (inRow - 1)) });
+    if (provider === null) return;
+    const row = (this.#providers.get(provider)?.inRow ?? 0) + 1;
+    this.#providers.set(provider, { inRow: row, untilMs: now + quarantineMs(row) });
+  }
+
+  succeeded(pool: string, provider: string): void {
+    this.#pools.delete(pool);
+    this.#providers.delete(provider);
+  }
+}

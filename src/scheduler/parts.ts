@@ -1,0 +1,35 @@
+import type { Clock } from '../clock.ts';
+import type { Market } from '../leases/market.ts';
+import type { MarketName, PoolSpec } from '../spec.ts';
+import type { Fleet } from './fleet.ts';
+import type { Pools } from './pool/pools.ts';
+import type { Target } from './pool/router.ts';
+import type { ReplicaRecord } from './records.ts';
+
+/** Asks a model server a real question; rejects when it does not answer it. */
+export type Probe = (target: Target, spec: PoolSpec, signal: AbortSignal) => Promise<void>;
+
+export type Decide = (decision: {
+  readonly pool: string | null;
+  readonly kind: string;
+  readonly reason: string;
+  readonly detail?: Record<string, unknown>;
+}) => Promise<void>;
+
+/** What every step of a replica needs. */
+export interface Parts {
+  readonly clock: Clock;
+  readonly fleet: Fleet;
+  readonly pools: Pools;
+  readonly markets: ReadonlyMap<MarketName, Market>;
+  readonly probe: Probe;
+  readonly decide: Decide;
+  readonly newId: (prefix: string) => string;
+  readonly log: (line: string) => void;
+  readonly signal: AbortSignal;
+}
+
+/** The market of a replica's bid; undefined before there is one, or when it is not configured any more. */
+export function marketOf({ markets }: Parts, { market }: ReplicaRecord): Market | undefined {
+  return market === null ? undefined : markets.get(market);
+}

@@ -1,0 +1,169 @@
+import { describeError } from '../errors.ts';
+import type { Delivery, Lease, LeaseStatus, Market } from '../leases/market.ts';
+import type { PoolSpec } from '../spec.ts';
+import { formatUsd, type Ms, type NanoUsd } from '../units.ts';
+import type { Ending } from './ending.ts';
+import { workloadOf } from './ordering.ts';
+import { marketOf, type Parts } from './parts.ts';
+import { missingRunway } from './place.ts';
+import type { Pool } from './pool/pools.ts';
+import type { Target } from './pool/router.ts';
+import type { ReplicaRecord } from './records.ts';
+
+const PROBE_MS: Ms = 20_000;
+const FUND_AGAIN_MS: Ms = 30_000;
+
+/** A leased replica: its model server comes up and is probed, then its lease is watched and its escrow filled. */
+export class Serving {
+  readonly #parts: Parts;
+  readonly #ending: Ending;
+
+  constructor(parts: Parts, ending: Ending) {
+    this.#parts = parts;
+    this.#ending = ending;
+  }
+
+  async start(record: ReplicaRecord): Promise<void> {
+    const { clock, fleet } = this.#parts;
+    const found = await this.#look(record);
+    if (!found) return;
+    const { pool, market, status } = found;
+    const { lease, delivery } = status;
+    const { spec } = pool.router;
+    const notes = fleet.notes(record.id);
+    const sinceMs = notes.startSinceMs ?? record.leasedMs ?? record.orderedMs;
+    if (clock.now() - sinceMs > spec.limits.startMs) return this.#tooLate(record, market, spec);
+    if (delivery.state === 'none' && lease.state === 'active' && !notes.deployed) {
+      const outcome = await market.deploy(lease.id, workloadOf(spec));
+      // Unknown: the next look at the delivery says whether it began.
+      if (outcome.kind === 'unknown') return;
+      if (outcome.kind === 'refused') return this.#ending.fail(record, `not deployed: ${outcome.reason}`, null);
+      notes.deployed = true;
+      pool.router.setPhase('loading model');
+      return;
+    }
+    if (delivery.state !== 'running' || delivery.url === null) return;
+    const running = record.runningMs === null ? await fleet.save({ ...record, runningMs: clock.now() }) : record;
+    const target = targetOf(running, status, spec, delivery.url);
+    const problem = await this.#problemOf(target, spec);
+    if (problem === null) return this.#ready(running, pool, target);
+    const reason = `not answering yet: ${problem}`;
+    if (reason !== running.reason) await fleet.save({ ...running, reason });
+  }
+
+  /** A replica at work: is its lease alive, and does its escrow reach? */
+  async watch(record: ReplicaRecord): Promise<void> {
+    const { fleet } = this.#parts;
+    const found = await this.#look(record);
+    if (!found) return;
+    const { pool, market, status } = found;
+    const { lease, delivery } = status;
+    if (delivery.state !== 'running') return this.#ending.fail(record, gone(delivery), lease.provider);
+    const { uncancelled } = fleet.notes(record.id);
+    if (uncancelled.size > 0) {
+      const left = new Set(await this.#ending.cancelOrders(record, uncancelled));
+      for (const name of uncancelled) if (!left.has(name)) uncancelled.delete(name);
+    }
+    if (record.state === 'ready') await this.#fund(record, pool, market, lease);
+  }
+
+  /** What there is of a leased replica; null when that was its end. */
+  async #look(record: ReplicaRecord): Promise<{ pool: Pool; market: Market; status: LeaseStatus } | null> {
+    const pool = this.#parts.pools.find(record.pool);
+    const market = marketOf(this.#parts, record);
+    if (!pool || !market || record.leaseId === null) {
+      await this.#ending.end(record, 'its pool or market is gone');
+      return null;
+    }
+    const status = await market.status(record.leaseId);
+    if (!status) {
+      await this.#ending.fail(record, 'its lease is unknown to the market', null);
+      return null;
+    }
+    const { lease, delivery } = status;
+    const { closeReason, provider } = lease;
+    if (delivery.state === 'failed') {
+      await this.#ending.fail(record, gone(delivery), provider);
+      return null;
+    }
+    if (lease.state === 'closed') {
+      const theirs = closeReason === 'provider' || closeReason === 'delivery_failed';
+      await this.#ending.fail(record, `its lease ended: ${closeReason ?? 'unknown'}`, theirs ? provider : null);
+      return null;
+    }
+    return { pool, market, status };
+  }
+
+  async #tooLate(record: ReplicaRecord, market: Market, spec: PoolSpec): Promise<void> {
+    const seconds = spec.limits.startMs / 1000;
+    try {
+      if (record.leaseId !== null) await market.dispute(record.leaseId, `not ready within ${seconds} s`);
+    } catch (error) {
+      this.#parts.log(`lease ${record.leaseId} could not be disputed: ${describeError(error)}`);
+    }
+    return this.#ending.fail(record, `it was not ready within ${seconds} s`, record.provider);
+  }
+
+  async #problemOf(target: Target, spec: PoolSpec): Promise<string | null> {
+    const { clock, probe, signal } = this.#parts;
+    const late = new AbortController();
+    const cancel = clock.timer(PROBE_MS, () => late.abort(new Error(`no answer within ${PROBE_MS / 1000} s`)));
+    try {
+      await probe(target, spec, AbortSignal.any([signal, late.signal]));
+      return null;
+    } catch (error) {
+      return describeError(error).slice(0, 200);
+    } finally {
+      cancel();
+    }
+  }
+
+  async #ready(record: ReplicaRecord, pool: Pool, target: Target): Promise<void> {
+    const { clock, fleet, decide } = this.#parts;
+    const now = clock.now();
+    const reason = 'answered its probe';
+    // A replica that was found again keeps the times of its first start.
+    const readyMs = record.readyMs ?? now;
+    const startMs = readyMs - record.orderedMs;
+    await fleet.save({ ...record, state: 'ready', readyMs, reason });
+    fleet.failures.succeeded(record.pool, target.provider);
+    pool.router.add(target, startMs);
+    pool.router.setPhase('ready');
+    const detail = { replica: record.id, lease: target.leaseId, provider: target.provider, start_ms: startMs };
+    await decide({ pool: record.pool, kind: 'replica.ready', reason, detail });
+  }
+
+  async #fund(record: ReplicaRecord, pool: Pool, market: Market, lease: Lease): Promise<void> {
+    const { clock, fleet, decide } = this.#parts;
+    const { runwayMs } = pool.router.spec;
+    const notes = fleet.notes(record.id);
+    const missing: NanoUsd = missingRunway(lease, runwayMs, { terms: market.terms(), block: market.block() });
+    if (missing === 0n || clock.now() < notes.fundAgainMs) return;
+    const fundings = record.fundings + 1;
+    const outcome = await market.fund(lease.id, missing, `fund-${fundings}`);
+    // Unknown: the same id again, which adds nothing if it went through.
+    if (outcome.kind === 'unknown') return;
+    const detail = { lease: lease.id, amount_usd: formatUsd(missing) };
+    if (outcome.kind === 'done') {
+      await fleet.save({ ...record, fundings });
+      const reason = `runway below ${runwayMs / 2000} s`;
+      notes.told = null;
+      return decide({ pool: record.pool, kind: 'lease.funded', reason, detail });
+    }
+    notes.fundAgainMs = clock.now() + FUND_AGAIN_MS;
+    if (notes.told === outcome.reason) return;
+    notes.told = outcome.reason;
+    return decide({ pool: record.pool, kind: 'lease.not_funded', reason: outcome.reason, detail });
+  }
+}
+
+function gone({ state, detail }: Delivery): string {
+  return detail === '' ? `its delivery is ${state}` : detail;
+}
+
+function targetOf(record: ReplicaRecord, { lease, delivery }: LeaseStatus, spec: PoolSpec, url: string): Target {
+  const { engine, slots } = spec;
+  const { id, market } = record;
+  const { provider, id: leaseId } = lease;
+  return { id, url, apiKey: delivery.apiKey, engine, slots, market: market ?? 'local', provider, leaseId };
+}
