@@ -83,14 +83,21 @@ export class Reservation {
     return this.#tokensUsed;
   }
 
-  /** Reserves more output; false when the money does not reach. */
+  /** Reserves more output, or as much of it as the money reaches for; false when that is nothing. */
   async extend(tokens: Tokens): Promise<boolean> {
     const { price, request, inputBound } = this.#ask;
     const before = holdFor(price, inputBound, this.#outputTokens);
-    const amount = holdFor(price, inputBound, this.#outputTokens + tokens) - before;
-    const result = await this.#ledger.ask({ op: 'extend', request, amount });
-    if (result.ok) this.#outputTokens += tokens;
-    return result.ok;
+    let wanted = tokens;
+    for (let tries = 0; tries < 2 && wanted > 0; tries += 1) {
+      const amount = holdFor(price, inputBound, this.#outputTokens + wanted) - before;
+      const result = await this.#ledger.ask({ op: 'extend', request, amount });
+      if (result.ok) {
+        this.#outputTokens += wanted;
+        return true;
+      }
+      wanted = Math.min(affordableOutput(price, result.available, 0), wanted - 1);
+    }
+    return false;
   }
 
   /** A checkpoint for recovery: nothing above it is charged if we die now. */

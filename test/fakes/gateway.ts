@@ -77,7 +77,7 @@ export interface Gateway {
   readonly key: string;
   readonly keys: Keys;
   readonly servers: readonly FakeModelServer[];
-  /** The first server. */
+  /** The first server; one that no replica stands for when the pool was started cold. */
   readonly server: FakeModelServer;
   readonly router: PoolRouter;
   readonly pools: Pools;
@@ -133,9 +133,7 @@ export async function startGateway(t: TestContext, settings: GatewaySettings = {
   t.after(leftOver);
   return {
     ...{ door, url, key, keys, servers, router, pools, ledger, clock, watch, logs, addKey, addReplica, fetch: request },
-    get server() {
-      return servers[0] ?? fail('this gateway was started without model servers');
-    },
+    server: servers[0] ?? (await startModelServer(t, answer())),
     get: (path) => request(path, { headers: bearer(key) }),
     chat: (fields = {}, init = {}) => {
       const body = { model: MODEL, messages: [{ role: 'user', content: 'Say hello.' }], ...fields };

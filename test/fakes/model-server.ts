@@ -78,8 +78,11 @@ export class Turn {
       return;
     }
     await new Promise<void>((resolve) => {
-      this.#response.once('drain', resolve);
-      this.#response.once('close', resolve);
+      const go = (): void => {
+        this.#response.off('drain', go).off('close', go);
+        resolve();
+      };
+      this.#response.on('drain', go).on('close', go);
     });
   }
 
@@ -94,11 +97,13 @@ export class Turn {
 
   sleep(ms: number): Promise<void> {
     return new Promise((resolve) => {
-      const timer = setTimeout(resolve, ms);
-      this.#response.once('close', () => {
+      const go = (): void => {
         clearTimeout(timer);
+        this.#response.off('close', go);
         resolve();
-      });
+      };
+      const timer = setTimeout(go, ms);
+      this.#response.on('close', go);
     });
   }
 }

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { askingPrice, decideBid, type LocalProvider, type PricePolicy } from '../../src/leases/local/auction.ts';
 import { parseUsd, perBlockFromPerHour } from '../../src/units.ts';
 import { testOrder } from '../fakes/market-samples.ts';

@@ -2,15 +2,18 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
+import { Book } from '../../src/ledger/book.ts';
+import { checkLedger } from '../../src/ledger/check.ts';
 import { openLedger } from '../../src/ledger/client.ts';
 import { createMemoryLedger } from '../../src/ledger/memory.ts';
-import type { Ledger } from '../../src/ledger/operations.ts';
+import type { Ledger, LedgerOp, LedgerReplies } from '../../src/ledger/operations.ts';
 import type { LocalProvider } from '../../src/leases/local/auction.ts';
 import type { RunningServer, StartServer } from '../../src/leases/local/delivery.ts';
 import { Escrow } from '../../src/leases/local/escrow.ts';
 import { LocalMarket } from '../../src/leases/local/market.ts';
 import type { Lease, MarketTerms } from '../../src/leases/market.ts';
 import { MarketRecords } from '../../src/leases/records.ts';
+import { openSql } from '../../src/store/libsql.ts';
 import { openStore, type Store } from '../../src/store/open.ts';
 import { FakeClock, until } from '../fakes/clock.ts';
 import { testOrder } from '../fakes/market-samples.ts';
@@ -104,12 +107,12 @@ export interface LocalBench {
   readonly servers: FakeServers;
   readonly logs: string[];
   /** Another market over the same books, as after a restart. */
-  again(): Promise<LocalMarket>;
-  balance(account: string): Promise<bigint>;
+  readonly again: () => Promise<LocalMarket>;
+  readonly balance: (account: string) => Promise<bigint>;
   /** An order, its bids, and the lease of the first of them. */
-  lease(orderId: string, depositNanoUsd?: bigint): Promise<Lease>;
+  readonly lease: (orderId: string, depositNanoUsd?: bigint) => Promise<Lease>;
   /** Lets so many blocks pass, and what they start come to its end in the books. */
-  passBlocks(count: number): Promise<void>;
+  readonly passBlocks: (count: number) => Promise<void>;
 }
 
 export interface LocalOptions {
@@ -173,6 +176,30 @@ export async function openLocal(t: TestContext, options: LocalOptions = {}): Pro
     }
   };
   return { folder, clock, ledger, store, market, servers, logs, again, balance, lease, passBlocks };
+}
+
+export interface OpenLedger {
+  readonly ledger: Ledger;
+  readonly balance: (account: string) => bigint;
+  readonly close: () => Promise<void>;
+}
+
+/** The writer's book on its file, without the thread: what is answered is on disk. */
+export function openBook(files: string): Promise<OpenLedger> {
+  const sql = openSql(join(files, 'ledger.db'));
+  const book = new Book(sql, 1_700_000_000_000);
+  const ask = <O extends LedgerOp>(operation: O): Promise<LedgerReplies[O['op']]> => {
+    const asked: LedgerOp = operation;
+    const reply = asked.op === 'check' ? checkLedger(sql) : book.apply(asked, 1_700_000_000_000);
+    book.commit();
+    return Promise.resolve(reply as LedgerReplies[O['op']]);
+  };
+  const balance = (name: string): bigint => {
+    const account = book.apply({ op: 'account', name }, 0);
+    return account !== null && typeof account === 'object' && 'posted' in account ? account.posted : 0n;
+  };
+  const close = (): Promise<void> => Promise.resolve(sql.close());
+  return Promise.resolve({ ledger: { ask, close }, balance, close });
 }
 
 /** Waits for what the market does by itself. */

@@ -3,18 +3,15 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { Book } from '../../src/ledger/book.ts';
-import { checkLedger } from '../../src/ledger/check.ts';
 import { openLedger } from '../../src/ledger/client.ts';
-import type { Ledger, LedgerOp, LedgerReplies } from '../../src/ledger/operations.ts';
+import type { Ledger } from '../../src/ledger/operations.ts';
 import { Escrow } from '../../src/leases/local/escrow.ts';
 import { LocalMarket } from '../../src/leases/local/market.ts';
 import { MarketRecords, type LeaseRow, type ProviderRecord } from '../../src/leases/records.ts';
-import { openSql } from '../../src/store/libsql.ts';
 import { openStore } from '../../src/store/open.ts';
 import { FakeClock, turns } from '../fakes/clock.ts';
 import { testOrder } from '../fakes/market-samples.ts';
-import { FakeServers, provider, TERMS } from './local-market-bench.ts';
+import { FakeServers, openBook, provider, TERMS, type OpenLedger } from './local-market-bench.ts';
 
 const OPENING = 1_000_000n;
 /** More than the story has calls to the store and the ledger; that it ends before is checked. */
@@ -169,11 +166,6 @@ class FaultyRecords extends MarketRecords {
   }
 }
 
-interface OpenLedger {
-  readonly ledger: Ledger;
-  readonly balance: (account: string) => bigint;
-  readonly close: () => Promise<void>;
-}
 type OpenBook = (files: string) => Promise<OpenLedger>;
 
 interface Parts {
@@ -274,24 +266,6 @@ async function assertBooks(files: string, what: string, openBooks: OpenBook = op
   assert.equal(report.ok, true, `${what}: ${JSON.stringify(report)}`);
   await close();
   store.close();
-}
-
-/** The writer's book on its file, without the thread: what is answered is on disk. */
-function openBook(files: string): Promise<OpenLedger> {
-  const sql = openSql(join(files, 'ledger.db'));
-  const book = new Book(sql, 1_700_000_000_000);
-  const ask = <O extends LedgerOp>(operation: O): Promise<LedgerReplies[O['op']]> => {
-    const asked: LedgerOp = operation;
-    const reply = asked.op === 'check' ? checkLedger(sql) : book.apply(asked, 1_700_000_000_000);
-    book.commit();
-    return Promise.resolve(reply as LedgerReplies[O['op']]);
-  };
-  const balance = (name: string): bigint => {
-    const account = book.apply({ op: 'account', name }, 0);
-    return account !== null && typeof account === 'object' && 'posted' in account ? account.posted : 0n;
-  };
-  const close = (): Promise<void> => Promise.resolve(sql.close());
-  return Promise.resolve({ ledger: { ask, close }, balance, close });
 }
 
 async function openThread(files: string): Promise<OpenLedger> {

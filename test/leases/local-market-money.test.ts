@@ -136,29 +136,33 @@ test('a lease whose rent cannot be drawn now holds up no other, and catches up a
   assert.equal(await bench.balance('escrow:local:lease-o2'), 1_000_000n - 12_000n);
 });
 
-test('a lease whose end failed half-way is ended by the market itself', async (t) => {
-  let broken = true;
-  const bench = await openLocal(t, { wrap: (ledger) => breaking(ledger, (id) => broken && id.endsWith(':refund')) });
-  await bench.lease('o1');
-  await bench.market.deploy('lease-o1', testOrder('o1').workload);
-  await turns(2);
-  await assert.rejects(bench.market.close('lease-o1', 'tenant'), /the ledger is out/);
-  assert.equal(bench.servers.running, 0, 'the model server is gone all the same');
-  const outcomes = await Promise.all([
-    bench.market.deploy('lease-o1', testOrder('o1').workload),
-    bench.market.accept('o1', 'o1/desk', 1000n),
-  ]);
-  assert.deepEqual(
-    outcomes.map(({ kind }) => kind),
-    ['refused', 'refused'],
-  );
-  broken = false;
-  await bench.passBlocks(1);
-  const lease = (await bench.market.status('lease-o1'))?.lease;
-  assert.deepEqual([lease?.state, lease?.closeReason], ['closed', 'tenant']);
-  assert.equal(await bench.balance('escrow:local:lease-o1'), 0n);
-  assert.equal(await bench.balance('treasury:local'), OPENING);
-});
+for (const when of ['before', 'after'] as const) {
+  test(`a lease whose refund failed ${when} it was posted is ended by the market itself`, async (t) => {
+    let broken = true;
+    const hits = (id: string): boolean => broken && id.endsWith(':refund');
+    const bench = await openLocal(t, { wrap: (ledger) => breaking(ledger, hits, when) });
+    const { market } = bench;
+    const { workload } = testOrder('o1');
+    await bench.lease('o1');
+    await market.deploy('lease-o1', workload);
+    await turns(2);
+    await assert.rejects(market.close('lease-o1', 'tenant'), /the ledger is out/);
+    assert.equal(bench.servers.running, 0, 'the model server is gone all the same');
+    const [deployed, accepted] = [
+      await market.deploy('lease-o1', workload),
+      await market.accept('o1', 'o1/desk', 1000n),
+    ];
+    assert.deepEqual([deployed.kind, accepted.kind], ['refused', 'refused']);
+    await bench.passBlocks(3);
+    assert.equal((await market.status('lease-o1'))?.lease.state === 'closed', when === 'after');
+    broken = false;
+    await bench.passBlocks(1);
+    const lease = (await market.status('lease-o1'))?.lease;
+    assert.deepEqual([lease?.state, lease?.closeReason, lease?.rentNanoUsd], ['closed', 'tenant', 0n]);
+    assert.equal(await bench.balance('escrow:local:lease-o1'), 0n);
+    assert.equal(await bench.balance('treasury:local'), OPENING);
+  });
+}
 
 test('a deposit that may have reached the books is not paid twice, and the lease opens when asked again', async (t) => {
   let broken = true;

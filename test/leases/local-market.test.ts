@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { turns } from '../fakes/clock.ts';
 import { runFor, runUntil } from '../fakes/clock-timeline.ts';
 import { testOrder } from '../fakes/market-samples.ts';

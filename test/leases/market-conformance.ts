@@ -11,9 +11,9 @@ export interface MarketBench {
   readonly escrow: boolean;
   readonly disputes: boolean;
   /** Lets time pass until something holds. */
-  until(what: string, check: () => Promise<boolean>): Promise<void>;
+  readonly until: (what: string, check: () => Promise<boolean>) => Promise<void>;
   /** Lets so many blocks pass. */
-  passBlocks(count: number): Promise<void>;
+  readonly passBlocks: (count: number) => Promise<void>;
 }
 
 type Setup = (t: TestContext) => Promise<MarketBench>;

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { compareLots } from '../../src/ledger/customers.ts';
 import { customerPaid } from '../../src/ledger/accounts.ts';
 import { booksOn, customer, grant, hold, price, promo, settle, tokens } from './fixtures/books.ts';

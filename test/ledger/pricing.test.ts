@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { affordableOutput, chargeFor, costPico, holdFor, soundCounts } from '../../src/ledger/pricing.ts';
 import { PRICE, tokens } from './fixtures/books.ts';
 

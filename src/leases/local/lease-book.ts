@@ -105,7 +105,7 @@ export class LeaseBook {
     await this.#catchUp(id);
     const row = this.#row(id);
     const { lease, takeFeeBp, makeFeeBp } = row;
-    if (lease.state !== 'active') return false;
+    if (lease.state !== 'active' || this.#refunding.has(id)) return false;
     const price = blockPrice(lease.priceNanoUsdPerBlock, takeFeeBp, makeFeeBp);
     const draw = drawRent(price, this.block() - lease.settledBlock, escrowOf(lease));
     if (draw.blocks === 0) return draw.overdrawn;
