@@ -54,11 +54,12 @@ export function errorHeaders(error: AppError): Record<string, string> {
 }
 
 const text = z.string();
-const textPart = z.looseObject({ type: z.literal('text'), text });
-const otherPart = z.looseObject({ type: z.string().refine((type) => type !== 'text') });
+const part = z
+  .looseObject({ type: z.string() })
+  .refine((value) => value.type !== 'text' || typeof value['text'] === 'string', 'needs its text');
 const message = z.looseObject({
   role: z.enum(['system', 'developer', 'user', 'assistant', 'tool', 'function']),
-  content: z.union([text, z.array(z.union([textPart, otherPart])).max(10_000), z.null()]).optional(),
+  content: z.union([text, z.array(part).max(10_000), z.null()]).optional(),
 });
 
 export const chatSchema = z

@@ -18,19 +18,21 @@ export class SseReader {
 
   /** Throws RangeError when an event grows past the limit. */
   push(bytes: Uint8Array): void {
-    // What is left over holds no line feed: it is not searched again.
-    let from = this.#rest.length;
-    const text = this.#rest + this.#decoder.decode(bytes, { stream: true });
-    let start = 0;
-    for (;;) {
-      const end = text.indexOf('\n', from);
-      if (end < 0) break;
-      // A carriage return ends a line too, but model servers only write it before a line feed.
-      this.#line(text.slice(start, text.charCodeAt(end - 1) === 13 && end > start ? end - 1 : end));
-      start = end + 1;
-      from = start;
+    const piece = this.#decoder.decode(bytes, { stream: true });
+    const first = piece.indexOf('\n');
+    if (first < 0) {
+      // Only strung together: searching an event in many pieces anew with each of them would take quadratic time.
+      this.#rest += piece;
+    } else {
+      const text = this.#rest + piece;
+      let start = 0;
+      for (let end = this.#rest.length + first; end >= 0; end = text.indexOf('\n', start)) {
+        // A carriage return ends a line too, but model servers only write it before a line feed.
+        this.#line(text.slice(start, text.charCodeAt(end - 1) === 13 && end > start ? end - 1 : end));
+        start = end + 1;
+      }
+      this.#rest = text.slice(start);
     }
-    this.#rest = start === 0 ? text : text.slice(start);
     if (this.#rest.length > this.#bytesMax) throw new RangeError('an event of the stream is too large');
   }
 

@@ -33,8 +33,7 @@ export function openSql(path: string, options: OpenSqlOptions = {}): Sql {
     }
     return statement;
   };
-  const run = (text: string, values: readonly SqlValue[]): number =>
-    attempt(() => prepare(text).run(bindable(values)).changes);
+  const run = (text: string, values: readonly SqlValue[]): number => attempt(() => prepare(text).run(values).changes);
   let inside = false;
   const transaction = <T>(work: () => T): T => {
     exec('BEGIN IMMEDIATE');
@@ -56,7 +55,7 @@ export function openSql(path: string, options: OpenSqlOptions = {}): Sql {
     run: (text, values = []) =>
       inside || database.inTransaction ? run(text, values) : transaction(() => run(text, values)),
     all: (text, values = []) =>
-      attempt(() => prepare(text).all(bindable(values)) as Record<string, SqlValue | ArrayBuffer>[]).map(readable),
+      attempt(() => prepare(text).all(values) as Record<string, SqlValue | ArrayBuffer>[]).map(readable),
     transaction,
     close: () => {
       statements.clear();
@@ -72,11 +71,6 @@ function attempt<T>(work: () => T): T {
     if (error instanceof Database.SqliteError) throw new SqlError(error.code, error.message);
     throw error;
   }
-}
-
-/** The binding takes a Buffer for a blob and drops a plain Uint8Array's type. */
-function bindable(values: readonly SqlValue[]): (bigint | string | Buffer | null)[] {
-  return values.map((value) => (value instanceof Uint8Array ? Buffer.from(value) : value));
 }
 
 /** The binding gives a blob back as an ArrayBuffer. */

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { statSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import OpenAI, { APIError } from 'openai';
+import OpenAI, { type APIError } from 'openai';
 import { parseUsd } from '../../src/units.ts';
 import { startGateway, until, type GatewayProcess } from './gateway-process.ts';
 

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
 import { test, type TestContext } from 'node:test';
 import { AppError } from '../../src/errors.ts';
 import { openLedger } from '../../src/ledger/client.ts';
@@ -89,7 +90,7 @@ test('a hold that is a second old is written without anybody asking', async (t) 
   const reader = file();
   for (let tries = 0; reader.all('SELECT 1 FROM holds').length === 0; tries += 1) {
     assert.ok(tries < 100, 'the hold did not reach the file');
-    await new Promise((resolve) => setTimeout(resolve, 20));
+    await setTimeout(20);
   }
 });
 
@@ -116,7 +117,10 @@ test('when the writer fails, whoever waits is told, nothing hangs and the failur
     FROM transfers WHERE seq = 1`);
   await assert.rejects(ledger.ask(grant('g2', 5n)), { code: 'internal_error' });
   assert.match(String(failures[0]), /UNIQUE|not on disk/);
+  // Before and after the thread is gone: an answer that never comes would be worse than an error.
   await assert.rejects(ledger.ask(hold('r1', 1n)), { code: 'internal_error' });
+  await setTimeout(200);
+  await assert.rejects(ledger.ask(hold('r2', 1n)), { code: 'internal_error' });
   await ledger.close();
 });
 

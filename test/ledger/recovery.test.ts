@@ -67,6 +67,16 @@ test('a crash charges what the last checkpoint had, frees the rest and says so',
   assert.equal(checkLedger(again.sql).ok, true);
 });
 
+test('a checkpoint is what the tick saw, whatever came between the tick and the commit', (t) => {
+  const { ledger, open } = setup(t);
+  ledger.do(hold('r1', 40n));
+  ledger.do({ op: 'progress', request: 'r1', tokens: tokens(10) });
+  ledger.book.tick(1000);
+  ledger.do({ op: 'progress', request: 'r1', tokens: tokens(20) });
+  ledger.book.commit();
+  assert.equal(open(2000).do({ op: 'usage', request: 'r1' })?.charged, 10n);
+});
+
 test('a checkpoint above the hold is charged up to the hold', (t) => {
   const { ledger, open } = setup(t);
   ledger.do(hold('r1', 40n));

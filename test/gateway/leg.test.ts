@@ -1,0 +1,184 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import fc from 'fast-check';
+import { AppError } from '../../src/errors.ts';
+import { Leg, type DeltaChoice } from '../../src/gateway/leg.ts';
+import type { Upstream, UpstreamHandler } from '../../src/gateway/upstream.ts';
+import { Watch } from '../../src/gateway/watch.ts';
+import { PoolRouter, type Slot } from '../../src/scheduler/pool/router.ts';
+import { parsePool } from '../../src/spec.ts';
+import { FakeClock } from '../fakes/clock.ts';
+import { deltaEvent, eventsOf, wholeOf } from '../fakes/model-replies.ts';
+
+const UNSEEN = 64;
+const count = fc.oneof(fc.nat(200), fc.constantFrom(0, 1e6, Number.MAX_SAFE_INTEGER));
+const text = fc.string({ unit: 'grapheme', maxLength: 30 });
+const pieces = fc.array(text, { maxLength: 20 });
+
+void test('counts of a stream stay within what was allowed and what was seen, whatever a server claims', async () => {
+  await fc.assert(
+    fc.asyncProperty(
+      pieces,
+      fc.record({ prompt: count, cached: count, claims: count }),
+      fc.constantFrom('llama.cpp' as const, 'vllm' as const, 'openai' as const),
+      fc.integer({ min: 1, max: 150 }),
+      async (said, claimed, shape, outputMax) => {
+        const { leg, feed, result } = setup({ outputMax });
+        const seen = said.reduce((sum, piece) => sum + Buffer.byteLength(piece), 0);
+        feed(eventsOf({ shape, pieces: said, ...claimed }).join(''));
+        if (said.filter((piece) => piece !== '').length > 2 * outputMax + UNSEEN) {
+          await assert.rejects(result);
+          return;
+        }
+        await result;
+        const { input, cached, output, refused } = leg.counts;
+        assert.ok(input <= 100 && cached <= input);
+        assert.ok(output <= outputMax && output <= seen + UNSEEN, `${output} of ${seen} bytes`);
+        const honest = claimed.claims > 0 ? claimed.claims : said.filter((piece) => piece !== '').length;
+        assert.equal(output + refused, honest);
+      },
+    ),
+  );
+});
+
+void test('counts of a whole answer do too', async () => {
+  await fc.assert(
+    fc.asyncProperty(text, fc.record({ prompt: count, cached: count, claims: count }), async (said, claimed) => {
+      const { leg, feed, end, result } = setup({ outputMax: 50, stream: false });
+      feed(JSON.stringify(wholeOf({ pieces: [said], ...claimed })));
+      end();
+      await result;
+      const { input, cached, output } = leg.counts;
+      const seen = Buffer.byteLength(said) + 'assistant'.length;
+      assert.ok(input <= 100 && cached <= input && output <= Math.min(50, seen + UNSEEN));
+    }),
+  );
+});
+
+void test('a server that counts nothing is charged a token a chunk', async () => {
+  const { leg, feed, result } = setup({});
+  feed(
+    eventsOf({ shape: 'openai', pieces: ['a', 'b', '', 'c'] })
+      .slice(0, -2)
+      .join('') + 'data: [DONE]\n\n',
+  );
+  await result;
+  assert.deepEqual(leg.counts, { input: 0, cached: 0, output: 3, refused: 0 });
+});
+
+void test('running counts are read as they come', () => {
+  const { leg, feed } = setup({});
+  for (const made of [1, 2, 5]) {
+    feed(deltaEvent({ content: 'some words' }, { prompt: 30, cached: 10 }, made));
+    assert.deepEqual(leg.counts, { input: 30, cached: 10, output: made, refused: 0 });
+  }
+  leg.stop(STOPPED);
+});
+
+void test('tool calls are seen by what they say', async () => {
+  const { leg, feed, result } = setup({ outputMax: 1000 });
+  const call = { tool_calls: [{ index: 0, function: { arguments: 'x'.repeat(300) } }] };
+  feed(eventsOf({ deltas: [call], claims: 350 }).join(''));
+  await result;
+  assert.deepEqual([leg.counts.output, leg.counts.refused], [350, 0]);
+});
+
+void test('a stream that was stopped hears nothing more and has told its server', async () => {
+  const { leg, feed, deltas, upstream, result, watch } = setup({});
+  feed(deltaEvent({ content: 'a' }));
+  leg.stop(STOPPED);
+  feed(deltaEvent({ content: 'b' }));
+  await assert.rejects(result, STOPPED);
+  assert.deepEqual([deltas.length, upstream.aborted, watch.size], [1, true, 0]);
+});
+
+void test('after [DONE] the server has a moment to end its reply, then the connection is cut', async () => {
+  const { feed, end, upstream, result, watch, clock } = setup({});
+  feed(eventsOf().join(''));
+  await result;
+  assert.deepEqual([upstream.aborted, watch.size], [false, 1]);
+  await clock.advance(1500);
+  assert.equal(upstream.aborted, false);
+  await clock.advance(1000);
+  assert.deepEqual([upstream.aborted, watch.size], [true, 0]);
+  end();
+});
+
+void test('a reply that ends in time keeps its connection', async () => {
+  const { feed, end, upstream, result, watch, clock } = setup({});
+  feed(eventsOf().join(''));
+  end();
+  await result;
+  await clock.advance(10_000);
+  assert.deepEqual([upstream.aborted, watch.size, clock.pending], [false, 0, 0]);
+});
+
+void test('a request that cannot even be sent is a failure of the machine, and leaves nothing behind', async () => {
+  const { result, watch } = setup({ broken: true });
+  await assert.rejects(result, /the model server failed/);
+  assert.equal(watch.size, 0);
+});
+
+void test('a whole reply above 64 MB, or an answer to be put together above it, is refused', async () => {
+  for (const stream of [false, true]) {
+    const { feed, result, upstream } = setup({ stream, assembled: true });
+    const part = stream ? `: ${'x'.repeat(1_000_000)}\n\n` : ' '.repeat(1_000_000);
+    const bytes = new TextEncoder().encode(part);
+    for (let size = 0; size <= 65 * 1024 * 1024; size += bytes.length) feed(bytes);
+    await assert.rejects(result, /the model server failed/);
+    assert.equal(upstream.aborted, true);
+  }
+});
+
+const STOPPED = new AppError('client_closed', 'the test is over');
+
+interface Setup {
+  readonly outputMax?: number;
+  readonly stream?: boolean;
+  readonly assembled?: boolean;
+  readonly broken?: boolean;
+}
+
+function setup({ outputMax = 100, stream = true, assembled = false, broken = false }: Setup) {
+  const clock = new FakeClock();
+  const price = { input: '1', output: '1' };
+  const pool = { engine: 'vllm', model: 'm', context: 1000, price, ceiling_usd_per_hour: '1' };
+  const spec = parsePool('m', pool, clock.now());
+  const watch = new Watch(clock);
+  const state = { aborted: false, handler: null as UpstreamHandler | null };
+  const upstream: Upstream = {
+    send: (_request, handler) => {
+      if (broken) throw new TypeError('not a header value');
+      state.handler = handler;
+      handler.onHead(200, {});
+      return { pause: () => undefined, resume: () => undefined, abort: () => (state.aborted = true) };
+    },
+    close: () => Promise.resolve(),
+  };
+  const deltas: DeltaChoice[] = [];
+  const leg = new Leg({
+    ...{ index: 0, spec, clock, upstream, watch, path: '/', streamUpstream: stream, assembled, outputMax },
+    inputBound: 100,
+    totalUntilMs: clock.now() + 1_000_000,
+    body: () => '{}',
+    onDelta: (_leg, choice) => deltas.push(choice),
+    onCounts: () => undefined,
+    onRead: () => undefined,
+    onTick: () => undefined,
+  });
+  const result = leg.attempt(slotOf(spec, clock));
+  result.catch(() => undefined);
+  const encoder = new TextEncoder();
+  return {
+    ...{ leg, deltas, result, watch, clock, upstream: state },
+    feed: (part: string | Uint8Array) => state.handler?.onData(typeof part === 'string' ? encoder.encode(part) : part),
+    end: () => state.handler?.onEnd(),
+  };
+}
+
+function slotOf(spec: ReturnType<typeof parsePool>, clock: FakeClock): Slot {
+  const router = new PoolRouter(spec, clock, () => undefined);
+  const place = { url: 'http://replica', apiKey: null, market: 'owned', provider: 'p', leaseId: 'l' };
+  router.add({ id: 'r', engine: 'vllm', slots: 1, ...place }, 1000);
+  return router.tryTake() ?? assert.fail('no slot');
+}

@@ -1,0 +1,259 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { AppError } from '../../../src/errors.ts';
+import { PoolRouter, type Slot, type TakeOptions } from '../../../src/scheduler/pool/router.ts';
+import { parsePool } from '../../../src/spec.ts';
+import { FakeClock } from '../../fakes/clock.ts';
+
+void test('takes the replica with the largest share of its slots free', async () => {
+  const { add, take } = setup();
+  add('small', 2);
+  add('large', 8);
+  const order: string[] = [];
+  for (let count = 0; count < 10; count += 1) order.push((await take()).target.id);
+  assert.equal(order.filter((id) => id === 'small').length, 2);
+  // One of two is used as much as four of eight.
+  assert.deepEqual(order.slice(0, 5).toSorted(), ['large', 'large', 'large', 'large', 'small']);
+});
+
+void test('a free slot is given at once, warm and without waiting', async () => {
+  const { router, add } = setup();
+  assert.equal(router.tryTake(), null);
+  add('a', 1);
+  const slot = router.tryTake();
+  assert.deepEqual([slot?.target.id, slot?.waitedMs, slot?.cold], ['a', 0, false]);
+  assert.equal(router.tryTake(), null);
+  slot?.release('served');
+  assert.notEqual(router.tryTake(), null);
+});
+
+void test('who waits is woken the moment a slot is given back', async () => {
+  const { add, take, clock, router } = setup();
+  add('a', 1);
+  const first = await take();
+  const second = take();
+  await clock.advance(700);
+  assert.equal(router.stats.waiting, 1);
+  first.release('served');
+  const slot = await second;
+  assert.deepEqual([slot.waitedMs, slot.cold, router.stats.waiting], [700, false, 0]);
+});
+
+void test('a cold pool asks for a machine once a request waits, and the machine takes the whole line', async () => {
+  const { add, take, clock, demands, router } = setup();
+  const waiting = [take(), take(), take()];
+  assert.deepEqual([demands.count, router.stats.waitingSinceMs], [3, clock.now()]);
+  await clock.advance(5000);
+  add('a', 2);
+  const slots = await Promise.all(waiting.slice(0, 2));
+  assert.deepEqual(
+    slots.map(({ waitedMs, cold }) => [waitedMs, cold]),
+    [
+      [5000, true],
+      [5000, true],
+    ],
+  );
+  assert.equal(router.stats.waiting, 1);
+  slots[0]?.release('served');
+  assert.equal((await waiting[2])?.target.id, 'a');
+});
+
+void test('accounts take turns at a slot', async () => {
+  const { add, take } = setup();
+  add('a', 1);
+  const order: string[] = [];
+  const first = await take();
+  const turns = ['greedy', 'greedy', 'greedy', 'other'].map(async (account) => {
+    const slot = await take({ account });
+    order.push(account);
+    slot.release('served');
+  });
+  first.release('served');
+  await Promise.all(turns);
+  assert.deepEqual(order, ['greedy', 'other', 'greedy', 'greedy']);
+});
+
+void test('the line is bounded, and who is turned away hears when to come back', async () => {
+  const { take, router } = setup({ waiting_max: 2 });
+  void take().catch(() => undefined);
+  void take().catch(() => undefined);
+  const error = await failure(take());
+  assert.deepEqual([error.code, error.retryAfterS, router.stats.waiting], ['queue_full', 10, 2]);
+  router.close(new AppError('no_capacity', 'stopping'));
+});
+
+void test('waits to its deadline and no longer', async () => {
+  const { take, clock, router } = setup();
+  router.setPhase('order placed');
+  const ended = failure(take({ maxWaitMs: 5000 }));
+  await clock.advance(4999);
+  assert.equal(router.stats.waiting, 1);
+  await clock.advance(1);
+  const { code, message } = await ended;
+  assert.deepEqual([code, message], ['no_capacity', 'no machine could be had in time (order placed)']);
+  expectEmpty(router, clock);
+});
+
+void test('with no time to wait it refuses at once', async () => {
+  const { take, router, clock } = setup();
+  for (const maxWaitMs of [0, -5]) assert.equal((await failure(take({ maxWaitMs }))).code, 'no_capacity');
+  expectEmpty(router, clock);
+});
+
+void test('who leaves the line leaves nothing behind', async () => {
+  const { take, add, clock, router } = setup();
+  const leave = new AbortController();
+  const ended = failure(take({ signal: leave.signal }));
+  leave.abort();
+  assert.equal((await ended).code, 'client_closed');
+  assert.equal((await failure(take({ signal: leave.signal }))).code, 'client_closed');
+  expectEmpty(router, clock);
+  add('a', 1);
+  assert.equal(router.stats.inFlight, 0);
+});
+
+void test('a replica that failed a request is not given to it again, but to others', async () => {
+  const { add, take, router } = setup();
+  add('bad', 1);
+  assert.equal(router.tryTake(new Set(['bad'])), null);
+  assert.equal(router.hasOther(new Set(['bad'])), false);
+  const picky = take({ exclude: new Set(['bad']) });
+  assert.equal((await take()).target.id, 'bad');
+  assert.equal(router.stats.waiting, 1);
+  add('good', 1);
+  assert.equal((await picky).target.id, 'good');
+  assert.equal(router.hasOther(new Set(['bad'])), true);
+});
+
+void test('a picky one at the head of the line holds nobody up', async () => {
+  const { add, take } = setup();
+  add('bad', 1);
+  const busy = await take();
+  const picky = take({ account: 'a', exclude: new Set(['bad']) });
+  const other = take({ account: 'b' });
+  busy.release('served');
+  assert.equal((await other).target.id, 'bad');
+  add('good', 1);
+  assert.equal((await picky).target.id, 'good');
+});
+
+void test('a draining replica takes no more, ends what it has and then says so', async () => {
+  const { add, take, router, demands } = setup();
+  add('a', 2);
+  const slot = await take();
+  router.drain('a');
+  assert.deepEqual([router.stats.ready, router.tryTake(), router.hasOther(new Set())], [0, null, false]);
+  const waiting = take();
+  const before = demands.count;
+  slot.release('served');
+  assert.equal(demands.count, before + 1);
+  assert.deepEqual([router.load('a')?.inFlight, router.stats.waiting], [0, 1]);
+  add('b', 1);
+  assert.deepEqual([(await waiting).target.id, (await waiting).cold], ['b', true]);
+});
+
+void test('a replica that is gone tells who works on it, once', async () => {
+  const { add, take, router } = setup();
+  add('a', 3);
+  const slots = await Promise.all([take(), take(), take()]);
+  const told: number[] = [];
+  const offs = slots.map((slot, at) => slot.onLost(() => told.push(at)));
+  offs[1]?.();
+  assert.equal(slots[0]?.lost, false);
+  router.remove('a');
+  router.remove('a');
+  assert.deepEqual(
+    [told, slots.map(({ lost }) => lost)],
+    [
+      [0, 2],
+      [true, true, true],
+    ],
+  );
+  for (const slot of slots) slot.release('failed');
+  assert.deepEqual([router.stats.inFlight, router.load('a')], [0, null]);
+});
+
+void test('a slot given back twice is given back once', async () => {
+  const { add, take, router } = setup();
+  add('a', 2);
+  const [one] = [await take(), await take()];
+  one.release('served');
+  one.release('failed');
+  assert.deepEqual([router.load('a')?.inFlight, router.load('a')?.served, router.load('a')?.failed], [1, 1, 0]);
+});
+
+void test('outcomes are counted by replica; a cancelled request is nobody’s fault', async () => {
+  const { add, take, router } = setup();
+  add('a', 4);
+  for (const outcome of ['served', 'failed', 'cancelled', 'served'] as const) (await take()).release(outcome);
+  const { served, failed, inFlight } = router.load('a') ?? assert.fail();
+  assert.deepEqual([served, failed, inFlight], [2, 1, 0]);
+});
+
+void test('what start-ups take is learned, half from the last one', () => {
+  const { add, router } = setup();
+  assert.equal(router.expectedStartMs, null);
+  add('a', 1, 10_000);
+  assert.equal(router.expectedStartMs, 10_000);
+  add('b', 1, 20_000);
+  assert.equal(router.expectedStartMs, 15_000);
+});
+
+void test('phases are told when they change, until nobody listens', () => {
+  const { router } = setup();
+  const heard: string[] = [];
+  const off = router.onPhase((phase) => heard.push(phase));
+  for (const phase of ['order placed', 'order placed', 'bid won']) router.setPhase(phase);
+  off();
+  router.setPhase('ready');
+  assert.deepEqual([heard, router.phase], [['order placed', 'bid won'], 'ready']);
+});
+
+void test('closing turns everybody in line away', async () => {
+  const { take, router, clock } = setup();
+  const ended = [failure(take({ account: 'a' })), failure(take({ account: 'b' }))];
+  router.close(new AppError('model_not_found', 'gone'));
+  assert.deepEqual(
+    (await Promise.all(ended)).map(({ code }) => code),
+    ['model_not_found', 'model_not_found'],
+  );
+  expectEmpty(router, clock);
+});
+
+async function failure(slot: Promise<Slot>): Promise<AppError> {
+  const error: unknown = await slot.then(
+    () => new Error('a slot was given'),
+    (reason: unknown) => reason,
+  );
+  assert.ok(error instanceof AppError, String(error));
+  return error;
+}
+
+function expectEmpty(router: PoolRouter, clock: FakeClock): void {
+  const { waiting, inFlight, waitingSinceMs } = router.stats;
+  assert.deepEqual({ waiting, inFlight, waitingSinceMs, timers: clock.pending }, { ...EMPTY });
+}
+
+const EMPTY = { waiting: 0, inFlight: 0, waitingSinceMs: null, timers: 0 };
+const PLACE = {
+  engine: 'vllm' as const,
+  url: 'http://replica',
+  apiKey: null,
+  market: 'owned',
+  provider: 'p',
+  leaseId: 'l',
+};
+
+function setup(limits: Record<string, number> = {}) {
+  const clock = new FakeClock();
+  const demands = { count: 0 };
+  const price = { input: '1', output: '1' };
+  const pool = { engine: 'vllm', model: 'm', context: 100, price, ceiling_usd_per_hour: '1', limits };
+  const router = new PoolRouter(parsePool('m', pool, clock.now()), clock, () => (demands.count += 1));
+  const signal = new AbortController().signal;
+  return {
+    ...{ clock, demands, router },
+    add: (id: string, slots: number, startMs = 1000) => router.add({ id, slots, ...PLACE }, startMs),
+    take: (options: Partial<TakeOptions> = {}) => router.take({ account: 'a', maxWaitMs: 60_000, signal, ...options }),
+  };
+}
