@@ -88,16 +88,10 @@ export interface GatewayLimits {
   readonly replyBytes: number;
   /** One event of a model server's stream. */
   readonly eventBytes: number;
-  /** An answer kept for its Idempotency-Key; all of them; for how long. */
-  readonly replayBytes: number;
-  readonly replayTotalBytes: number;
-  readonly replayMs: Ms;
   /** Of keys that set none of their own. */
   readonly keyRequestsPerMinute: number;
   readonly keyTokensPerMinute: number;
   readonly keyConcurrency: number;
-  /** Of one admin reply. */
-  readonly listRows: number;
   /** How long streams may go on after SIGTERM. */
   readonly stopMs: Ms;
 }
@@ -199,13 +193,9 @@ function buildLimits(limits: FileSettings['limits']): GatewayLimits {
     keepAliveMs: ms(limits.keep_alive_s),
     replyBytes: limits.reply_bytes,
     eventBytes: limits.event_bytes,
-    replayBytes: limits.replay_bytes,
-    replayTotalBytes: limits.replay_total_bytes,
-    replayMs: ms(limits.replay_s),
     keyRequestsPerMinute: limits.key_requests_per_minute,
     keyTokensPerMinute: limits.key_tokens_per_minute,
     keyConcurrency: limits.key_concurrency,
-    listRows: limits.list_rows,
     stopMs: ms(limits.stop_s),
   };
 }

@@ -19,7 +19,8 @@ const usd = z.string().superRefine((text, context) => attempt(context, () => par
 const pricePerMillion = z.string().superRefine((text, context) => attempt(context, () => parsePricePerMillion(text)));
 const size = z
   .string()
-  .regex(/^\d+(\.\d+)?(Ki|Mi|Gi|Ti)$/, 'must be a size such as 512Mi or 24Gi')
+  .regex(/^\d{1,9}(\.\d{1,9})?(Ki|Mi|Gi|Ti)$/, 'must be a size such as 512Mi or 24Gi')
+  .refine((text) => parseSize(text) > 0, 'must be above zero')
   .describe('bytes with a binary unit: 512Mi, 24Gi');
 const count = (least: number, most: number) => z.number().int().min(least).max(most);
 
@@ -89,11 +90,11 @@ export const poolSchema = z
     limits: z
       .strictObject({
         max_wait_s: z.number().min(0).max(3600).default(300),
-        connect_s: z.number().positive().max(600).default(5),
-        first_token_s: z.number().positive().max(3600).default(60),
-        between_tokens_s: z.number().positive().max(3600).default(30),
-        total_s: z.number().positive().max(86_400).default(900),
-        start_s: z.number().positive().max(7200).default(300).describe('a lease not ready after so long is given up'),
+        connect_s: z.number().min(0.001).max(600).default(5),
+        first_token_s: z.number().min(0.001).max(3600).default(60),
+        between_tokens_s: z.number().min(0.001).max(3600).default(30),
+        total_s: z.number().min(0.001).max(86_400).default(900),
+        start_s: z.number().min(0.001).max(7200).default(300).describe('a lease not ready after so long is given up'),
         drain_s: z.number().min(0).max(3600).default(60).describe('how long a closing replica may finish its answers'),
         waiting_max: count(0, 100_000).default(1000).describe('requests that may wait for a slot'),
       })
@@ -119,6 +120,10 @@ export const poolSchema = z
   .refine((pool) => pool.hardware.gpus === 0 || pool.hardware.gpu.length > 0, {
     path: ['hardware', 'gpu'],
     message: 'name at least one GPU model when gpus is above 0',
+  })
+  .refine((pool) => pool.hardware.gpus > 0 || pool.hardware.gpu.length === 0, {
+    path: ['hardware', 'gpus'],
+    message: 'must be above 0 when GPU models are named',
   });
 
 export const poolsSchema = z.record(modelIdSchema, poolSchema);

@@ -32,6 +32,8 @@ type App = ReturnType<typeof createApp>;
 const LIMITS = {
   bodyBytes: 20 * 1024 * 1024,
   requestsMax: 1000,
+  replyBytes: 32_000_000,
+  eventBytes: 1_000_000,
   keyRequestsPerMinute: 600,
   keyTokensPerMinute: 1_000_000,
   keyConcurrency: 64,

@@ -153,13 +153,9 @@ function describeLimits(limits: GatewayLimits): unknown {
     keep_alive_s: seconds(limits.keepAliveMs),
     reply_bytes: limits.replyBytes,
     event_bytes: limits.eventBytes,
-    replay_bytes: limits.replayBytes,
-    replay_total_bytes: limits.replayTotalBytes,
-    replay_s: seconds(limits.replayMs),
     key_requests_per_minute: limits.keyRequestsPerMinute,
     key_tokens_per_minute: limits.keyTokensPerMinute,
     key_concurrency: limits.keyConcurrency,
-    list_rows: limits.listRows,
     stop_s: seconds(limits.stopMs),
   };
 }

@@ -163,13 +163,9 @@ const limitsSchema = z
     keep_alive_s: count(1, 3600).default(75).describe('how long an unused connection stays open'),
     reply_bytes: count(1024, 1_000_000_000).default(32_000_000).describe("a model server's whole reply"),
     event_bytes: count(1024, 100_000_000).default(1_000_000).describe("one event of a model server's stream"),
-    replay_bytes: count(0, 100_000_000).default(1_000_000).describe('an answer kept for its Idempotency-Key'),
-    replay_total_bytes: count(0, 100_000_000_000).default(256_000_000).describe('all answers kept so, together'),
-    replay_s: count(0, 604_800).default(86_400).describe('how long an answer is kept so'),
     key_requests_per_minute: count(1, 1_000_000_000).default(6000).describe('of a key that sets no rpm'),
     key_tokens_per_minute: count(1, 1_000_000_000_000).default(10_000_000).describe('of a key that sets no tpm'),
     key_concurrency: count(1, 1_000_000).default(500).describe('of a key that sets no concurrency'),
-    list_rows: count(1, 10_000).default(1000).describe('rows of one admin reply'),
     stop_s: count(0, 3600).default(30).describe('how long streams may go on after SIGTERM'),
   })
   .prefault({})

@@ -11,6 +11,9 @@ import type { Watch } from './watch.ts';
 export interface GatewayLimits {
   readonly bodyBytes: number;
   readonly requestsMax: number;
+  /** A model server's whole reply, and one event of its stream. */
+  readonly replyBytes: number;
+  readonly eventBytes: number;
   /** Of keys that set none of their own. */
   readonly keyRequestsPerMinute: number;
   readonly keyTokensPerMinute: number;

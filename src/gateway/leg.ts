@@ -28,6 +28,7 @@ export interface LegOptions {
   readonly streamUpstream: boolean;
   /** The answer is kept until it is complete: its size is bounded then. */
   readonly assembled: boolean;
+  readonly limits: { readonly replyBytes: number; readonly eventBytes: number };
   readonly inputBound: Tokens;
   readonly outputMax: Tokens;
   readonly totalUntilMs: EpochMs;
@@ -53,7 +54,6 @@ const UNSEEN_TOKENS = 64;
 /** How long a server may take to end its reply after [DONE]. */
 const LINGER_MS = 2000;
 const ERROR_BODY_MAX = 64 * 1024;
-const REPLY_BODY_MAX = 64 * 1024 * 1024;
 
 /** One choice of an answer on one replica at a time. An attempt ends with the answer or with an error. */
 export class Leg {
@@ -104,7 +104,7 @@ export class Leg {
 
   /** Runs one attempt on a slot; resolves when the answer is complete, rejects with what ended it. */
   attempt(slot: Slot): Promise<void> {
-    const { spec, upstream, watch, clock, path, streamUpstream, assembled, body } = this.#options;
+    const { spec, upstream, watch, clock, path, streamUpstream, assembled, body, limits } = this.#options;
     const { target } = slot;
     this.#slot = slot;
     this.#startAnew();
@@ -115,7 +115,7 @@ export class Leg {
       let failure = '';
       let size = 0;
       const decoder = new TextDecoder();
-      const reader = new SseReader((data) => (over ? undefined : this.#event(data, finish)));
+      const reader = new SseReader((data) => (over ? undefined : this.#event(data, finish)), limits.eventBytes);
       const end = (error: AppError | null): void => {
         if (over) return;
         over = true;
@@ -170,11 +170,11 @@ export class Leg {
             if (over) return;
             size += bytes.length;
             if (status !== 200 || !streamUpstream) {
-              if (size > (status === 200 ? REPLY_BODY_MAX : ERROR_BODY_MAX)) end(badReply('too large'));
+              if (size > (status === 200 ? limits.replyBytes : ERROR_BODY_MAX)) end(badReply('too large'));
               else failure += decoder.decode(bytes, { stream: true });
               return;
             }
-            if (assembled && size > REPLY_BODY_MAX) end(badReply('too large'));
+            if (assembled && size > limits.replyBytes) end(badReply('too large'));
             const before = this.#events;
             try {
               reader.push(bytes);

@@ -17,6 +17,7 @@ export interface RelayDeps {
   readonly clock: Clock;
   readonly upstream: Upstream;
   readonly watch: () => Watch;
+  readonly limits: { readonly replyBytes: number; readonly eventBytes: number };
   readonly log: (line: string) => void;
 }
 
@@ -101,6 +102,7 @@ export class Relay {
         path: job.path,
         streamUpstream: job.streamUpstream,
         assembled: !job.stream,
+        limits: deps.limits,
         inputBound: job.inputBound,
         outputMax: job.outputMax,
         totalUntilMs: createdMs + job.maxWaitMs + spec.limits.totalMs,

@@ -119,6 +119,8 @@ export interface Delivery {
   readonly sinceMs: EpochMs | null;
   /** Base address of the model server, without `/v1`. */
   readonly url: string | null;
+  /** Requests it takes at a time, where that is not as many as the workload asked for. */
+  readonly slots?: number;
   /** Requests to it carry this bearer key. Never in logs, exports or admin replies. */
   readonly apiKey: string | null;
   readonly detail: string;

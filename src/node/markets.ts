@@ -103,6 +103,8 @@ async function openLocal(deps: MarketDeps, local: LocalMarketSettings): Promise<
  * made 2 tokens/s together, at one thread each 54 to 143. So all that may run at once share the cores.
  */
 function threadsEach({ pools }: Settings, cores: number): number {
-  const servers = pools.filter(({ markets }) => markets?.includes('local') ?? true).reduce((sum, pool) => sum + pool.replicasMax, 0);
+  const servers = pools
+    .filter(({ markets }) => markets?.includes('local') ?? true)
+    .reduce((sum, pool) => sum + pool.replicasMax, 0);
   return Math.max(1, Math.min(THREADS_MAX, Math.floor(cores / Math.max(1, servers))));
 }

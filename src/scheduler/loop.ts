@@ -3,11 +3,11 @@ import { describeError } from '../errors.ts';
 import type { Market } from '../leases/market.ts';
 import type { MarketName } from '../spec.ts';
 import { Adoption } from './adoption.ts';
-import { measureDemand } from './demand.ts';
 import { Ending } from './ending.ts';
 import { Fleet } from './fleet.ts';
+import { observePool } from './observation.ts';
 import type { Decide, Parts, Probe } from './parts.ts';
-import { planPool, type Action, type PlannedReplica } from './plan.ts';
+import { planPool, type Action } from './plan.ts';
 import type { Pool, Pools } from './pool/pools.ts';
 import type { ReplicaRecord, ReplicaState, SchedulerRecords } from './records.ts';
 import { wantedReplicas } from './scale.ts';
@@ -25,6 +25,8 @@ export interface SchedulerOptions {
 
 /** Without a reason to look sooner. */
 const TICK_MS = 500;
+/** So long a stop waits for steps that are under way. */
+const STOP_MS = 20_000;
 /** What failed is tried again after this. */
 const RETRY_MS = 2000;
 /** So long between two looks at a replica whose market reports nothing: many requests that wait make many ticks. */
@@ -104,7 +106,9 @@ export class Scheduler {
       return;
     }
     this.#cancelTimer?.();
-    this.#ticking = this.#tick()
+    // Not within the call of a request that began to wait, and with the others of the same turn.
+    this.#ticking = Promise.resolve()
+      .then(() => this.#tick())
       .catch((error: unknown) => this.#options.log(`scheduler: ${describeError(error)}`))
       .then(() => {
         this.#ticking = null;
@@ -122,10 +126,10 @@ export class Scheduler {
     this.#stop.abort(new Error('the scheduler stops'));
     this.#cancelTimer?.();
     await this.#ticking;
-    while (this.#busy.size > 0) await Promise.all(this.#busy.values());
+    await this.#idle();
     const ends = this.#fleet.active().map(async (record) => {
       const market = record.market === null ? null : this.#options.markets.get(record.market);
-      if (market && !market.terms().endsWithProcess) return;
+      if (this.#busy.has(record.id) || (market && !market.terms().endsWithProcess)) return;
       try {
         await this.#steps.end(record, 'the gateway stopped', 'shutdown');
       } catch (error) {
@@ -133,6 +137,20 @@ export class Scheduler {
       }
     });
     await Promise.all(ends);
+  }
+
+  /** Resolves when nothing is under way; a market that does not answer is not waited for without end. */
+  async #idle(): Promise<void> {
+    const { clock, log } = this.#options;
+    let late = false;
+    const cut = new AbortController();
+    const limit = clock.sleep(STOP_MS, cut.signal).then(
+      () => (late = true),
+      () => undefined,
+    );
+    while (this.#busy.size > 0 && !late) await Promise.race([limit, Promise.all(this.#busy.values())]);
+    cut.abort();
+    if (late) log(`left under way: ${[...this.#busy.keys()].join(', ')}`);
   }
 
   /** An operator closes a lease: its requests may end first. Null: no replica has it. */
@@ -158,8 +176,9 @@ export class Scheduler {
       try {
         await this.#planPool(pool);
       } catch (error) {
-        // One pool's trouble is not the others'.
+        // One pool's trouble is not the others', and is not tried again at once.
         log(`pool ${pool.router.spec.id}: ${describeError(error)}`);
+        this.#fleet.failures.failed(pool.router.spec.id, null);
       }
     }
     for (const record of this.#fleet.active()) this.#advance(record);
@@ -169,38 +188,16 @@ export class Scheduler {
   }
 
   async #planPool(pool: Pool): Promise<void> {
-    const { clock } = this.#options;
     const { router } = pool;
     const { spec } = router;
-    const nowMs = clock.now();
-    const replicas = this.#fleet.ofPool(spec.id).map((record) => this.#planned(record, pool, nowMs));
-    const live = replicas.filter(({ state }) => !['draining', 'closing'].includes(state));
-    const demand = measureDemand(router.stats, nowMs);
-    // An order that nobody waits for any more is withdrawn at once, a start-up only after the idle time: it is half paid.
-    const unready = demand.slots > 0 ? 0 : demand.idleMs;
-    const idle = live.map(({ state, idleMs }) => {
-      if (state === 'ordering') return demand.slots > 0 ? 0 : Infinity;
-      return state === 'ready' ? idleMs : unready;
-    });
-    const scale = wantedReplicas(spec, demand, idle);
+    const nowMs = this.#options.clock.now();
+    const { demand, replicas, idleMs } = observePool(router, this.#fleet.ofPool(spec.id), nowMs);
+    const scale = wantedReplicas(spec, demand, idleMs);
     const budget = { spentTodayNanoUsd: this.#fleet.spentToday(spec.id) };
     const backoffUntilMs = this.#fleet.failures.backoffUntil(spec.id);
     const actions = planPool({ spec, scale, replicas, budget, backoffUntilMs, nowMs });
     for (const action of actions) await this.#act(pool, action);
     if (!actions.some(({ type }) => type === 'hold_back')) this.#heldBack.delete(spec.id);
-  }
-
-  #planned(record: ReplicaRecord, pool: Pool, nowMs: number): PlannedReplica {
-    const load = pool.router.load(record.id);
-    const { spec } = pool.router;
-    return {
-      id: record.id,
-      state: record.state,
-      inFlight: load?.inFlight ?? 0,
-      idleMs: load && load.inFlight === 0 ? nowMs - load.lastUsedMs : 0,
-      drainSinceMs: record.drainMs,
-      costNanoUsdPerHour: record.costNanoUsdPerHour ?? spec.ceilingNanoUsdPerHour,
-    };
   }
 
   async #act(pool: Pool, action: Action): Promise<void> {

@@ -32,7 +32,12 @@ export class Ordering {
     const [id, orderId, now] = [newId('rep-'), newId('ord-'), clock.now()];
     const { cpu, memoryBytes, gpus } = spec.hardware;
     const ceilingUsdPerHour = formatUsd(spec.ceilingNanoUsdPerHour);
-    const asked = [...markets].filter(([name]) => spec.markets?.includes(name) ?? true);
+    const asked = [...markets]
+      .filter(([name]) => spec.markets?.includes(name) ?? true)
+      .map(([name, market]) => {
+        const ceilingNanoUsdPerBlock = ceilingPerBlock(spec, market.terms());
+        return { name, ceilingNanoUsdPerBlock, block: market.block(), refusal: null };
+      });
     await fleet.save(newReplica({ id, pool: spec.id, orderId, orderedMs: now, reason }));
     await fleet.saveOrder({
       id: orderId,
@@ -42,10 +47,7 @@ export class Ordering {
       reason,
       orderedMs: now,
       closedMs: null,
-      markets: asked.map(([name, market]) => {
-        const ceilingNanoUsdPerBlock = ceilingPerBlock(spec, market.terms());
-        return { name, ceilingNanoUsdPerBlock, block: market.block(), refusal: null };
-      }),
+      markets: asked,
       bids: [],
       declined: [],
       choice: null,
@@ -61,7 +63,7 @@ export class Ordering {
     const { clock, fleet, pools } = this.#parts;
     const pool = pools.find(record.pool);
     const placed = await fleet.order(record.orderId);
-    if (!pool || !placed) return this.#ending.end(record, 'its pool or order is gone');
+    if (!pool || !placed) return this.#ending.fail(record, 'its pool or order is gone', null);
     const { spec } = pool.router;
     const notes = fleet.notes(record.id);
     const order = notes.posted ? placed : await this.#post(placed, spec);
@@ -101,13 +103,13 @@ export class Ordering {
     const { clock, fleet, pools } = this.#parts;
     const pool = pools.find(record.pool);
     const market = marketOf(this.#parts, record);
-    if (!pool || !market) return this.#ending.end(record, 'its pool or market is gone');
-    const lease = await leaseOfOrder(market, record.orderId);
-    if (lease?.state === 'active') return this.#leased(record, pool, lease);
+    if (!pool || !market) return this.#ending.fail(record, 'its pool or market is gone', null);
     const sinceMs = fleet.notes(record.id).acceptingSinceMs ?? clock.now();
     if (clock.now() - sinceMs > pool.router.spec.limits.startMs) {
       return this.#ending.fail(record, 'the market did not say in time whether its bid was taken', null);
     }
+    const lease = await leaseOfOrder(market, record.orderId);
+    if (lease?.state === 'active') return this.#leased(record, pool, lease);
     return this.#take(record, pool);
   }
 
@@ -115,7 +117,7 @@ export class Ordering {
     const { clock, fleet, decide } = this.#parts;
     const market = marketOf(this.#parts, record);
     const { bidId, priceNanoUsdPerBlock: price, orderId } = record;
-    if (!market || bidId === null || price === null) return this.#ending.end(record, 'its bid is unknown');
+    if (!market || bidId === null || price === null) return this.#ending.fail(record, 'its bid is unknown', null);
     const notes = fleet.notes(record.id);
     notes.acceptingSinceMs ??= clock.now();
     const deposit = depositFor(price, pool.router.spec.runwayMs, market.terms());

@@ -162,7 +162,8 @@ function gone({ state, detail }: Delivery): string {
 }
 
 function targetOf(record: ReplicaRecord, { lease, delivery }: LeaseStatus, spec: PoolSpec, url: string): Target {
-  const { engine, slots } = spec;
+  const { engine } = spec;
+  const slots = delivery.slots ?? spec.slots;
   const { id, market } = record;
   const { provider, id: leaseId } = lease;
   return { id, url, apiKey: delivery.apiKey, engine, slots, market: market ?? 'local', provider, leaseId };

@@ -29,7 +29,7 @@ export type Door = 'node' | 'web';
 export const DOORS: readonly Door[] = ['node', 'web'];
 
 export function onBothDoors(name: string, body: (t: TestContext, door: Door) => Promise<void>): void {
-  for (const door of DOORS) void test(`${name} [${door}]`, (t) => body(t, door));
+  for (const door of DOORS) test(`${name} [${door}]`, (t) => body(t, door));
 }
 
 export interface GatewaySettings {
@@ -63,6 +63,8 @@ const POOL: PoolInput = {
 };
 const LIMITS = {
   bodyBytes: 1_000_000,
+  replyBytes: 32_000_000,
+  eventBytes: 1_000_000,
   requestsMax: 100,
   keyRequestsPerMinute: 100_000,
   keyTokensPerMinute: 1_000_000_000,

@@ -39,7 +39,7 @@ onBothDoors('answers in one piece, with what it cost and who served it', async (
   assert.match(headers.get('x-request-id') ?? '', /^req-/);
 });
 
-void test('charges exactly what the tokens cost and gives the rest of the hold back', async (t) => {
+test('charges exactly what the tokens cost and gives the rest of the hold back', async (t) => {
   const { chat, server, ledger } = await setup(t);
   server.play(answer({ prompt: 101, cached: 40, claims: 9 }));
   const { id } = await completionOf(await chat({ max_tokens: 20 }));
@@ -50,7 +50,7 @@ void test('charges exactly what the tokens cost and gives the rest of the hold b
   assert.deepEqual([balance?.used, balance?.held], [settled?.charged, 0n]);
 });
 
-void test('the hold covers every byte of the body as a token, the template and the whole maximum', async (t) => {
+test('the hold covers every byte of the body as a token, the template and the whole maximum', async (t) => {
   const { chat, ledger } = await setup(t);
   const body = JSON.stringify({ model: MODEL, max_tokens: 20, messages: [{ role: 'user', content: 'Grüße' }] });
   await completionOf(await chat({}, { body }));
@@ -65,7 +65,7 @@ const RENDERED: readonly Record<string, unknown>[] = [
 ];
 
 for (const fields of RENDERED) {
-  void test(`the hold covers the whole context when the template writes more than it reads: ${Object.keys(fields)[0]}`, async (t) => {
+  test(`the hold covers the whole context when the template writes more than it reads: ${Object.keys(fields)[0]}`, async (t) => {
     const { chat, ledger } = await setup(t);
     await completionOf(await chat({ ...fields, max_tokens: 1 }));
     assert.equal(ledger.asks('hold')[0]?.amount, 4096n * 1000n + 2000n);
@@ -83,14 +83,14 @@ onBothDoors('a maximum above a slice is streamed from the model server and put t
   assert.deepEqual([choice?.finish_reason, usage?.completion_tokens, usage?.prompt_tokens], ['stop', 100, 20]);
 });
 
-void test('within a slice the model server is asked for one piece: a stream costs more', async (t) => {
+test('within a slice the model server is asked for one piece: a stream costs more', async (t) => {
   const { chat, server } = await setup(t);
   await completionOf(await chat({ max_tokens: 64 }));
   assert.equal(server.requests[0]?.body['stream'], false);
   assert.ok(!('stream_options' in (server.requests[0]?.body ?? {})));
 });
 
-void test('puts streamed tool calls and log-probabilities together', async (t) => {
+test('puts streamed tool calls and log-probabilities together', async (t) => {
   const { chat, server } = await setup(t);
   const part = (text: string): object => ({ tool_calls: [{ index: 0, id: null, function: { arguments: text } }] });
   const opening = { tool_calls: [{ index: 0, id: 'c1', type: 'function', function: { name: 'look', arguments: '' } }] };
@@ -112,7 +112,7 @@ void test('puts streamed tool calls and log-probabilities together', async (t) =
 });
 
 for (const stream of [false, true]) {
-  void test(`three choices are three requests, their tokens summed, the prompt counted once: ${stream ? 'stream' : 'whole'}`, async (t) => {
+  test(`three choices are three requests, their tokens summed, the prompt counted once: ${stream ? 'stream' : 'whole'}`, async (t) => {
     const { chat, server, ledger } = await setup(t);
     const said = [1, 2, 3].map((count) => Array.from({ length: count }, () => `${count}.`));
     server.play(...said.map((pieces) => answer({ pieces, prompt: 30 })));
@@ -134,14 +134,14 @@ for (const stream of [false, true]) {
   });
 }
 
-void test('a hold for three choices covers three maxima', async (t) => {
+test('a hold for three choices covers three maxima', async (t) => {
   const { chat, ledger } = await setup(t);
   const body = JSON.stringify({ model: MODEL, n: 3, max_tokens: 10, messages: [{ role: 'user', content: 'a' }] });
   await completionOf(await chat({}, { body }));
   assert.equal(ledger.asks('hold')[0]?.amount, BigInt(body.length + 16) * 1000n + 30n * 2000n);
 });
 
-void test('each choice gets a seed of its own, or all would be the same answer', async (t) => {
+test('each choice gets a seed of its own, or all would be the same answer', async (t) => {
   const { chat, server } = await setup(t);
   const rest = `"model":"${MODEL}","n":3,"max_tokens":5,"messages":[{"role":"user","content":"a"}]}`;
   await completionOf(await chat({}, { body: `{"seed":9007199254740993,${rest}` }));
@@ -149,7 +149,7 @@ void test('each choice gets a seed of its own, or all would be the same answer',
   assert.deepEqual(seeds.toSorted(), ['9007199254740993', '9007199254740994', '9007199254740995']);
 });
 
-void test('choices wait for slots of the same replica and all come', async (t) => {
+test('choices wait for slots of the same replica and all come', async (t) => {
   const { chat, server } = await setup(t, { slots: 1 });
   const { choices } = await completionOf(await chat({ n: 4, max_tokens: 5 }));
   assert.deepEqual(
@@ -159,7 +159,7 @@ void test('choices wait for slots of the same replica and all come', async (t) =
   assert.equal(server.requests.length, 4);
 });
 
-void test('fields that a server left out or invented make the same shape', async (t) => {
+test('fields that a server left out or invented make the same shape', async (t) => {
   const { chat, server } = await setup(t);
   const message = { content: 'a', reasoning_content: 'b', role: 'model' };
   server.play(json(200, { choices: [{ message, stop_reason: 3 }], usage: { prompt_tokens: 3, completion_tokens: 1 } }));
@@ -168,7 +168,7 @@ void test('fields that a server left out or invented make the same shape', async
   assert.deepEqual(choices, [{ index: 0, message: expected, logprobs: null, finish_reason: 'stop' }]);
 });
 
-void test("a provider's name in a header is visible ASCII, whatever the provider calls itself", async (t) => {
+test("a provider's name in a header is visible ASCII, whatever the provider calls itself", async (t) => {
   const { chat, server, router, addReplica } = await setup(t);
   router.drain('replica-0');
   addReplica(server, { id: 'odd', provider: 'Ünder\r\nx-evil: 1' });
@@ -178,7 +178,7 @@ void test("a provider's name in a header is visible ASCII, whatever the provider
   await completionOf(response);
 });
 
-void test('an answer whose usage is missing is charged by what was seen', async (t) => {
+test('an answer whose usage is missing is charged by what was seen', async (t) => {
   const { chat, server, ledger } = await setup(t);
   const { usage: _usage, ...whole } = wholeOf();
   server.play(json(200, whole));

@@ -9,7 +9,7 @@ import { FakeClock } from '../fakes/clock.ts';
 
 const NONE: KeySettings = { models: null, spendLimit: null, expiresMs: null, rpm: null, tpm: null, concurrency: null };
 
-void test('a key is known by its hash, with its account and settings', async () => {
+test('a key is known by its hash, with its account and settings', async () => {
   const { keys, add, now } = await setup();
   const key = await add('k1', { models: ['a'] });
   const expected = { customer: 'acct', key: 'k1', settings: { ...NONE, models: ['a'] } };
@@ -20,14 +20,14 @@ void test('a key is known by its hash, with its account and settings', async () 
   }
 });
 
-void test('a key expires at its time, also when it was just used', async () => {
+test('a key expires at its time, also when it was just used', async () => {
   const { keys, add, now } = await setup();
   const key = await add('k1', { expiresMs: now + 1000 });
   assert.equal(keys.authenticate(`Bearer ${key}`, now + 999).key, 'k1');
   refuses(() => keys.authenticate(`Bearer ${key}`, now + 1000));
 });
 
-void test('a revoked key is refused as soon as keys were read anew, also when it was just used', async () => {
+test('a revoked key is refused as soon as keys were read anew, also when it was just used', async () => {
   const { keys, add, ledger, now } = await setup();
   const key = await add('k1', {});
   keys.authenticate(`Bearer ${key}`, now);
@@ -36,7 +36,7 @@ void test('a revoked key is refused as soon as keys were read anew, also when it
   refuses(() => keys.authenticate(`Bearer ${key}`, now));
 });
 
-void test('what is no key of ours is refused', async () => {
+test('what is no key of ours is refused', async () => {
   const { keys, add, now } = await setup();
   const key = await add('k1', {});
   for (const header of [
@@ -55,14 +55,14 @@ void test('what is no key of ours is refused', async () => {
   refuses(() => keys.authenticate(`Bearer ${'x'.repeat(513)}`, now));
 });
 
-void test('ten thousand spellings of one key do not fill the memory', async () => {
+test('ten thousand spellings of one key do not fill the memory', async () => {
   const { keys, add, now } = await setup();
   const key = await add('k1', {});
   for (let count = 1; count <= 10_050; count += 1) keys.authenticate(`Bearer${' '.repeat(count)}${key}`, now);
   assert.equal(keys.authenticate(`Bearer ${key}`, now).key, 'k1');
 });
 
-void test('a key that names its models may use no other', () => {
+test('a key that names its models may use no other', () => {
   const caller = (models: string[] | null) => ({ customer: 'acct', key: 'k', settings: { ...NONE, models } });
   requireModel(caller(null), 'any');
   requireModel(caller(['a', 'b']), 'b');
@@ -74,7 +74,7 @@ void test('a key that names its models may use no other', () => {
   }
 });
 
-void test('keys are random, long and shown by a hint only', () => {
+test('keys are random, long and shown by a hint only', () => {
   const keys = Array.from({ length: 100 }, () => newKey(systemRandom));
   assert.equal(new Set(keys).size, 100);
   for (const key of keys) {
@@ -83,7 +83,7 @@ void test('keys are random, long and shown by a hint only', () => {
   }
 });
 
-void test('the admin key is the one whose hash is known, and nothing else', () => {
+test('the admin key is the one whose hash is known, and nothing else', () => {
   const hash = hashKey('sk-ub-admin-1');
   assert.equal(isAdmin('Bearer sk-ub-admin-1', hash), true);
   for (const header of [undefined, '', 'Bearer', 'Bearer sk-ub-admin-2', `Bearer ${hash}`, 'Basic sk-ub-admin-1']) {

@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { Assembly, finishReasonOf, normaliseMessage } from '../../src/gateway/choice.ts';
 
-void test('texts are put together by their field, in any split', () => {
+test('texts are put together by their field, in any split', () => {
   fc.assert(
     fc.property(
       fc.array(fc.tuple(fc.constantFrom('content', 'reasoning_content', 'refusal'), fc.string())),
@@ -22,7 +22,7 @@ void test('texts are put together by their field, in any split', () => {
   );
 });
 
-void test('tool calls that come interleaved keep their order, names and arguments', () => {
+test('tool calls that come interleaved keep their order, names and arguments', () => {
   const assembly = new Assembly();
   const call = (index: number, name: string, text: string, id?: unknown): object => {
     return { index, ...(id === undefined ? {} : { id, type: 'function' }), function: { name, arguments: text } };
@@ -44,7 +44,7 @@ void test('tool calls that come interleaved keep their order, names and argument
   });
 });
 
-void test('what is no tool call is left out', () => {
+test('what is no tool call is left out', () => {
   const assembly = new Assembly();
   for (const calls of [null, 3, [null, 3, {}, { index: 'x' }, { index: 0, function: null }]]) {
     assembly.add({ tool_calls: calls }, null);
@@ -52,7 +52,7 @@ void test('what is no tool call is left out', () => {
   assert.deepEqual(assembly.message()['tool_calls'], [{ function: { name: '', arguments: '' } }]);
 });
 
-void test('log-probabilities are strung together', () => {
+test('log-probabilities are strung together', () => {
   const assembly = new Assembly();
   assert.equal(assembly.logprobs, null);
   assembly.add({ content: 'a' }, { content: [{ token: 'a' }], refusal: null });
@@ -61,7 +61,7 @@ void test('log-probabilities are strung together', () => {
   assert.deepEqual(assembly.logprobs, { content: [{ token: 'a' }, { token: 'b' }, { token: 'c' }] });
 });
 
-void test("names of an object's own insides are names like any other", () => {
+test("names of an object's own insides are names like any other", () => {
   const assembly = new Assembly();
   const odd = JSON.parse('{"__proto__":["x"],"constructor":["y"]}') as Record<string, unknown>;
   assembly.add(JSON.parse('{"__proto__":"a","constructor":"b"}') as Record<string, unknown>, odd);
@@ -70,7 +70,7 @@ void test("names of an object's own insides are names like any other", () => {
   assert.equal(assembly.message()['constructor'], 'b');
 });
 
-void test('a hundred thousand log-probabilities in one delta fit', () => {
+test('a hundred thousand log-probabilities in one delta fit', () => {
   const assembly = new Assembly();
   const many = Array.from({ length: 200_000 }, () => ({ token: 'a' }));
   assembly.add({}, { content: [{ token: 'a' }] });
@@ -78,7 +78,7 @@ void test('a hundred thousand log-probabilities in one delta fit', () => {
   assert.equal((assembly.logprobs as { content: unknown[] }).content.length, 200_001);
 });
 
-void test('a whole message gets the nulls and the role it lacks', () => {
+test('a whole message gets the nulls and the role it lacks', () => {
   const none = { role: 'assistant', content: null, refusal: null };
   for (const message of [{}, null, undefined, 'x', { role: 'user', content: null }]) {
     assert.deepEqual(normaliseMessage(message), none);
@@ -104,9 +104,9 @@ const FINISHES: readonly [unknown, string | null][] = [
 ];
 
 for (const [told, expected] of FINISHES) {
-  void test(`finish_reason ${JSON.stringify(told)} is ${expected}`, () => assert.equal(finishReasonOf(told), expected));
+  test(`finish_reason ${JSON.stringify(told)} is ${expected}`, () => assert.equal(finishReasonOf(told), expected));
 }
 
-void test('an answer that its server gave up has no end', () => {
+test('an answer that its server gave up has no end', () => {
   for (const told of ['abort', 'error', 'cancelled']) assert.throws(() => finishReasonOf(told), RangeError);
 });

@@ -6,7 +6,7 @@ import { clientError, managedFields, MANAGED, refuseFields, reportedCounts } fro
 
 const ENGINES = ['llama.cpp', 'vllm', 'sglang', 'openai'] as const;
 
-void test('every field that the gateway sets is taken out of what the client wrote, or refused', () => {
+test('every field that the gateway sets is taken out of what the client wrote, or refused', () => {
   for (const engine of ENGINES) {
     for (const stream of [true, false]) {
       const fields = managedFields(engine, { model: 'm', maxTokens: 5, asked: true, stream });
@@ -17,7 +17,7 @@ void test('every field that the gateway sets is taken out of what the client wro
   }
 });
 
-void test('the model is written as JSON, whatever it is called', () => {
+test('the model is written as JSON, whatever it is called', () => {
   fc.assert(
     fc.property(fc.string(), (model) => {
       const { model: text } = managedFields('vllm', { model, maxTokens: 1, asked: true, stream: false });
@@ -77,10 +77,10 @@ const COUNTS: readonly {
 ];
 
 for (const { name, reply, ...expected } of COUNTS) {
-  void test(`reads ${name}`, () => assert.deepEqual(reportedCounts(reply), expected));
+  test(`reads ${name}`, () => assert.deepEqual(reportedCounts(reply), expected));
 }
 
-void test('a reply that says nothing of tokens says nothing', () => {
+test('a reply that says nothing of tokens says nothing', () => {
   for (const reply of [
     {},
     { usage: null },
@@ -124,14 +124,14 @@ const SAID: readonly { status: number; body: string; code: string | null; messag
 ];
 
 for (const { status, body, code, message } of SAID) {
-  void test(`${status} ${body} is ${code ?? 'no fault of the client'}`, () => {
+  test(`${status} ${body} is ${code ?? 'no fault of the client'}`, () => {
     const error = clientError(status, body);
     assert.equal(error?.code ?? null, code);
     if (message !== undefined) assert.equal(error?.message, message);
   });
 }
 
-void test('what a server says is cut to a line of 500 characters', () => {
+test('what a server says is cut to a line of 500 characters', () => {
   const error = clientError(400, JSON.stringify({ message: `a\r\n\u0000b${'x'.repeat(9000)}` }));
   assert.equal(error?.message.length, 500);
   assert.ok(error?.message.startsWith('a bx'));

@@ -60,7 +60,7 @@ const STREAMED: readonly Failure[] = [
 ];
 
 for (const { name, script } of [...BEFORE_A_TOKEN, ...STREAMED]) {
-  void test(`${name}: before the first token another replica answers`, async (t) => {
+  test(`${name}: before the first token another replica answers`, async (t) => {
     const { chat, servers, router, ledger } = await setup(t, { servers: 2 });
     servers[0]?.usually(script);
     const { texts, chunks, done } = await streamOf(await chat(STREAM));
@@ -121,14 +121,14 @@ onBothDoors('an answer that is put together may start anew: nobody has seen its 
   assert.equal(ledger.settlements[0]?.charged, 12n * NANO.input + 4n * NANO.output);
 });
 
-void test('what a failed attempt claimed to have used is void', async (t) => {
+test('what a failed attempt claimed to have used is void', async (t) => {
   const { chat, servers, ledger } = await setup(t, { servers: 2 });
   servers[0]?.usually(cutAfter(eventsOf({ prompt: 60, claims: 50 }).slice(0, 1)));
   await streamOf(await chat(STREAM));
   assert.deepEqual(ledger.settlements[0]?.tokens, { inputTokens: 12, cachedTokens: 0, outputTokens: 4 });
 });
 
-void test('no replica is asked twice, and no request asks more than three', async (t) => {
+test('no replica is asked twice, and no request asks more than three', async (t) => {
   for (const count of [2, 3, 5]) {
     const { chat, servers } = await setup(t, { servers: count });
     for (const server of servers) server.usually(reset);
@@ -141,13 +141,13 @@ void test('no replica is asked twice, and no request asks more than three', asyn
   }
 });
 
-void test('a replica whose port is closed is passed over', async (t) => {
+test('a replica whose port is closed is passed over', async (t) => {
   const { chat, servers } = await setup(t, { servers: 2 });
   await servers[0]?.stop();
   await completionOf(await chat({ max_tokens: 5 }));
 });
 
-void test('waits for another replica that is busy, rather than ask the failed one again', async (t) => {
+test('waits for another replica that is busy, rather than ask the failed one again', async (t) => {
   const { chat, servers } = await setup(t, { servers: 2, slots: 1 });
   const [broken, busy] = servers;
   busy?.play(slowFirst(200, ALL));
@@ -160,7 +160,7 @@ void test('waits for another replica that is busy, rather than ask the failed on
   assert.equal(busy?.requests.length, 2);
 });
 
-void test('a machine that is lost before the first token: the request moves to the next one', async (t) => {
+test('a machine that is lost before the first token: the request moves to the next one', async (t) => {
   const { chat, servers, router, server, addReplica } = await setup(t, {});
   server.play(silence, answer());
   const reply = chat(STREAM).then(streamOf);
@@ -171,7 +171,7 @@ void test('a machine that is lost before the first token: the request moves to t
   assert.deepEqual((await reply).texts, ['Hello world!']);
 });
 
-void test('a machine that is lost after it: an error event', async (t) => {
+test('a machine that is lost after it: an error event', async (t) => {
   const { chat, server, router } = await setup(t, { pool: { limits: {} } });
   server.play(
     eventsThen(ALL.slice(0, 3), async (turn) => {
@@ -184,7 +184,7 @@ void test('a machine that is lost after it: an error event', async (t) => {
   assert.deepEqual([error?.code, texts], ['upstream_error', ['Hello wor']]);
 });
 
-void test("a server's comments are no tokens: the limit of the first one holds", async (t) => {
+test("a server's comments are no tokens: the limit of the first one holds", async (t) => {
   const { chat, server } = await setup(t, {});
   server.play(async (turn) => {
     turn.streamHead();
@@ -193,7 +193,7 @@ void test("a server's comments are no tokens: the limit of the first one holds",
   assert.equal((await errorOf(await chat(STREAM), 504)).code, 'upstream_timeout');
 });
 
-void test('a role that comes early does not shorten the time the first token has', async (t) => {
+test('a role that comes early does not shorten the time the first token has', async (t) => {
   const { chat, server } = await setup(t, { pool: { limits: { first_token_s: 5, between_tokens_s: 0.1 } } });
   server.play(
     eventsThen(ROLE, async (turn) => {
@@ -206,7 +206,7 @@ void test('a role that comes early does not shorten the time the first token has
   assert.equal(done, true);
 });
 
-void test('an answer that drips on ends at the limit of the whole', async (t) => {
+test('an answer that drips on ends at the limit of the whole', async (t) => {
   const { chat, server } = await setup(t, { pool: { limits: { total_s: 0.5 } } });
   server.play(async (turn) => {
     turn.streamHead();
@@ -216,7 +216,7 @@ void test('an answer that drips on ends at the limit of the whole', async (t) =>
   assert.equal(error?.code, 'upstream_timeout');
 });
 
-void test('a server that goes on past the maximum is cut off', async (t) => {
+test('a server that goes on past the maximum is cut off', async (t) => {
   const { chat, server } = await setup(t, {});
   server.play(async (turn) => {
     turn.streamHead();

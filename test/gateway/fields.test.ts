@@ -6,7 +6,7 @@ import { completionOf, errorOf, streamOf } from '../fakes/reply.ts';
 
 const MESSAGES = '"messages":[{"role":"user","content":"hi"}]';
 
-void test('unknown fields reach the model server byte for byte, known ones of ours are replaced', async (t) => {
+test('unknown fields reach the model server byte for byte, known ones of ours are replaced', async (t) => {
   const { chat, server } = await setup(t);
   const own = '"seed":9007199254740993,"temperature":1.0,"min_p":1e-2,"x":{"a" : [1.50,"\\u00e9\\n"]}';
   await completionOf(await chat({}, { body: `{"model":"${MODEL}",${own} , "max_tokens":7,\n${MESSAGES}}` }));
@@ -17,7 +17,7 @@ void test('unknown fields reach the model server byte for byte, known ones of ou
   assert.equal(headers.authorization, 'Bearer key-of-replica-0');
 });
 
-void test('nothing of the client but its body reaches the model server', async (t) => {
+test('nothing of the client but its body reaches the model server', async (t) => {
   const { chat, server, key } = await setup(t);
   await completionOf(await chat({ max_tokens: 5 }, { headers: { 'x-own': 'secret', cookie: 'a=b' } }));
   const { headers, text } = server.requests[0] ?? assert.fail('no request');
@@ -32,7 +32,7 @@ const REFUSED: readonly string[] = [
   ...['logits_processors', 'custom_logit_processor', 'bootstrap_host', 'return_hidden_states'],
 ];
 
-void test('fields that change cost or shape are refused by their name, and nothing is sent or held', async (t) => {
+test('fields that change cost or shape are refused by their name, and nothing is sent or held', async (t) => {
   const { chat, server, ledger } = await setup(t);
   for (const field of REFUSED) {
     const { code, param } = await errorOf(await chat({ [field]: 1 }), 400);
@@ -69,7 +69,7 @@ const MAXIMA: readonly Maximum[] = [
 const ALIASES = ['max_tokens', 'max_completion_tokens', 'n_predict', 'max_new_tokens'];
 
 for (const { engine, asked, sent } of MAXIMA) {
-  void test(`${engine} asked with ${JSON.stringify(asked)} is sent ${JSON.stringify(sent)}`, async (t) => {
+  test(`${engine} asked with ${JSON.stringify(asked)} is sent ${JSON.stringify(sent)}`, async (t) => {
     const { chat, server } = await setup(t, { pool: { engine } });
     await streamOf(await chat({ stream: true, ...asked }));
     const body = server.requests[0]?.body ?? {};
@@ -77,7 +77,7 @@ for (const { engine, asked, sent } of MAXIMA) {
   });
 }
 
-void test('the same maximum written twice, or with escapes, is still one', async (t) => {
+test('the same maximum written twice, or with escapes, is still one', async (t) => {
   const { chat, server } = await setup(t);
   const twice = `"max_tokens":3,"max\\u005ftokens":4,"max_completion_tokens":5,"max_tokens":60`;
   await completionOf(await chat({}, { body: `{"model":"${MODEL}",${twice},${MESSAGES}}` }));
@@ -100,7 +100,7 @@ const RUNNING: readonly { engine: 'llama.cpp' | 'vllm' | 'sglang' | 'openai'; fi
 ];
 
 for (const { engine, fields } of RUNNING) {
-  void test(`${engine} is asked for running counts, whatever the client says of usage`, async (t) => {
+  test(`${engine} is asked for running counts, whatever the client says of usage`, async (t) => {
     const { chat, server } = await setup(t, { pool: { engine } });
     const mine = { timings_per_token: false, return_progress: true };
     await streamOf(await chat({ stream: true, stream_options: { include_usage: false }, ...mine }));
@@ -110,14 +110,14 @@ for (const { engine, fields } of RUNNING) {
   });
 }
 
-void test('the model is known to its server by another name and to the client by the public one', async (t) => {
+test('the model is known to its server by another name and to the client by the public one', async (t) => {
   const { chat, server } = await setup(t);
   const { model } = await completionOf(await chat({ max_tokens: 5 }));
   assert.equal(model, MODEL);
   assert.equal(server.requests[0]?.body['model'], 'name-on-the-server');
 });
 
-void test('an API whose address has a path is asked below that path', async (t) => {
+test('an API whose address has a path is asked below that path', async (t) => {
   const { chat, server, router, addReplica } = await setup(t);
   router.drain('replica-0');
   addReplica(server, { id: 'api', url: `${server.url}/api/` });

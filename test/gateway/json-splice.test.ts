@@ -40,7 +40,7 @@ function textOf(members: readonly Written[], around: string): string {
   return `${around}{${list.join(',')}${members.length === 0 ? around : ''}}${around}`;
 }
 
-void test('finds each member of any object as it was written, duplicates too', () => {
+test('finds each member of any object as it was written, duplicates too', () => {
   fc.assert(
     fc.property(object, blank, (members, around) => {
       const found = topLevelMembers(textOf(members, around));
@@ -56,7 +56,7 @@ void test('finds each member of any object as it was written, duplicates too', (
   );
 });
 
-void test('takes keys out, however often and however escaped, and leaves the rest byte for byte', () => {
+test('takes keys out, however often and however escaped, and leaves the rest byte for byte', () => {
   fc.assert(
     fc.property(object, blank, fc.subarray(KEYS), (members, around, removed) => {
       const gone = new Set(removed);
@@ -68,7 +68,7 @@ void test('takes keys out, however often and however escaped, and leaves the res
   );
 });
 
-void test('what comes out parses to the object without the keys and with ours', () => {
+test('what comes out parses to the object without the keys and with ours', () => {
   fc.assert(
     fc.property(object, fc.subarray(KEYS), fc.dictionary(fc.string(), fc.json()), (members, removed, added) => {
       const gone = new Set([...removed, ...Object.keys(added)]);
@@ -89,13 +89,13 @@ void test('what comes out parses to the object without the keys and with ours', 
   );
 });
 
-void test('an int64 seed and 1.0 survive', () => {
+test('an int64 seed and 1.0 survive', () => {
   const text = '{"model":"a","seed":9223372036854775807,"temperature":1.0,"x":"\\u00e9"}';
   const expected = '{"seed":9223372036854775807,"temperature":1.0,"x":"\\u00e9","model":"b"}';
   assert.equal(spliceObject(text, new Set(['model']), { model: '"b"' }), expected);
 });
 
-void test('a megabyte of quotes and backslashes takes no longer than reading it', () => {
+test('a megabyte of quotes and backslashes takes no longer than reading it', () => {
   const value = JSON.stringify('\\"'.repeat(300_000));
   const started = performance.now();
   const [first, second] = topLevelMembers(`{"a":${value},"b":1}`);

@@ -15,7 +15,7 @@ const count = fc.oneof(fc.nat(200), fc.constantFrom(0, 1e6, Number.MAX_SAFE_INTE
 const text = fc.string({ unit: 'grapheme', maxLength: 30 });
 const pieces = fc.array(text, { maxLength: 20 });
 
-void test('counts of a stream stay within what was allowed and what was seen, whatever a server claims', async () => {
+test('counts of a stream stay within what was allowed and what was seen, whatever a server claims', async () => {
   await fc.assert(
     fc.asyncProperty(
       pieces,
@@ -41,7 +41,7 @@ void test('counts of a stream stay within what was allowed and what was seen, wh
   );
 });
 
-void test('counts of a whole answer do too', async () => {
+test('counts of a whole answer do too', async () => {
   await fc.assert(
     fc.asyncProperty(text, fc.record({ prompt: count, cached: count, claims: count }), async (said, claimed) => {
       const { leg, feed, end, result } = setup({ outputMax: 50, stream: false });
@@ -55,7 +55,7 @@ void test('counts of a whole answer do too', async () => {
   );
 });
 
-void test('a server that counts nothing is charged a token a chunk', async () => {
+test('a server that counts nothing is charged a token a chunk', async () => {
   const { leg, feed, result } = setup({});
   feed(
     eventsOf({ shape: 'openai', pieces: ['a', 'b', '', 'c'] })
@@ -66,7 +66,7 @@ void test('a server that counts nothing is charged a token a chunk', async () =>
   assert.deepEqual(leg.counts, { input: 0, cached: 0, output: 3, refused: 0 });
 });
 
-void test('running counts are read as they come', () => {
+test('running counts are read as they come', () => {
   const { leg, feed } = setup({});
   for (const made of [1, 2, 5]) {
     feed(deltaEvent({ content: 'some words' }, { prompt: 30, cached: 10 }, made));
@@ -75,7 +75,7 @@ void test('running counts are read as they come', () => {
   leg.stop(STOPPED);
 });
 
-void test('tool calls are seen by what they say', async () => {
+test('tool calls are seen by what they say', async () => {
   const { leg, feed, result } = setup({ outputMax: 1000 });
   const call = { tool_calls: [{ index: 0, function: { arguments: 'x'.repeat(300) } }] };
   feed(eventsOf({ deltas: [call], claims: 350 }).join(''));
@@ -83,7 +83,7 @@ void test('tool calls are seen by what they say', async () => {
   assert.deepEqual([leg.counts.output, leg.counts.refused], [350, 0]);
 });
 
-void test('a stream that was stopped hears nothing more and has told its server', async () => {
+test('a stream that was stopped hears nothing more and has told its server', async () => {
   const { leg, feed, deltas, upstream, result, watch } = setup({});
   feed(deltaEvent({ content: 'a' }));
   leg.stop(STOPPED);
@@ -92,7 +92,7 @@ void test('a stream that was stopped hears nothing more and has told its server'
   assert.deepEqual([deltas.length, upstream.aborted, watch.size], [1, true, 0]);
 });
 
-void test('after [DONE] the server has a moment to end its reply, then the connection is cut', async () => {
+test('after [DONE] the server has a moment to end its reply, then the connection is cut', async () => {
   const { feed, end, upstream, result, watch, clock } = setup({});
   feed(eventsOf().join(''));
   await result;
@@ -104,7 +104,7 @@ void test('after [DONE] the server has a moment to end its reply, then the conne
   end();
 });
 
-void test('a reply that ends in time keeps its connection', async () => {
+test('a reply that ends in time keeps its connection', async () => {
   const { feed, end, upstream, result, watch, clock } = setup({});
   feed(eventsOf().join(''));
   end();
@@ -113,13 +113,13 @@ void test('a reply that ends in time keeps its connection', async () => {
   assert.deepEqual([upstream.aborted, watch.size, clock.pending], [false, 0, 0]);
 });
 
-void test('a request that cannot even be sent is a failure of the machine, and leaves nothing behind', async () => {
+test('a request that cannot even be sent is a failure of the machine, and leaves nothing behind', async () => {
   const { result, watch } = setup({ broken: true });
   await assert.rejects(result, /the model server failed/);
   assert.equal(watch.size, 0);
 });
 
-void test('a whole reply above 64 MB, or an answer to be put together above it, is refused', async () => {
+test('a whole reply above 64 MB, or an answer to be put together above it, is refused', async () => {
   for (const stream of [false, true]) {
     const { feed, result, upstream } = setup({ stream, assembled: true });
     const part = stream ? `: ${'x'.repeat(1_000_000)}\n\n` : ' '.repeat(1_000_000);
@@ -158,6 +158,7 @@ function setup({ outputMax = 100, stream = true, assembled = false, broken = fal
   const deltas: DeltaChoice[] = [];
   const leg = new Leg({
     ...{ index: 0, spec, clock, upstream, watch, path: '/', streamUpstream: stream, assembled, outputMax },
+    limits: { replyBytes: 1_000_000, eventBytes: 100_000 },
     inputBound: 100,
     totalUntilMs: clock.now() + 1_000_000,
     body: () => '{}',

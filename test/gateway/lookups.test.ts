@@ -16,7 +16,7 @@ onBothDoors('models are listed with what a buyer of tokens asks', async (t, door
   assert.deepEqual(await (await get(`/v1/models/${MODEL}`)).json(), { ...warm, state: 'cold', expected_start_s: 2 });
 });
 
-void test('a pool that never started does not guess how long it takes', async (t) => {
+test('a pool that never started does not guess how long it takes', async (t) => {
   const { get } = await setup(t, { servers: 0 });
   const { state, expected_start_s: start } = (await (await get(`/v1/models/${MODEL}`)).json()) as Record<
     string,
@@ -102,7 +102,7 @@ onBothDoors('credits are what was granted and what was used', async (t, door) =>
   assert.equal(balance?.used, ledger.settlements[0]?.charged);
 });
 
-void test('look-ups need a key', async (t) => {
+test('look-ups need a key', async (t) => {
   const { fetch } = await setup(t, {});
   for (const path of ['/v1/models', `/v1/models/${MODEL}`, '/v1/credits', '/v1/generation?id=x']) {
     assert.equal((await errorOf(await fetch(path), 401)).code, 'invalid_api_key');

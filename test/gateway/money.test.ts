@@ -52,19 +52,19 @@ onBothDoors('a balance below a slice gets a shorter answer, not a refusal', asyn
   assert.equal(ledger.settlements[0]?.charged, 20n * NANO.input + 20n * NANO.output);
 });
 
-void test('a balance for fewer than sixteen tokens is refused', async (t) => {
+test('a balance for fewer than sixteen tokens is refused', async (t) => {
   const { chat, server } = await setup(t, { creditUsd: usd(INPUT_BOUND * NANO.input + 15n * NANO.output) });
   const { metadata } = await errorOf(await chat({}, { body: bodyOf({}) }), 402);
   assert.equal(metadata?.['max_affordable_tokens'], 15);
   assert.equal(server.requests.length, 0);
 });
 
-void test('a named maximum is never shortened', async (t) => {
+test('a named maximum is never shortened', async (t) => {
   const { chat } = await setup(t, { creditUsd: usd(200n * NANO.input + 20n * NANO.output) });
   assert.equal((await errorOf(await chat({ max_tokens: 500 }), 402)).code, 'insufficient_credits');
 });
 
-void test('says in a comment why the answer ends', async (t) => {
+test('says in a comment why the answer ends', async (t) => {
   const { chat, server } = await setup(t, { creditUsd: '0.0002' });
   server.play(answer({ pieces: words(500), prompt: 20 }));
   const { comments, error } = await streamOf(await chat({ stream: true }));
@@ -72,7 +72,7 @@ void test('says in a comment why the answer ends', async (t) => {
   assert.equal(error, null);
 });
 
-void test('an answer that is whole when the money ends keeps its own end', async (t) => {
+test('an answer that is whole when the money ends keeps its own end', async (t) => {
   const { chat, server, ledger } = await setup(t, { creditUsd: usd(200n * NANO.input + 40n * NANO.output) });
   // All counts come with the finish_reason and after it, and are above what is held.
   const list = eventsOf({ shape: 'openai', pieces: words(30), prompt: 20, claims: 90 });
@@ -83,7 +83,7 @@ void test('an answer that is whole when the money ends keeps its own end', async
   assert.equal(ledger.settlements[0]?.status, 'done');
 });
 
-void test('waits for its next slice rather than deliver what nobody has paid for', async (t) => {
+test('waits for its next slice rather than deliver what nobody has paid for', async (t) => {
   const { chat, server, ledger } = await setup(t, {});
   const { script, say, end } = steered();
   server.play(script);
@@ -103,7 +103,7 @@ void test('waits for its next slice rather than deliver what nobody has paid for
   assert.equal(ledger.settlements[0]?.tokens.outputTokens, 65);
 });
 
-void test('what came faster than its hold grew is paid for all the same', async (t) => {
+test('what came faster than its hold grew is paid for all the same', async (t) => {
   const { chat, server, ledger } = await setup(t, {});
   ledger.before('extend', () => new Promise((resolve) => setTimeout(resolve, 50)));
   server.play(resliced(eventsOf({ pieces: words(100), prompt: 20 }), 1_000_000));
@@ -113,7 +113,7 @@ void test('what came faster than its hold grew is paid for all the same', async 
 });
 
 for (const shape of ['llama.cpp', 'vllm', 'openai'] as const) {
-  void test(`usage that lies is charged by what was seen and allowed, and noted: ${shape}`, async (t) => {
+  test(`usage that lies is charged by what was seen and allowed, and noted: ${shape}`, async (t) => {
     const { chat, server, ledger, get } = await setup(t, {});
     server.play(events(eventsOf({ shape, pieces: ['abc', 'def'], prompt: 1_000_000, cached: 0, claims: 5000 })));
     const body = bodyOf({ ...STREAM, max_tokens: 100 });
@@ -132,7 +132,7 @@ for (const shape of ['llama.cpp', 'vllm', 'openai'] as const) {
   });
 }
 
-void test('a whole answer is never charged above its maximum', async (t) => {
+test('a whole answer is never charged above its maximum', async (t) => {
   const { chat, server, ledger } = await setup(t, {});
   server.play(answer({ pieces: ['x'.repeat(500)], prompt: 20, cached: 90, claims: 400 }));
   const { usage } = await completionOf(await chat({ max_tokens: 10 }));
@@ -140,7 +140,7 @@ void test('a whole answer is never charged above its maximum', async (t) => {
   assert.equal(ledger.settlements[0]?.detail.refusedTokens, 390);
 });
 
-void test('a live stream leaves checkpoints for recovery', async (t) => {
+test('a live stream leaves checkpoints for recovery', async (t) => {
   const { chat, server, ledger } = await setup(t, {});
   const { script, say, end } = steered();
   server.play(script);
@@ -153,7 +153,7 @@ void test('a live stream leaves checkpoints for recovery', async (t) => {
   await reader.until('[DONE]');
 });
 
-void test('a ledger that fails in the middle ends the stream with an error, not the process', async (t) => {
+test('a ledger that fails in the middle ends the stream with an error, not the process', async (t) => {
   const { chat, server, ledger, logs } = await setup(t, {});
   let failing = true;
   ledger.before('settle', () => (failing ? Promise.reject(new Error('disk full')) : Promise.resolve()));

@@ -9,7 +9,7 @@ import { answer, cutAfter, eventsOf } from '../fakes/model-replies.ts';
 const MESSAGES = [{ role: 'user' as const, content: 'Say hello.' }];
 const ASK = { model: MODEL, messages: MESSAGES };
 
-void test('streams, and reads what it cost from the last usage', async (t) => {
+test('streams, and reads what it cost from the last usage', async (t) => {
   const { client, gateway } = await setup(t);
   gateway.server.play(answer({ prompt: 12, cached: 4 }));
   const stream = await client.chat.completions.create({
@@ -27,7 +27,7 @@ void test('streams, and reads what it cost from the last usage', async (t) => {
   assert.deepEqual([usage?.prompt_tokens, usage?.completion_tokens, usage?.cost], [12, 4, 0.000018]);
 });
 
-void test('its own accumulator puts our stream together, tool calls too', async (t) => {
+test('its own accumulator puts our stream together, tool calls too', async (t) => {
   const { client, gateway } = await setup(t);
   const call = { index: 0, id: 'c1', type: 'function', function: { name: 'look', arguments: '' } };
   const rest = { index: 0, function: { arguments: '{"a":1}' } };
@@ -39,7 +39,7 @@ void test('its own accumulator puts our stream together, tool calls too', async 
   assert.equal(usage?.completion_tokens, 2);
 });
 
-void test('reads a whole answer, its id and its headers', async (t) => {
+test('reads a whole answer, its id and its headers', async (t) => {
   const { client } = await setup(t);
   const { data, response, request_id: requestId } = await client.chat.completions.create(ASK).withResponse();
   assert.equal(data.choices[0]?.message.content, 'Hello world!');
@@ -47,7 +47,7 @@ void test('reads a whole answer, its id and its headers', async (t) => {
   assert.equal(response.headers.get('x-underbid-cost-usd'), '0.00002');
 });
 
-void test('lists models and shows one whose id has a slash', async (t) => {
+test('lists models and shows one whose id has a slash', async (t) => {
   const { client } = await setup(t);
   const ids: string[] = [];
   for await (const { id } of client.models.list()) ids.push(id);
@@ -55,7 +55,7 @@ void test('lists models and shows one whose id has a slash', async (t) => {
   assert.equal((await client.models.retrieve(MODEL)).id, MODEL);
 });
 
-void test('gets an error with code, type and param, and does not retry what is its own fault', async (t) => {
+test('gets an error with code, type and param, and does not retry what is its own fault', async (t) => {
   const { client, gateway } = await setup(t);
   const failing = client.chat.completions.create({ ...ASK, top_logprobs: 2 });
   await assert.rejects(failing, (error: unknown) => {
@@ -67,7 +67,7 @@ void test('gets an error with code, type and param, and does not retry what is i
   assert.equal(gateway.server.requests.length, 0);
 });
 
-void test('retries a 402 that is said to pass, and gets its answer', async (t) => {
+test('retries a 402 that is said to pass, and gets its answer', async (t) => {
   const { client, gateway } = await setup(t, { creditUsd: '0.015' });
   const leave = new AbortController();
   gateway.server.play((turn) => turn.left);
@@ -79,7 +79,7 @@ void test('retries a 402 that is said to pass, and gets its answer', async (t) =
   await first;
 });
 
-void test('a stream that breaks throws, so nobody takes half an answer for a whole one', async (t) => {
+test('a stream that breaks throws, so nobody takes half an answer for a whole one', async (t) => {
   const { client, gateway } = await setup(t);
   gateway.server.play(cutAfter(eventsOf().slice(0, 3)));
   const stream = await client.chat.completions.create({ ...ASK, stream: true });

@@ -62,7 +62,7 @@ const BAD: readonly [fields: Record<string, unknown>, param: string][] = [
 ];
 
 for (const [fields, param] of BAD) {
-  void test(`${JSON.stringify(fields).slice(0, 80)} is refused and names ${param.slice(0, 30)}`, () => {
+  test(`${JSON.stringify(fields).slice(0, 80)} is refused and names ${param.slice(0, 30)}`, () => {
     const parse = (): unknown => parseJsonBody(JSON.stringify({ ...ASK, ...fields }), chatSchema);
     assert.throws(parse, (error: unknown) => {
       assert.ok(error instanceof AppError);
@@ -105,12 +105,12 @@ const GOOD: readonly Record<string, unknown>[] = [
 ];
 
 for (const fields of GOOD) {
-  void test(`${JSON.stringify(fields).slice(0, 80)} is taken`, () => {
+  test(`${JSON.stringify(fields).slice(0, 80)} is taken`, () => {
     assert.deepEqual(parseJsonBody(JSON.stringify({ ...ASK, ...fields }), chatSchema), { ...ASK, ...fields });
   });
 }
 
-void test('every code has a status, and every error all four fields', () => {
+test('every code has a status, and every error all four fields', () => {
   const statuses = new Map(ERROR_CODES.map((code) => [code, errorStatus(new AppError(code, 'x'))]));
   for (const [code, status] of statuses) {
     assert.ok(status >= 400 && status < 600, code);
@@ -128,7 +128,7 @@ void test('every code has a status, and every error all four fields', () => {
     assert.equal(statuses.get(code as keyof typeof contract), status);
 });
 
-void test('headers say when and whether to retry', () => {
+test('headers say when and whether to retry', () => {
   const headersOf = (...error: ConstructorParameters<typeof AppError>): Record<string, string> => {
     const { 'content-type': type, ...rest } = errorHeaders(new AppError(...error));
     assert.equal(type, 'application/json');
@@ -145,7 +145,7 @@ void test('headers say when and whether to retry', () => {
   assert.deepEqual(headersOf('insufficient_credits', '', { shouldRetry: true }), { 'x-should-retry': 'true' });
 });
 
-void test('what was not foreseen is told as a constant, its cause kept for logs', () => {
+test('what was not foreseen is told as a constant, its cause kept for logs', () => {
   const cause = new Error('password=1234');
   const error = toAppError(cause);
   assert.doesNotMatch(errorBody(error), /1234/);

@@ -37,7 +37,7 @@ onBothDoors('a request without a valid key is refused before its body is read', 
   assert.equal(server.requests.length, 0);
 });
 
-void test('a refusal leaves the connection open for the next request', async (t) => {
+test('a refusal leaves the connection open for the next request', async (t) => {
   const { chat, fetch } = await setup(t, {});
   for (const response of [
     await chat({}, { headers: { authorization: 'Bearer no' } }),
@@ -92,7 +92,7 @@ onBothDoors('a 402 that passes once others are done says so and asks to retry', 
   await first.then((reply) => reply.text()).catch(() => undefined);
 });
 
-void test("a key's own spend limit is named as the limit", async (t) => {
+test("a key's own spend limit is named as the limit", async (t) => {
   const { chat } = await setup(t, { key: { spendLimit: 100n } });
   const { metadata, message } = await errorOf(await chat({ max_tokens: 100 }), 402);
   assert.deepEqual([metadata?.['limit_source'], metadata?.['available_usd']], ['key', '0.0000001']);
@@ -130,7 +130,7 @@ onBothDoors('a body above the limit is 413, told or not', async (t, door) => {
   assert.equal(server.requests.length, 0);
 });
 
-void test('a client that is still sending a body that is too large reads the 413', async (t) => {
+test('a client that is still sending a body that is too large reads the 413', async (t) => {
   const { chat } = await setup(t, { limits: { bodyBytes: 2000 } });
   for (let count = 0; count < 5; count += 1) {
     const response = await chat({ padding: 'x'.repeat(8_000_000) });
@@ -140,7 +140,7 @@ void test('a client that is still sending a body that is too large reads the 413
 
 for (const door of DOORS) {
   for (const body of ['', '{', 'null', '[]', '"a"', '1', '{"model":1}', '{"messages":[]}', '\u0000']) {
-    void test(`${JSON.stringify(body)} is no request [${door}]`, async (t) => {
+    test(`${JSON.stringify(body)} is no request [${door}]`, async (t) => {
       const { chat } = await setup(t, { door });
       assert.equal((await errorOf(await chat({}, { body }), 400)).code, 'invalid_request');
     });
@@ -227,7 +227,7 @@ onBothDoors('every reply has a request id of its own, error or not', async (t, d
   await Promise.all(replies.map((reply) => reply.text()));
 });
 
-void test('a refused request costs nothing and the next one is served', async (t) => {
+test('a refused request costs nothing and the next one is served', async (t) => {
   const { chat, ledger } = await setup(t, {});
   await errorOf(await chat({ top_logprobs: 3 }), 400);
   await completionOf(await chat({ max_tokens: 5 }));

@@ -34,7 +34,7 @@ const stream = fc
     };
   });
 
-void test('any split of the bytes gives the same events', () => {
+test('any split of the bytes gives the same events', () => {
   fc.assert(
     fc.property(stream, fc.array(fc.nat(40), { maxLength: 40 }), ({ text, expected }, cuts) => {
       const bytes = new TextEncoder().encode(text);
@@ -50,7 +50,7 @@ void test('any split of the bytes gives the same events', () => {
   );
 });
 
-void test('byte by byte gives each event with its blank line, not before', () => {
+test('byte by byte gives each event with its blank line, not before', () => {
   const { reader, events } = setup();
   const bytes = new TextEncoder().encode('data: é\r\n\r\ndata: b\n\n');
   const counts = [...bytes].map((byte) => {
@@ -61,13 +61,13 @@ void test('byte by byte gives each event with its blank line, not before', () =>
   assert.equal(counts.indexOf(1), new TextEncoder().encode('data: é\r\n\r\n').length - 1);
 });
 
-void test('an event without its blank line is none', () => {
+test('an event without its blank line is none', () => {
   const { reader, events } = setup();
   reader.push(new TextEncoder().encode('data: a\n\ndata: b\n'));
   assert.deepEqual(events, ['a']);
 });
 
-void test('a byte order mark and bytes that are no UTF-8 break nothing', () => {
+test('a byte order mark and bytes that are no UTF-8 break nothing', () => {
   const { reader, events } = setup();
   reader.push(Uint8Array.of(0xef, 0xbb, 0xbf));
   reader.push(new TextEncoder().encode('data: a\n\ndata: '));
@@ -82,7 +82,7 @@ const HUGE: readonly { name: string; part: string }[] = [
 ];
 
 for (const { name, part } of HUGE) {
-  void test(`refuses ${name}`, () => {
+  test(`refuses ${name}`, () => {
     const { reader } = setup(100_000);
     const bytes = new TextEncoder().encode(part);
     const pushAll = (): void => {
@@ -92,13 +92,13 @@ for (const { name, part } of HUGE) {
   });
 }
 
-void test('many events are never too large together', () => {
+test('many events are never too large together', () => {
   const { reader, events } = setup(100);
   for (let count = 0; count < 1000; count += 1) reader.push(new TextEncoder().encode('data: 0123456789\n\n'));
   assert.equal(events.length, 1000);
 });
 
-void test('an event in many small pieces is not read again with each of them', () => {
+test('an event in many small pieces is not read again with each of them', () => {
   const { reader, events } = setup();
   const started = performance.now();
   const piece = new TextEncoder().encode('x'.repeat(64));
@@ -109,7 +109,7 @@ void test('an event in many small pieces is not read again with each of them', (
   assert.ok(performance.now() - started < 5000);
 });
 
-void test('what we write is one event, one comment', () => {
+test('what we write is one event, one comment', () => {
   assert.equal(sseData('{"a":1}'), 'data: {"a":1}\n\n');
   assert.equal(SSE_DONE, 'data: [DONE]\n\n');
   assert.equal(sseComment('waiting: a\r\n\r\ndata: forged\nb'), ': waiting: a data: forged b\n\n');

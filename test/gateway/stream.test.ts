@@ -63,7 +63,7 @@ onBothDoors('each request has an id and a request id of its own', async (t, door
 });
 
 for (const shape of ['llama.cpp', 'vllm', 'openai'] as const) {
-  void test(`counts the tokens of a stream in the shape of ${shape}`, async (t) => {
+  test(`counts the tokens of a stream in the shape of ${shape}`, async (t) => {
     const { chat, server, ledger } = await setup(t, 'node');
     server.play(events(eventsOf({ shape, prompt: 30, cached: 10, claims: 7 })));
     const { chunks, texts, done } = await streamOf(await chat(WITH_USAGE));
@@ -74,7 +74,7 @@ for (const shape of ['llama.cpp', 'vllm', 'openai'] as const) {
 }
 
 for (const bytesEach of [1, 3, 7, 100, 1_000_000]) {
-  void test(`reads a stream that comes in writes of ${bytesEach} bytes`, async (t) => {
+  test(`reads a stream that comes in writes of ${bytesEach} bytes`, async (t) => {
     const { chat, server } = await setup(t, 'node');
     const pieces = ['Grüße', ' 你好', ' 🎉', '\n\n', 'data: no\r\n'];
     server.play(resliced(eventsOf({ pieces }), bytesEach));
@@ -116,7 +116,7 @@ const DELTAS: readonly { name: string; answer: Answer; expected: readonly object
 ];
 
 for (const { name, answer: said, expected } of DELTAS) {
-  void test(`passes on ${name} after one role delta`, async (t) => {
+  test(`passes on ${name} after one role delta`, async (t) => {
     const { chat, server } = await setup(t, 'node');
     server.play(answer(said));
     const { chunks, finishes } = await streamOf(await chat(STREAM));
@@ -126,7 +126,7 @@ for (const { name, answer: said, expected } of DELTAS) {
   });
 }
 
-void test('passes log-probabilities on, beside deltas that have none', async (t) => {
+test('passes log-probabilities on, beside deltas that have none', async (t) => {
   const { chat, server } = await setup(t, 'node');
   const logprobs = [{ token: 'a', logprob: -0.5, bytes: [97], top_logprobs: [] }, undefined];
   server.play(answer({ deltas: [{ role: 'assistant', content: 'a' }, { content: 'b' }], logprobs }));
@@ -138,7 +138,7 @@ void test('passes log-probabilities on, beside deltas that have none', async (t)
   ]);
 });
 
-void test('takes a whole answer for whole when only [DONE] is missing', async (t) => {
+test('takes a whole answer for whole when only [DONE] is missing', async (t) => {
   const { chat, server, ledger } = await setup(t, 'node');
   server.play(events(eventsOf().slice(0, -1)));
   const { texts, finishes, done } = await streamOf(await chat(STREAM));
@@ -146,7 +146,7 @@ void test('takes a whole answer for whole when only [DONE] is missing', async (t
   assert.equal(ledger.settlements[0]?.status, 'done');
 });
 
-void test('a null error in a chunk is none, and what follows [DONE] is not read', async (t) => {
+test('a null error in a chunk is none, and what follows [DONE] is not read', async (t) => {
   const { chat, server } = await setup(t, 'node');
   const list = eventsOf().map((event) => event.replace('data: {', 'data: {"error":null,'));
   server.play(events([[...list, deltaEvent({ content: 'too late' })].join('')]));
@@ -154,7 +154,7 @@ void test('a null error in a chunk is none, and what follows [DONE] is not read'
   assert.deepEqual([texts, done], [['Hello world!'], true]);
 });
 
-void test('an unknown finish_reason is told as stop, an empty one is none', async (t) => {
+test('an unknown finish_reason is told as stop, an empty one is none', async (t) => {
   const { chat, server } = await setup(t, 'node');
   const early = deltaEvent({ content: 'a' }).replace('"finish_reason":null', '"finish_reason":""');
   server.play(events([early, ...eventsOf({ finish: 'eos_token' })]));
@@ -163,7 +163,7 @@ void test('an unknown finish_reason is told as stop, an empty one is none', asyn
   assert.equal(chunks.filter(({ choices }) => choices[0]?.finish_reason === 'stop').length, 1);
 });
 
-void test('the connection to the model server and the one to the client are kept for the next request', async (t) => {
+test('the connection to the model server and the one to the client are kept for the next request', async (t) => {
   const gateway = await setup(t, 'node');
   for (let count = 0; count < 5; count += 1) {
     const response = await gateway.chat(count % 2 === 0 ? STREAM : {});

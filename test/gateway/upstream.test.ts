@@ -13,7 +13,7 @@ const REQUEST = { path: '/v1/x', method: 'POST' as const, headers: { authorizati
 
 for (const [kind, create] of Object.entries(KINDS)) {
   const check = (name: string, body: (t: TestContext, parts: Parts) => Promise<void>): void => {
-    void test(`${kind}: ${name}`, async (t) => {
+    test(`${kind}: ${name}`, async (t) => {
       const server = await startModelServer(t, json(200, { ok: true }));
       const upstream = create();
       t.after(() => upstream.close());

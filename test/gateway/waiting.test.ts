@@ -119,14 +119,14 @@ onBothDoors('x-underbid-max-wait: 0 takes only a machine that is free now', asyn
 });
 
 for (const header of ['', ' ', 'soon', '-1', 'NaN', 'Infinity', '1e999']) {
-  void test(`x-underbid-max-wait: ${JSON.stringify(header)} is no number of seconds`, async (t) => {
+  test(`x-underbid-max-wait: ${JSON.stringify(header)} is no number of seconds`, async (t) => {
     const { chat } = await setup(t, {});
     const { param } = await errorOf(await chat({}, { headers: { 'x-underbid-max-wait': header } }), 400);
     assert.equal(param, 'x-underbid-max-wait');
   });
 }
 
-void test("the pool's wait is the longest there is", async (t) => {
+test("the pool's wait is the longest there is", async (t) => {
   const { chat, clock, waits } = await setup(t, {});
   const pending = chat({ max_tokens: 5 }, { headers: { 'x-underbid-max-wait': '86400' } });
   await waits(1);
@@ -145,7 +145,7 @@ onBothDoors('a full line refuses at once, with Retry-After', async (t, door) => 
   for (const reply of waiting) assert.equal((await streamOf(await reply)).done, true);
 });
 
-void test('above a minute Retry-After comes with x-should-retry: false, or clients would come back at once', async (t) => {
+test('above a minute Retry-After comes with x-should-retry: false, or clients would come back at once', async (t) => {
   const { chat, router, server, waits, wake } = await setup(t, {});
   for (const id of ['slow', 'slower']) {
     router.add({ ...TARGET, id, url: server.url }, 180_000);
@@ -176,7 +176,7 @@ onBothDoors('a pool that is removed turns those who wait away', async (t, door) 
   assert.equal((await errorOf(await chat(STREAM), 404)).code, 'model_not_found');
 });
 
-void test('three choices of a cold pool wait as one and are told once', async (t) => {
+test('three choices of a cold pool wait as one and are told once', async (t) => {
   const { chat, clock, router, wake, waits } = await setup(t, { pool: { limits: { max_wait_s: 30, waiting_max: 5 } } });
   const pending = chat({ stream: true, n: 3, max_tokens: 9 });
   await waits(3);

@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { Watch, type Watched } from '../../src/gateway/watch.ts';
 import { FakeClock } from '../fakes/clock.ts';
 
-void test('a deadline is called within a step after it, and may be moved until then', async () => {
+test('a deadline is called within a step after it, and may be moved until then', async () => {
   const { clock, add } = setup();
   const first = add(1000);
   const second = add(1000);
@@ -15,7 +15,7 @@ void test('a deadline is called within a step after it, and may be moved until t
   assert.equal(second.expired, 1);
 });
 
-void test('all deadlines share one timer, and nobody to watch means none', async () => {
+test('all deadlines share one timer, and nobody to watch means none', async () => {
   const { clock, watch, add } = setup();
   const all = Array.from({ length: 50 }, () => add(10_000));
   assert.equal(clock.pending, 1);
@@ -30,7 +30,7 @@ void test('all deadlines share one timer, and nobody to watch means none', async
   assert.equal(late.expired, 1);
 });
 
-void test('ticks about once a second while a request lives', async () => {
+test('ticks about once a second while a request lives', async () => {
   const { clock, add } = setup();
   const one = add(60_000);
   await clock.advance(10_000);
@@ -40,7 +40,7 @@ void test('ticks about once a second while a request lives', async () => {
   assert.equal(one.ticks, 10);
 });
 
-void test("one request's fault does not end the deadlines of others", async () => {
+test("one request's fault does not end the deadlines of others", async () => {
   const { clock, watch, add } = setup();
   const bad = add(100);
   bad.onExpired = () => {

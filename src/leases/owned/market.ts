@@ -238,6 +238,7 @@ export class OwnedMarket implements Market {
       state: 'running',
       sinceMs: lease.openedAtMs,
       url: server.url,
+      slots: server.slots,
       apiKey: server.apiKey,
       detail: 'own machine',
     };

@@ -3,13 +3,13 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { Line } from '../../../src/scheduler/pool/line.ts';
 
-void test('accounts take turns, however many requests one of them has in line', () => {
+test('accounts take turns, however many requests one of them has in line', () => {
   const line = setup({ greedy: 1000, b: 2, c: 1 });
   const order = Array.from({ length: 6 }, () => line.shift());
   assert.deepEqual(order, ['greedy-0', 'b-0', 'c-0', 'greedy-1', 'b-1', 'greedy-2']);
 });
 
-void test('within an account the first to come is the first to go', () => {
+test('within an account the first to come is the first to go', () => {
   fc.assert(
     fc.property(fc.array(fc.constantFrom('a', 'b', 'c')), (accounts) => {
       const line = new Line<number>();
@@ -31,7 +31,7 @@ void test('within an account the first to come is the first to go', () => {
   );
 });
 
-void test('nobody waits for more than one turn of each other account', () => {
+test('nobody waits for more than one turn of each other account', () => {
   fc.assert(
     fc.property(fc.array(fc.constantFrom('a', 'b', 'c', 'd'), { minLength: 1, maxLength: 60 }), (accounts) => {
       const line = new Line<string>();
@@ -47,7 +47,7 @@ void test('nobody waits for more than one turn of each other account', () => {
   );
 });
 
-void test('one that does not fit is passed over and keeps its place', () => {
+test('one that does not fit is passed over and keeps its place', () => {
   const line = setup({ a: 3, b: 1 });
   assert.equal(
     line.shift((item) => item === 'a-1'),
@@ -64,7 +64,7 @@ void test('one that does not fit is passed over and keeps its place', () => {
   assert.deepEqual([line.shift(), line.shift(), line.size], ['b-0', 'a-2', 0]);
 });
 
-void test('who leaves is gone, and leaves no trace', () => {
+test('who leaves is gone, and leaves no trace', () => {
   const line = setup({ a: 2, b: 1 });
   assert.equal(line.remove('b', 'b-0'), true);
   assert.equal(line.remove('b', 'b-0'), false);
@@ -73,7 +73,7 @@ void test('who leaves is gone, and leaves no trace', () => {
   assert.deepEqual([line.size, line.shift(), line.size], [1, 'a-1', 0]);
 });
 
-void test('draining empties it', () => {
+test('draining empties it', () => {
   const line = setup({ a: 2, b: 1 });
   assert.deepEqual(line.drain().toSorted(), ['a-0', 'a-1', 'b-0']);
   assert.deepEqual([line.size, line.shift(), line.drain()], [0, undefined, []]);

@@ -5,7 +5,7 @@ import { Pools } from '../../../src/scheduler/pool/pools.ts';
 import { parsePool, type PoolSpec } from '../../../src/spec.ts';
 import { FakeClock } from '../../fakes/clock.ts';
 
-void test('a changed pool keeps its router: who waits and works there is not lost', async () => {
+test('a changed pool keeps its router: who waits and works there is not lost', async () => {
   const { pools, spec } = setup();
   const { router } = pools.put(spec('m', '1'), 1, 'api');
   const waiting = router.take({ account: 'a', maxWaitMs: 1000, signal: new AbortController().signal });
@@ -17,7 +17,7 @@ void test('a changed pool keeps its router: who waits and works there is not los
   await assert.rejects(waiting);
 });
 
-void test('a removed pool takes no requests, wants no replicas, and is found until it is put anew', async () => {
+test('a removed pool takes no requests, wants no replicas, and is found until it is put anew', async () => {
   const { pools, spec, demands } = setup();
   const { router } = pools.put(spec('m', '1'), 1, 'api');
   const waiting = router.take({ account: 'a', maxWaitMs: 1000, signal: new AbortController().signal });
@@ -31,7 +31,7 @@ void test('a removed pool takes no requests, wants no replicas, and is found unt
   assert.deepEqual([pools.retired(), router.spec.replicasMax], [[], 1]);
 });
 
-void test('one listener hears of the demand of every pool', async () => {
+test('one listener hears of the demand of every pool', async () => {
   const { pools, spec, demands } = setup();
   const signal = new AbortController().signal;
   for (const id of ['a', 'b']) {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { AppError } from '../../../src/errors.ts';
+import type { AppError } from '../../../src/errors.ts';
 import { PoolRouter, type Slot } from '../../../src/scheduler/pool/router.ts';
 import { parsePool } from '../../../src/spec.ts';
 import { FakeClock } from '../../fakes/clock.ts';
@@ -34,7 +34,7 @@ const step = fc.oneof(
 );
 type Step = typeof step extends fc.Arbitrary<infer T> ? T : never;
 
-void test('holds its counts through anything, and ends at exactly zero', async () => {
+test('holds its counts through anything, and ends at exactly zero', async () => {
   await fc.assert(
     fc.asyncProperty(fc.array(step, { maxLength: 40 }), async (steps) => {
       const world = setup();

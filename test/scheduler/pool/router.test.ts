@@ -5,7 +5,7 @@ import { PoolRouter, type Slot, type TakeOptions } from '../../../src/scheduler/
 import { parsePool } from '../../../src/spec.ts';
 import { FakeClock } from '../../fakes/clock.ts';
 
-void test('takes the replica with the largest share of its slots free', async () => {
+test('takes the replica with the largest share of its slots free', async () => {
   const { add, take } = setup();
   add('small', 2);
   add('large', 8);
@@ -16,7 +16,7 @@ void test('takes the replica with the largest share of its slots free', async ()
   assert.deepEqual(order.slice(0, 5).toSorted(), ['large', 'large', 'large', 'large', 'small']);
 });
 
-void test('a free slot is given at once, warm and without waiting', async () => {
+test('a free slot is given at once, warm and without waiting', async () => {
   const { router, add } = setup();
   assert.equal(router.tryTake(), null);
   add('a', 1);
@@ -27,7 +27,7 @@ void test('a free slot is given at once, warm and without waiting', async () => 
   assert.notEqual(router.tryTake(), null);
 });
 
-void test('who waits is woken the moment a slot is given back', async () => {
+test('who waits is woken the moment a slot is given back', async () => {
   const { add, take, clock, router } = setup();
   add('a', 1);
   const first = await take();
@@ -39,7 +39,7 @@ void test('who waits is woken the moment a slot is given back', async () => {
   assert.deepEqual([slot.waitedMs, slot.cold, router.stats.waiting], [700, false, 0]);
 });
 
-void test('a cold pool asks for a machine once a request waits, and the machine takes the whole line', async () => {
+test('a cold pool asks for a machine once a request waits, and the machine takes the whole line', async () => {
   const { add, take, clock, demands, router } = setup();
   const waiting = [take(), take(), take()];
   assert.deepEqual([demands.count, router.stats.waitingSinceMs], [3, clock.now()]);
@@ -58,7 +58,7 @@ void test('a cold pool asks for a machine once a request waits, and the machine 
   assert.equal((await waiting[2])?.target.id, 'a');
 });
 
-void test('accounts take turns at a slot', async () => {
+test('accounts take turns at a slot', async () => {
   const { add, take } = setup();
   add('a', 1);
   const order: string[] = [];
@@ -73,7 +73,7 @@ void test('accounts take turns at a slot', async () => {
   assert.deepEqual(order, ['greedy', 'other', 'greedy', 'greedy']);
 });
 
-void test('the line is bounded, and who is turned away hears when to come back', async () => {
+test('the line is bounded, and who is turned away hears when to come back', async () => {
   const { take, router } = setup({ waiting_max: 2 });
   void take().catch(() => undefined);
   void take().catch(() => undefined);
@@ -82,7 +82,7 @@ void test('the line is bounded, and who is turned away hears when to come back',
   router.close(new AppError('no_capacity', 'stopping'));
 });
 
-void test('waits to its deadline and no longer', async () => {
+test('waits to its deadline and no longer', async () => {
   const { take, clock, router } = setup();
   router.setPhase('order placed');
   const ended = failure(take({ maxWaitMs: 5000 }));
@@ -94,13 +94,13 @@ void test('waits to its deadline and no longer', async () => {
   expectEmpty(router, clock);
 });
 
-void test('with no time to wait it refuses at once', async () => {
+test('with no time to wait it refuses at once', async () => {
   const { take, router, clock } = setup();
   for (const maxWaitMs of [0, -5]) assert.equal((await failure(take({ maxWaitMs }))).code, 'no_capacity');
   expectEmpty(router, clock);
 });
 
-void test('who leaves the line leaves nothing behind', async () => {
+test('who leaves the line leaves nothing behind', async () => {
   const { take, add, clock, router } = setup();
   const leave = new AbortController();
   const ended = failure(take({ signal: leave.signal }));
@@ -112,7 +112,7 @@ void test('who leaves the line leaves nothing behind', async () => {
   assert.equal(router.stats.inFlight, 0);
 });
 
-void test('a replica that failed a request is not given to it again, but to others', async () => {
+test('a replica that failed a request is not given to it again, but to others', async () => {
   const { add, take, router } = setup();
   add('bad', 1);
   assert.equal(router.tryTake(new Set(['bad'])), null);
@@ -125,7 +125,7 @@ void test('a replica that failed a request is not given to it again, but to othe
   assert.equal(router.hasOther(new Set(['bad'])), true);
 });
 
-void test('a picky one at the head of the line holds nobody up', async () => {
+test('a picky one at the head of the line holds nobody up', async () => {
   const { add, take } = setup();
   add('bad', 1);
   const busy = await take();
@@ -137,7 +137,7 @@ void test('a picky one at the head of the line holds nobody up', async () => {
   assert.equal((await picky).target.id, 'good');
 });
 
-void test('a draining replica takes no more, ends what it has and then says so', async () => {
+test('a draining replica takes no more, ends what it has and then says so', async () => {
   const { add, take, router, demands } = setup();
   add('a', 2);
   const slot = await take();
@@ -152,7 +152,7 @@ void test('a draining replica takes no more, ends what it has and then says so',
   assert.deepEqual([(await waiting).target.id, (await waiting).cold], ['b', true]);
 });
 
-void test('a replica that is gone tells who works on it, once', async () => {
+test('a replica that is gone tells who works on it, once', async () => {
   const { add, take, router } = setup();
   add('a', 3);
   const slots = await Promise.all([take(), take(), take()]);
@@ -173,7 +173,7 @@ void test('a replica that is gone tells who works on it, once', async () => {
   assert.deepEqual([router.stats.inFlight, router.load('a')], [0, null]);
 });
 
-void test('a slot given back twice is given back once', async () => {
+test('a slot given back twice is given back once', async () => {
   const { add, take, router } = setup();
   add('a', 2);
   const [one] = [await take(), await take()];
@@ -182,7 +182,7 @@ void test('a slot given back twice is given back once', async () => {
   assert.deepEqual([router.load('a')?.inFlight, router.load('a')?.served, router.load('a')?.failed], [1, 1, 0]);
 });
 
-void test('outcomes are counted by replica; a cancelled request is nobody’s fault', async () => {
+test('outcomes are counted by replica; a cancelled request is nobody’s fault', async () => {
   const { add, take, router } = setup();
   add('a', 4);
   for (const outcome of ['served', 'failed', 'cancelled', 'served'] as const) (await take()).release(outcome);
@@ -190,7 +190,7 @@ void test('outcomes are counted by replica; a cancelled request is nobody’s fa
   assert.deepEqual([served, failed, inFlight], [2, 1, 0]);
 });
 
-void test('what start-ups take is learned, half from the last one', () => {
+test('what start-ups take is learned, half from the last one', () => {
   const { add, router } = setup();
   assert.equal(router.expectedStartMs, null);
   add('a', 1, 10_000);
@@ -199,7 +199,7 @@ void test('what start-ups take is learned, half from the last one', () => {
   assert.equal(router.expectedStartMs, 15_000);
 });
 
-void test('phases are told when they change, until nobody listens', () => {
+test('phases are told when they change, until nobody listens', () => {
   const { router } = setup();
   const heard: string[] = [];
   const off = router.onPhase((phase) => heard.push(phase));
@@ -209,7 +209,7 @@ void test('phases are told when they change, until nobody listens', () => {
   assert.deepEqual([heard, router.phase], [['order placed', 'bid won'], 'ready']);
 });
 
-void test('closing turns everybody in line away', async () => {
+test('closing turns everybody in line away', async () => {
   const { take, router, clock } = setup();
   const ended = [failure(take({ account: 'a' })), failure(take({ account: 'b' }))];
   router.close(new AppError('model_not_found', 'gone'));

@@ -1,0 +1,38 @@
+import type { EpochMs, Ms } from '../units.ts';
+import { measureDemand, type Demand } from './demand.ts';
+import type { PlannedReplica } from './plan.ts';
+import type { PoolRouter } from './pool/router.ts';
+import type { ReplicaRecord } from './records.ts';
+
+/** A pool as the decisions see it: what is asked, its replicas, and how long each live one had nothing to do. */
+export interface Observation {
+  readonly demand: Demand;
+  readonly replicas: readonly PlannedReplica[];
+  readonly idleMs: readonly Ms[];
+}
+
+export function observePool(router: PoolRouter, records: readonly ReplicaRecord[], nowMs: EpochMs): Observation {
+  const demand = measureDemand(router.stats, nowMs);
+  const replicas = records.map((record) => plannedReplica(record, router, nowMs));
+  // An order that nobody waits for any more is withdrawn at once, a start-up only after the idle time: it is half paid.
+  const unready = demand.slots > 0 ? 0 : demand.idleMs;
+  const idleMs = replicas
+    .filter(({ state }) => state !== 'draining' && state !== 'closing')
+    .map((replica) => {
+      if (replica.state === 'ordering') return demand.slots > 0 ? 0 : Infinity;
+      return replica.state === 'ready' ? replica.idleMs : unready;
+    });
+  return { demand, replicas, idleMs };
+}
+
+function plannedReplica(record: ReplicaRecord, router: PoolRouter, nowMs: EpochMs): PlannedReplica {
+  const load = router.load(record.id);
+  return {
+    id: record.id,
+    state: record.state,
+    inFlight: load?.inFlight ?? 0,
+    idleMs: load && load.inFlight === 0 ? nowMs - load.lastUsedMs : 0,
+    drainSinceMs: record.drainMs,
+    costNanoUsdPerHour: record.costNanoUsdPerHour ?? router.spec.ceilingNanoUsdPerHour,
+  };
+}
