@@ -356,13 +356,13 @@ const pool: fc.Arbitrary<PoolInput> = fc.record(
     budget: fc.record({ usd_per_hour: money, usd_per_day: money }, { requiredKeys: [] }),
     hardware: fc.record(
       {
-        gpus: integer(0, 8),
+        gpus: integer(1, 8),
         gpu: fc.array(gpu, { minLength: 1, maxLength: 3 }),
         cpu: integer(1, 64),
         memory: size,
         storage: size,
       },
-      { requiredKeys: ['gpu'] },
+      { requiredKeys: ['gpus', 'gpu'] },
     ),
     image: fc.constant('vllm/vllm-openai@sha256:0'),
     trust: fc.constantFrom('any', 'audited', 'tee'),

@@ -1,3 +1,4 @@
+import type { Clock } from '../../src/clock.ts';
 import { turns, type FakeClock } from './clock.ts';
 
 /** Moves a hand-driven clock in small steps, so that what one step starts is over before the next. */
@@ -22,4 +23,36 @@ export async function runUntil(
     await runFor(clock, stepMs, stepMs);
   }
   return clock.now() - begin;
+}
+
+/** The clock as one process sees it: once that is killed, none of its timers is called any more. */
+export class MortalClock implements Clock {
+  readonly #clock: Clock;
+  #dead = false;
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  kill(): void {
+    this.#dead = true;
+  }
+
+  now(): number {
+    return this.#clock.now();
+  }
+
+  monotonic(): number {
+    return this.#clock.monotonic();
+  }
+
+  sleep(ms: number, signal?: AbortSignal): Promise<void> {
+    return this.#clock.sleep(ms, signal).then(() => (this.#dead ? new Promise(() => undefined) : undefined));
+  }
+
+  timer(ms: number, call: () => void): () => void {
+    return this.#clock.timer(ms, () => {
+      if (!this.#dead) call();
+    });
+  }
 }

@@ -22,7 +22,7 @@ test('whatever was acknowledged before a kill -9 is in the file, once, and the l
   let journaled = 0;
   for (const [round, delayMs] of delays.entries()) {
     const where = `round ${round} of seed ${seed}`;
-    const waitMs = round % 2 === 0 ? delayMs : delayMs + 260;
+    const waitMs = round % 2 === 0 ? delayMs : delayMs + 500;
     for (const [id, amount] of await spendUntilKilled(`run${round}`, waitMs)) acknowledged.set(id, amount);
     const sql = openSql(path);
     try {

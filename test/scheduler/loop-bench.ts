@@ -12,7 +12,7 @@ import { SchedulerRecords, type DecisionRecord, type ReplicaRecord } from '../..
 import type { MarketName, PoolSpec } from '../../src/spec.ts';
 import { openStore } from '../../src/store/open.ts';
 import { FakeClock, turns } from '../fakes/clock.ts';
-import { runFor, runUntil } from '../fakes/clock-timeline.ts';
+import { MortalClock, runFor, runUntil } from '../fakes/clock-timeline.ts';
 import { FakeMarket, type FakeProvider } from '../fakes/markets.ts';
 import { testSpec } from '../fakes/market-samples.ts';
 
@@ -39,7 +39,7 @@ export interface Bench {
   readonly records: SchedulerRecords;
   readonly logs: string[];
   readonly run: Run;
-  /** A scheduler over the same file, as after a restart. */
+  /** A scheduler over the same file, as after a restart; of the one before, nothing goes on. */
   readonly start: (change?: Partial<BenchOptions>) => Promise<Run>;
   /** Requests that wait for a slot as clients do. */
   readonly ask: (count: number, run?: Run) => Asking[];
@@ -79,15 +79,26 @@ export async function openBench(t: TestContext, options: Partial<BenchOptions> =
   const clock = new FakeClock(1_699_999_998_000);
   const [probe, records, logs] = [new FakeProbe(), new SchedulerRecords(store), [] as string[]];
   let last: Run | null = null;
+  let mortal = new MortalClock(clock);
   let count = 0;
   const { specs = [testSpec()], markets = (): readonly Market[] => [fakeMarket(clock)] } = options;
   const start = async (change: Partial<BenchOptions> = {}): Promise<Run> => {
-    const pools = new Pools(clock);
+    mortal.kill();
+    mortal = new MortalClock(clock);
+    const pools = new Pools(mortal);
     const made = (change.specs ?? specs).map((spec) => pools.put(spec, 1, 'api'));
     const named = (change.markets ?? markets)(clock).map((market): [MarketName, Market] => [market.name, market]);
     const newId = (prefix: string): string => `${prefix}${(count += 1)}`;
     const log = (line: string): void => void logs.push(line);
-    const scheduler = new Scheduler({ clock, records, pools, markets: new Map(named), probe: probe.ask, newId, log });
+    const scheduler = new Scheduler({
+      clock: mortal,
+      records,
+      pools,
+      markets: new Map(named),
+      probe: probe.ask,
+      newId,
+      log,
+    });
     await scheduler.start();
     await turns(8);
     const [pool] = made;

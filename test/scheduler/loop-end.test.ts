@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
-import { parseUsd } from '../../src/units.ts';
 import type { FakeClock } from '../fakes/clock.ts';
 import type { FakeMarket } from '../fakes/markets.ts';
 import { testSpec } from '../fakes/market-samples.ts';
@@ -165,19 +164,6 @@ test('a market that does not answer holds a stop up for twenty seconds, not for 
   assert.match(bench.logs.join('\n'), /left under way: rep-/);
   never.resolve();
   await stop;
-});
-
-test('what a pool costs in a day is what its leases cost, closed ones too', async (t) => {
-  const { bench } = await setup(t, { specs: [testSpec({ budget: { usd_per_day: '100' } })] });
-  const asking = bench.ask(1);
-  await bench.until('it is served', () => served(asking).length === 1);
-  await bench.pass(100_000);
-  asking[0]?.slot?.release('served');
-  await bench.until('it is closed', () => bench.run.scheduler.replicas().length === 0);
-  const [replica] = await bench.replicas();
-  assert.equal(replica?.costNanoUsdPerHour, parseUsd('0.072'));
-  const ms = (replica.closedMs ?? 0) - (replica.leasedMs ?? 0);
-  assert.ok(ms > 160_000 && ms < 170_000);
 });
 
 async function setup(
