@@ -8,6 +8,7 @@ export function createFetchUpstream(fetcher: typeof fetch): Upstream {
       let paused: Promise<void> | null = null;
       let unpause: () => void = () => undefined;
       const run = async (): Promise<void> => {
+        handler.onSent?.();
         const response = await fetcher(`${url.replace(/\/+$/, '')}${path}`, {
           method,
           headers,

@@ -138,7 +138,7 @@ export class Leg {
         end(new AppError('upstream_error', 'the machine was lost', { cause: 'replica removed' }));
       this.#stop = end;
       const watched: Watched = {
-        expiresMs: Math.min(untilMs, clock.now() + spec.limits.firstTokenMs),
+        expiresMs: Math.min(untilMs, clock.now() + spec.limits.connectMs),
         onExpired: () => {
           end(
             this.#paused ? CLIENT_STALLED : new AppError('upstream_timeout', 'the model server did not answer in time'),
@@ -149,6 +149,9 @@ export class Leg {
         onTick: (nowMs) => (over ? undefined : this.#options.onTick(nowMs)),
       };
       this.#watched = watched;
+      const waitForToken = (): void => {
+        watched.expiresMs = Math.min(untilMs, clock.now() + spec.limits.firstTokenMs);
+      };
       const unwatch = watch.add(watched);
       const offLost = slot.onLost(onLost);
       if (slot.lost) {
@@ -163,8 +166,10 @@ export class Leg {
       const request = { url: target.url, path, method: 'POST' as const, headers, body: body() };
       try {
         this.#call = upstream.send(request, {
+          onSent: waitForToken,
           onHead: (code) => {
             status = code;
+            if (size === 0) waitForToken();
           },
           onData: (bytes) => {
             if (over) return;

@@ -38,8 +38,12 @@ export function createUndiciUpstream({ connectMs, connectionsMax, headerBytesMax
         {
           onRequestStart: (started) => {
             controller = started;
-            if (over) started.abort(stopped);
-            else if (paused) started.pause();
+            if (over) {
+              started.abort(stopped);
+              return;
+            }
+            if (paused) started.pause();
+            handler.onSent?.();
           },
           onResponseStart: (_controller, status, received) => {
             if (!over) handler.onHead(status, received as Record<string, string>);

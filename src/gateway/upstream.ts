@@ -9,6 +9,8 @@ export interface UpstreamRequest {
 
 /** What a call reports, in this order: at most one `onHead`, then data, then exactly one of `onEnd` and `onError`. */
 export interface UpstreamHandler {
+  /** There is a connection, and the request goes out on it; not called where that cannot be known. */
+  onSent?(): void;
   onHead(status: number, headers: Readonly<Record<string, string>>): void;
   onData(bytes: Uint8Array): void;
   onEnd(): void;

@@ -2,6 +2,7 @@ import type { Clock } from '../clock.ts';
 import { describeError } from '../errors.ts';
 import type { Market } from '../leases/market.ts';
 import type { MarketName } from '../spec.ts';
+import type { EpochMs } from '../units.ts';
 import { Adoption } from './adoption.ts';
 import { Ending } from './ending.ts';
 import { Fleet } from './fleet.ts';
@@ -63,6 +64,7 @@ export class Scheduler {
   /** Markets in which strangers may be left. */
   readonly #unswept = new Set<Market>();
   readonly #heldBack = new Map<string, string>();
+  readonly #sinceMs: EpochMs;
   #ticking: Promise<void> | null = null;
   #again = false;
   #cancelTimer: (() => void) | null = null;
@@ -70,6 +72,7 @@ export class Scheduler {
   constructor(options: SchedulerOptions) {
     this.#options = options;
     const { clock, records } = options;
+    this.#sinceMs = clock.now();
     this.#fleet = new Fleet(records, clock);
     const decide: Decide = ({ pool, kind, reason, detail = {} }) =>
       records.decide({ atMs: clock.now(), pool, kind, reason, detail });
@@ -191,7 +194,10 @@ export class Scheduler {
     const { router } = pool;
     const { spec } = router;
     const nowMs = this.#options.clock.now();
-    const { demand, replicas, idleMs } = observePool(router, this.#fleet.ofPool(spec.id), nowMs);
+    const { demand, replicas, idleMs } = observePool(router, this.#fleet.ofPool(spec.id), {
+      nowMs,
+      sinceMs: this.#sinceMs,
+    });
     const scale = wantedReplicas(spec, demand, idleMs);
     const budget = { spentTodayNanoUsd: this.#fleet.spentToday(spec.id) };
     const backoffUntilMs = this.#fleet.failures.backoffUntil(spec.id);

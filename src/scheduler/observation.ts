@@ -11,8 +11,13 @@ export interface Observation {
   readonly idleMs: readonly Ms[];
 }
 
-export function observePool(router: PoolRouter, records: readonly ReplicaRecord[], nowMs: EpochMs): Observation {
-  const demand = measureDemand(router.stats, nowMs);
+/** @param sinceMs when this process began */
+export function observePool(
+  router: PoolRouter,
+  records: readonly ReplicaRecord[],
+  { nowMs, sinceMs }: { readonly nowMs: EpochMs; readonly sinceMs: EpochMs },
+): Observation {
+  const demand = measureDemand(router.stats, nowMs, sinceMs);
   const replicas = records.map((record) => plannedReplica(record, router, nowMs));
   // An order that nobody waits for any more is withdrawn at once, a start-up only after the idle time: it is half paid.
   const unready = demand.slots > 0 ? 0 : demand.idleMs;

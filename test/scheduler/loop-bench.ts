@@ -39,6 +39,8 @@ export interface Bench {
   readonly records: SchedulerRecords;
   readonly logs: string[];
   readonly run: Run;
+  /** The end of the process: nothing of it goes on. */
+  readonly kill: () => void;
   /** A scheduler over the same file, as after a restart; of the one before, nothing goes on. */
   readonly start: (change?: Partial<BenchOptions>) => Promise<Run>;
   /** Requests that wait for a slot as clients do. */
@@ -120,6 +122,7 @@ export async function openBench(t: TestContext, options: Partial<BenchOptions> =
     records,
     logs,
     run,
+    kill: () => mortal.kill(),
     start,
     ask: (many, on = run) => Array.from({ length: many }, (_, n) => ask(on.pool, `account-${n}`)),
     until: (what, check, withinMs = 120_000) => runUntil(clock, what, check, { withinMs }),
