@@ -11,6 +11,28 @@ export function normaliseMessage(message: unknown): Json {
   return { role: 'assistant', ...rest, content: rest['content'] ?? null, refusal: rest['refusal'] ?? null };
 }
 
+export interface DeltaChoice {
+  /** Set when the delta is nothing but text: the common case, written without a walk over the object. */
+  readonly text: string | null;
+  readonly delta: Record<string, unknown>;
+  readonly logprobs: unknown;
+  readonly finishReason: string | null;
+  /** It says something: text, a tool call, reasoning. */
+  readonly hasContent: boolean;
+}
+
+/** A model server's delta, its role taken off: the first chunk of a stream is ours. */
+export function readDelta(raw: Json, logprobs: unknown, finishReason: string | null): DeltaChoice {
+  let others = false;
+  for (const key in raw) if (key !== 'content' && key !== 'role' && raw[key] !== null) others = true;
+  const { content } = raw;
+  const text = typeof content === 'string' ? content : '';
+  const hasContent = others || text !== '';
+  if (!others && logprobs === null) return { text, delta: raw, logprobs, finishReason, hasContent };
+  const { role: _role, ...delta } = raw;
+  return { text: null, delta, logprobs, finishReason, hasContent };
+}
+
 export const FINISH_REASONS: ReadonlySet<string> = new Set([
   'stop',
   'length',

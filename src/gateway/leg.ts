@@ -1,22 +1,14 @@
 import { AppError } from '../errors.ts';
-import type { Slot } from '../scheduler/pool/router.ts';
+import type { Slot } from '../scheduler/pool/slot.ts';
 import type { PoolSpec } from '../spec.ts';
 import type { EpochMs, Tokens } from '../units.ts';
 import type { Clock } from '../clock.ts';
-import { Assembly, finishReasonOf, normaliseMessage } from './choice.ts';
-import { clientError, reportedCounts } from './dialect.ts';
+import { Assembly, finishReasonOf, normaliseMessage, readDelta, type DeltaChoice } from './choice.ts';
+import { clientError } from './dialect.ts';
 import { SseReader } from './sse.ts';
+import { Tally, type LegCounts } from './tally.ts';
 import type { Upstream, UpstreamCall } from './upstream.ts';
 import type { Watch, Watched } from './watch.ts';
-
-/** What one choice has used so far; outputs are bounded by what we allowed and what we saw. */
-export interface LegCounts {
-  input: Tokens;
-  cached: Tokens;
-  output: Tokens;
-  /** Claimed beyond the bounds, not charged. */
-  refused: Tokens;
-}
 
 export interface LegOptions {
   readonly index: number;
@@ -41,23 +33,13 @@ export interface LegOptions {
   readonly onTick: (nowMs: EpochMs) => void;
 }
 
-export interface DeltaChoice {
-  /** Set when the delta is nothing but text: the common case, written without a walk over the object. */
-  readonly text: string | null;
-  readonly delta: Record<string, unknown>;
-  readonly logprobs: unknown;
-  readonly finishReason: string | null;
-}
-
-/** Characters that a token may come without: special tokens, the end of the answer. */
-const UNSEEN_TOKENS = 64;
 /** How long a server may take to end its reply after [DONE]. */
 const LINGER_MS = 2000;
 const ERROR_BODY_MAX = 64 * 1024;
 
 /** One choice of an answer on one replica at a time. An attempt ends with the answer or with an error. */
 export class Leg {
-  readonly counts: LegCounts = { input: 0, cached: 0, output: 0, refused: 0 };
+  readonly #tally: Tally;
   readonly #options: LegOptions;
   #assembly = new Assembly();
   #call: UpstreamCall | null = null;
@@ -65,10 +47,7 @@ export class Leg {
   #stop: ((error: AppError) => void) | null = null;
   #untilMs: EpochMs = 0;
   #begun = false;
-  #seen = 0;
   #events = 0;
-  #chunks = 0;
-  #claimed: Tokens = 0;
   #finishReason: string | null = null;
   #whole: { message: Record<string, unknown>; logprobs: unknown } | null = null;
   #watched: Watched | null = null;
@@ -76,6 +55,11 @@ export class Leg {
 
   constructor(options: LegOptions) {
     this.#options = options;
+    this.#tally = new Tally(options);
+  }
+
+  get counts(): LegCounts {
+    return this.#tally.counts;
   }
 
   get index(): number {
@@ -104,10 +88,11 @@ export class Leg {
 
   /** Runs one attempt on a slot; resolves when the answer is complete, rejects with what ended it. */
   attempt(slot: Slot): Promise<void> {
-    const { spec, upstream, watch, clock, path, streamUpstream, assembled, body, limits } = this.#options;
+    const { spec, upstream, watch, clock, path, streamUpstream, assembled, totalUntilMs, body, limits } = this.#options;
     const { target } = slot;
+    if (this.#slot) this.#startAnew();
+    else this.#untilMs = Math.min(totalUntilMs, clock.now() + spec.limits.totalMs);
     this.#slot = slot;
-    this.#startAnew();
     const untilMs = this.#untilMs;
     return new Promise((resolve, reject) => {
       let over = false;
@@ -243,14 +228,11 @@ export class Leg {
 
   /** What an attempt before this one counted was never delivered, so it is void. */
   #startAnew(): void {
-    const { clock, spec, totalUntilMs } = this.#options;
-    if (this.#untilMs === 0) this.#untilMs = Math.min(totalUntilMs, clock.now() + spec.limits.totalMs);
     this.#assembly = new Assembly();
-    this.#seen = 0;
-    this.#chunks = 0;
-    this.#claimed = 0;
+    this.#whole = null;
+    this.#begun = false;
     this.#finishReason = null;
-    Object.assign(this.counts, { input: 0, cached: 0, output: 0, refused: 0 });
+    this.#tally.reset();
   }
 
   #event(data: string, finish: () => void): void {
@@ -264,7 +246,7 @@ export class Leg {
     if (chunk['error'] !== undefined && chunk['error'] !== null) {
       throw new Error('the model server sent an error event');
     }
-    this.#count(chunk);
+    this.#tally.report(chunk);
     const choices = chunk['choices'];
     if (!Array.isArray(choices) || choices.length === 0) {
       this.#options.onCounts();
@@ -276,29 +258,14 @@ export class Leg {
   }
 
   #takeDelta(raw: Record<string, unknown>, logprobs: unknown, finishReason: string | null): void {
-    let text: string | null = null;
-    let delta = raw;
-    const { content } = raw;
-    let others = 0;
-    for (const key in raw) if (key !== 'content' && key !== 'role' && raw[key] !== null) others += 1;
-    if (others === 0) {
-      text = typeof content === 'string' ? content : '';
-      this.#seen += utf8Length(text);
-    }
-    if (others > 0 || logprobs !== null) {
-      const { role: _role, ...rest } = raw;
-      delta = rest;
-      if (text === null) this.#seen += utf8Length(JSON.stringify(rest));
-    }
+    const choice = readDelta(raw, logprobs, finishReason);
+    const { text, hasContent } = choice;
+    if (hasContent) this.#tally.see(text ?? JSON.stringify(choice.delta));
     if (finishReason !== null) this.#finishReason = finishReason;
-    if (text === '' && finishReason === null && logprobs === null) return;
-    if (text !== '' || others > 0) {
-      this.#chunks += 1;
-      if (this.#chunks > 2 * this.#options.outputMax + UNSEEN_TOKENS) throw new RangeError('the answer does not end');
-      this.#recount();
-    }
+    if (!hasContent && finishReason === null && logprobs === null) return;
+    if (hasContent && this.#tally.addChunk()) throw new RangeError('the answer does not end');
     this.#begun = true;
-    this.#options.onDelta(this, { text: logprobs === null ? text : null, delta, logprobs, finishReason });
+    this.#options.onDelta(this, choice);
   }
 
   /** For a client that wants one piece: keeps the delta. */
@@ -315,54 +282,13 @@ export class Leg {
       this.#whole = { message, logprobs: choice.logprobs ?? null };
       this.#finishReason = finishReasonOf(choice.finish_reason) ?? 'stop';
       this.#begun = true;
-      this.#seen = bytesOf(message);
-      this.#chunks = 1;
-      this.#recount();
-      this.#count(reply);
+      this.#tally.seeMessage(message);
+      this.#tally.report(reply);
       return null;
     } catch (error) {
       return badReply(error);
     }
   }
-
-  #count(reply: Record<string, unknown>): void {
-    const told = reportedCounts(reply);
-    if (!told) return;
-    if (told.input !== null) this.counts.input = Math.min(told.input, this.#options.inputBound);
-    if (told.cached !== null) this.counts.cached = Math.min(told.cached, this.counts.input);
-    if (told.output !== null) this.#claimed = Math.max(this.#claimed, told.output);
-    this.#recount();
-  }
-
-  /** What the server claims, within what we allowed and what the characters seen can hold; at least a token a chunk. */
-  #recount(): void {
-    const most = Math.min(this.#options.outputMax, this.#seen + UNSEEN_TOKENS);
-    const claimed = this.#claimed > 0 ? this.#claimed : this.#chunks;
-    this.counts.output = Math.min(claimed, most);
-    this.counts.refused = Math.max(0, claimed - most);
-  }
-}
-
-/** Bytes of what a whole message says; tool calls and the like by their JSON. */
-function bytesOf(message: Record<string, unknown>): number {
-  let bytes = 0;
-  for (const key in message) {
-    const value = message[key];
-    if (typeof value === 'string') bytes += utf8Length(value);
-    else if (value !== null) bytes += utf8Length(JSON.stringify(value));
-  }
-  return bytes;
-}
-
-/** Bytes of a text: a token is at least one of them. */
-function utf8Length(text: string): number {
-  let bytes = text.length;
-  for (let at = 0; at < text.length; at += 1) {
-    const code = text.charCodeAt(at);
-    // A surrogate pair is four bytes: two more for its two units, like any other unit above 0x7ff.
-    if (code > 0x7f) bytes += code > 0x7ff && (code < 0xd800 || code > 0xdfff) ? 2 : 1;
-  }
-  return bytes;
 }
 
 const CLIENT_STALLED = new AppError('client_closed', 'the client has stopped reading');

@@ -1,58 +1,18 @@
-import type { Clock } from '../clock.ts';
 import { AppError, describeError } from '../errors.ts';
 import type { UsageDetail, UsageStatus } from '../ledger/operations.ts';
 import type { TokenCounts } from '../ledger/pricing.ts';
-import type { PoolRouter, Slot } from '../scheduler/pool/router.ts';
-import type { EpochMs, Ms, NanoUsd, Tokens } from '../units.ts';
-import { formatUsd, usdNumber } from '../units.ts';
-import type { Reservation } from './admission.ts';
-import { Leg, type DeltaChoice } from './leg.ts';
-import { errorBody, toAppError } from './openai.ts';
-import { SSE_DONE, sseComment, sseData } from './sse.ts';
-import type { ReplySink } from './transport.ts';
-import type { Upstream } from './upstream.ts';
-import type { Watch } from './watch.ts';
-
-export interface RelayDeps {
-  readonly clock: Clock;
-  readonly upstream: Upstream;
-  readonly watch: () => Watch;
-  readonly limits: { readonly replyBytes: number; readonly eventBytes: number };
-  readonly log: (line: string) => void;
-}
-
-/** One request, admitted and paid for, on its way to replicas. */
-export interface RelayJob {
-  readonly id: string;
-  /** Of every reply: request id and rate limits. */
-  readonly headers: Readonly<Record<string, string>>;
-  readonly createdMs: EpochMs;
-  /** The public model id. */
-  readonly model: string;
-  readonly router: PoolRouter;
-  readonly account: string;
-  readonly path: string;
-  readonly stream: boolean;
-  readonly includeUsage: boolean;
-  /** Ask the model server for a stream, whatever the client gets. */
-  readonly streamUpstream: boolean;
-  readonly choices: number;
-  readonly inputBound: Tokens;
-  /** Per choice: the maximum that the model server is given. */
-  readonly outputMax: Tokens;
-  readonly maxWaitMs: Ms;
-  /** The request as the model server of this choice gets it. */
-  readonly bodyOf: (choice: number) => string;
-  readonly reservation: Reservation;
-  readonly sink: ReplySink;
-}
+import type { Slot } from '../scheduler/pool/slot.ts';
+import type { EpochMs, Ms, Tokens } from '../units.ts';
+import type { DeltaChoice } from './choice.ts';
+import { Leg } from './leg.ts';
+import { Budget } from './budget.ts';
+import { ChatReply } from './chat-reply.ts';
+import { toAppError } from './openai.ts';
+import type { RelayDeps, RelayJob } from './relay-job.ts';
+import { Patience } from './patience.ts';
 
 /** Replicas that one choice may try before its first token. */
 const ATTEMPTS_MAX = 3;
-/** Nothing is sent to a waiting client before a bid is won or so long has passed: an early refusal is a true 503. */
-const SILENT_MS = 10_000;
-const COMMENT_MS = 4_000;
-const WON_PHASES: ReadonlySet<string> = new Set(['bid won', 'loading model', 'ready']);
 /** Thrown within: the answer ends where the money does. */
 const MONEY_ENDED = new AppError('insufficient_credits', 'the credit was used up in the middle of the answer');
 
@@ -64,18 +24,12 @@ export class Relay {
   readonly #deps: RelayDeps;
   readonly #job: RelayJob;
   readonly #legs: Leg[];
-  readonly #prefix: string;
-  readonly #suffix: string;
-  readonly #opened = new Set<Leg>();
+  readonly #reply: ChatReply;
   readonly #cut = new Set<Leg>();
   #ended: AbortController | null = null;
   #stopped: AppError | null = null;
-  #out = '';
-  #waiting = 0;
-  #stopWaiting: (() => void) | null = null;
-  #extension: Promise<void> | null = null;
-  #exhausted = false;
-  #held = false;
+  readonly #patience: Patience | null;
+  readonly #budget: Budget;
   #slowClient = false;
   #firstTokenMs: EpochMs | null = null;
   #waitedMs: Ms = 0;
@@ -85,11 +39,21 @@ export class Relay {
   constructor(deps: RelayDeps, job: RelayJob) {
     this.#deps = deps;
     this.#job = job;
-    const { id, model, createdMs, includeUsage } = job;
-    const created = Math.floor(createdMs / 1000);
-    const head = `{"id":${JSON.stringify(id)},"object":"chat.completion.chunk","created":${created},"model":${JSON.stringify(model)}`;
-    this.#prefix = `data: ${head},"choices":`;
-    this.#suffix = includeUsage ? ',"usage":null}\n\n' : '}\n\n';
+    this.#reply = new ChatReply(job);
+    const { router, sink, reservation, outputMax, choices, streamUpstream } = job;
+    const comment = (text: string): void => this.#reply.comment(text);
+    this.#patience = job.stream ? new Patience({ router, clock: deps.clock, sink, comment }) : null;
+    this.#budget = new Budget({
+      reservation,
+      // A reply in one piece is held for in full before it is asked for.
+      outputMax: streamUpstream ? outputMax * choices : 0,
+      sliceTokens: router.spec.sliceTokens,
+      used: () => this.#output(),
+      onBlocked: () => this.#pace(),
+      onExhausted: () => this.#stopAll(MONEY_ENDED),
+      onError: (error) => this.#stopAll(toAppError(error)),
+    });
+    const { createdMs } = job;
     const { spec } = job.router;
     const watch = deps.watch();
     this.#legs = Array.from({ length: job.choices }, (_, index) => {
@@ -108,7 +72,7 @@ export class Relay {
         totalUntilMs: createdMs + job.maxWaitMs + spec.limits.totalMs,
         body: () => job.bodyOf(index),
         onDelta: (leg, choice) => this.#delta(leg, choice),
-        onCounts: () => this.#checkMoney(),
+        onCounts: () => this.#budget.check(),
         onRead: () => this.#flush(),
         onTick: () => job.reservation.progress(this.#tokens()),
       });
@@ -134,7 +98,7 @@ export class Relay {
     } catch (error) {
       await this.#fail(toAppError(error));
     } finally {
-      this.#stopWaiting?.();
+      this.#patience?.stop();
     }
   }
 
@@ -181,7 +145,7 @@ export class Relay {
     if (this.#stopped) throw this.#stopped;
     const free = router.tryTake(exclude);
     if (free) return free;
-    const leave = this.#wait();
+    const leave = this.#patience?.begin();
     try {
       const left = createdMs + maxWaitMs - this.#deps.clock.now();
       const slot = await router.take({
@@ -197,152 +161,33 @@ export class Relay {
       if (this.#stopped === MONEY_ENDED) return null;
       throw this.#stopped ?? error;
     } finally {
-      leave();
+      leave?.();
     }
-  }
-
-  /** Tells a streaming client what it waits for; the returned function ends that. */
-  #wait(): () => void {
-    this.#waiting += 1;
-    if (this.#waiting === 1 && this.#job.stream) {
-      const { router } = this.#job;
-      const { clock } = this.#deps;
-      const since = clock.now();
-      let cancel: () => void = () => undefined;
-      const tell = (): void => {
-        if (this.#job.sink.started || WON_PHASES.has(router.phase) || clock.now() - since >= SILENT_MS) {
-          this.#comment(`waiting: ${router.phase}`);
-        }
-      };
-      const again = (): void => {
-        const silentMs = this.#job.sink.started ? COMMENT_MS : since + SILENT_MS - clock.now();
-        cancel = clock.timer(silentMs > 0 ? Math.min(COMMENT_MS, silentMs) : COMMENT_MS, () => {
-          tell();
-          again();
-        });
-      };
-      again();
-      const off = router.onPhase(tell);
-      if (WON_PHASES.has(router.phase)) tell();
-      this.#stopWaiting = () => {
-        cancel();
-        off();
-        this.#stopWaiting = null;
-      };
-    }
-    return () => {
-      this.#waiting -= 1;
-      if (this.#waiting === 0) this.#stopWaiting?.();
-    };
-  }
-
-  #comment(text: string): void {
-    this.#head();
-    this.#job.sink.write(sseComment(text));
-  }
-
-  #head(): void {
-    const { sink, headers } = this.#job;
-    if (sink.started) return;
-    sink.head(200, {
-      ...headers,
-      'content-type': 'text/event-stream; charset=utf-8',
-      'cache-control': 'no-cache',
-      // Asks nginx in front of us not to gather the stream.
-      'x-accel-buffering': 'no',
-    });
   }
 
   #delta(leg: Leg, choice: DeltaChoice): void {
     this.#firstTokenMs ??= this.#deps.clock.now();
-    if (!this.#job.stream) {
-      leg.assemble(choice);
-      return;
-    }
-    const { index } = leg;
-    this.#open(leg);
-    const { text, delta, logprobs, finishReason } = choice;
-    if (text === null) {
-      const logs = JSON.stringify(logprobs ?? null);
-      this.#chunk(`[{"index":${index},"delta":${JSON.stringify(delta)},"logprobs":${logs},"finish_reason":null}]`);
-    } else if (text !== '') {
-      this.#chunk(
-        `[{"index":${index},"delta":{"content":${JSON.stringify(text)}},"logprobs":null,"finish_reason":null}]`,
-      );
-    }
-    if (finishReason !== null) this.#finishChunk(index, finishReason);
-  }
-
-  #open(leg: Leg): void {
-    if (this.#opened.has(leg)) return;
-    this.#opened.add(leg);
-    this.#chunk(
-      `[{"index":${leg.index},"delta":{"role":"assistant","content":"","refusal":null},"logprobs":null,"finish_reason":null}]`,
-    );
-  }
-
-  #finishChunk(index: number, reason: string): void {
-    this.#chunk(`[{"index":${index},"delta":{},"logprobs":null,"finish_reason":${JSON.stringify(reason)}}]`);
-  }
-
-  #chunk(choices: string): void {
-    this.#out += this.#prefix + choices + this.#suffix;
+    if (this.#job.stream) this.#reply.delta(leg.index, choice);
+    else leg.assemble(choice);
   }
 
   #flush(): void {
-    if (this.#out === '') return;
-    this.#head();
-    const text = this.#out;
-    this.#out = '';
-    const { sink } = this.#job;
-    if (sink.write(text) || this.#slowClient) return;
+    if (this.#reply.flush() || this.#slowClient) return;
     // The client reads slower than the model writes: the model server is held back, not our memory filled.
     this.#slowClient = true;
     this.#pace();
-    void sink.drained().then(() => {
+    void this.#job.sink.drained().then(() => {
       this.#slowClient = false;
       this.#pace();
     });
   }
 
   #pace(): void {
-    const hold = this.#slowClient || this.#held;
+    const hold = this.#slowClient || this.#budget.blocked;
     for (const leg of this.#legs) {
       if (hold) leg.pause();
       else leg.resume();
     }
-  }
-
-  /** Reserves the next slice before the last one is used up; ends the answer when there is no more. */
-  #checkMoney(): void {
-    const { reservation, outputMax, choices, router, streamUpstream } = this.#job;
-    const held = reservation.outputTokens;
-    if (!streamUpstream || held >= outputMax * choices) return;
-    const left = held - this.#output();
-    if (left <= 0 && this.#exhausted) {
-      this.#stopAll(MONEY_ENDED);
-      return;
-    }
-    const slice = router.spec.sliceTokens;
-    if (left <= 0 && !this.#held) {
-      this.#held = true;
-      this.#pace();
-    }
-    if (this.#extension || this.#exhausted || left > slice / 4) return;
-    this.#extension = reservation.extend(Math.min(slice, outputMax * choices - held)).then(
-      (extended) => {
-        this.#extension = null;
-        this.#exhausted = !extended;
-        this.#held = false;
-        this.#pace();
-        this.#checkMoney();
-      },
-      (error: unknown) => {
-        this.#extension = null;
-        this.#exhausted = true;
-        this.#stopAll(toAppError(error));
-      },
-    );
   }
 
   #cutLeg(leg: Leg): void {
@@ -351,9 +196,7 @@ export class Relay {
     leg.cutShort();
     this.#cut.add(leg);
     if (!this.#job.stream) return;
-    this.#open(leg);
-    this.#finishChunk(leg.index, 'length');
-    this.#out += sseComment('the credit is used up: the answer ends here');
+    this.#reply.cutShort(leg.index, 'the credit is used up: the answer ends here');
     this.#flush();
   }
 
@@ -386,46 +229,22 @@ export class Relay {
   }
 
   async #finish(): Promise<void> {
-    const { sink, stream, includeUsage, reservation } = this.#job;
+    const { stream, reservation } = this.#job;
     // What came faster than its hold grew is paid for by the hold that is on its way.
-    while (this.#extension) await this.#extension;
+    await this.#budget.settled();
     const tokens = this.#tokens();
     const cost = await reservation.settle(tokens, this.#cut.size > 0 ? 'length' : 'done', this.#detail(null));
-    if (!stream) {
-      this.#replyWhole(tokens, cost);
-      return;
+    if (stream) this.#reply.end(tokens, cost);
+    else {
+      const choices = this.#legs.map((leg) => leg.choice());
+      this.#reply.whole({
+        choices,
+        tokens,
+        cost,
+        coldStartMs: this.#coldStartMs,
+        provider: this.#served?.provider ?? null,
+      });
     }
-    if (includeUsage) this.#out += this.#usageChunk(tokens, cost);
-    const text = this.#out + SSE_DONE;
-    this.#out = '';
-    this.#head();
-    sink.end(text);
-  }
-
-  #usageChunk(tokens: TokenCounts, cost: NanoUsd): string {
-    const usage = JSON.stringify(usageOf(tokens, cost));
-    return `${this.#prefix}[],"usage":${usage}}\n\n`;
-  }
-
-  #replyWhole(tokens: TokenCounts, cost: NanoUsd): void {
-    const { id, model, createdMs, sink } = this.#job;
-    const body = JSON.stringify({
-      id,
-      object: 'chat.completion',
-      created: Math.floor(createdMs / 1000),
-      model,
-      choices: this.#legs.map((leg) => leg.choice()),
-      usage: usageOf(tokens, cost),
-    });
-    const headers: Record<string, string> = {
-      ...this.#job.headers,
-      'content-type': 'application/json',
-      'x-underbid-cost-usd': formatUsd(cost),
-      'x-underbid-cold-start-ms': String(this.#coldStartMs),
-    };
-    // A provider chooses its own name; a header takes visible ASCII only.
-    if (this.#served) headers['x-underbid-provider'] = this.#served.provider.replaceAll(/[^\x20-\x7e]/g, '_');
-    sink.whole(200, headers, body);
   }
 
   /** A stream that broke is charged for what was delivered; an answer that never came is not. */
@@ -446,11 +265,8 @@ export class Relay {
       sink.cut();
       return;
     }
-    if (!sink.started && this.#out === '') throw error;
-    this.#head();
-    const text = this.#out + sseData(errorBody(error));
-    this.#out = '';
-    sink.end(text);
+    if (!this.#reply.begun) throw error;
+    this.#reply.fail(error);
   }
 
   #detail(error: string | null): UsageDetail {
@@ -472,17 +288,4 @@ export class Relay {
       ...(refused > 0 ? { refusedTokens: refused } : {}),
     };
   }
-}
-
-/** OpenAI's usage object with our `cost` (USD, a number). */
-function usageOf(tokens: TokenCounts, cost: NanoUsd): Record<string, unknown> {
-  const { inputTokens, cachedTokens, outputTokens } = tokens;
-  return {
-    prompt_tokens: inputTokens,
-    completion_tokens: outputTokens,
-    total_tokens: inputTokens + outputTokens,
-    prompt_tokens_details: { cached_tokens: cachedTokens, audio_tokens: 0 },
-    completion_tokens_details: { reasoning_tokens: 0, audio_tokens: 0 },
-    cost: usdNumber(cost),
-  };
 }

@@ -1,5 +1,5 @@
 import type { EpochMs, Ms } from '../units.ts';
-import type { RouterStats } from './pool/router.ts';
+import type { RouterStats } from './pool/slot.ts';
 
 /** What is asked of a pool right now. */
 export interface Demand {

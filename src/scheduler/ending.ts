@@ -1,6 +1,5 @@
 import { describeError } from '../errors.ts';
 import type { CloseReason, Lease, Market } from '../leases/market.ts';
-import type { MarketName } from '../spec.ts';
 import { marketOf, type Parts } from './parts.ts';
 import type { ReplicaRecord } from './records.ts';
 
@@ -50,25 +49,28 @@ export class Ending {
     const { pools } = this.#parts;
     // Before the machine goes, so that requests at work move on and new ones go elsewhere.
     pools.find(record.pool)?.router.remove(record.id);
-    const ended =
-      record.leaseId === null ? await this.#withdraw(record) : (await this.#closeLease(record, closeReason)) && record;
+    const ended = record.leaseId === null ? await this.#withdraw(record) : await this.#giveBack(record, closeReason);
     if (ended) await this.#closed(ended);
   }
 
-  /** Withdraws an order in the markets that may still have it, all but one; those that did not say so are returned. */
-  async cancelOrders(record: ReplicaRecord, names: Iterable<MarketName>): Promise<MarketName[]> {
-    const { markets, log } = this.#parts;
-    const left: MarketName[] = [];
-    for (const name of names) {
+  /** Withdraws a leased replica's order from the markets that did not win it; true when they all said that it is gone. */
+  async cancelElsewhere(record: ReplicaRecord): Promise<boolean> {
+    const { fleet, markets, log } = this.#parts;
+    const { uncancelled } = fleet.notes(record.id);
+    for (const name of uncancelled) {
       try {
         const outcome = await markets.get(name)?.cancel(record.orderId);
-        if (outcome?.kind === 'unknown') left.push(name);
+        if (outcome?.kind !== 'unknown') uncancelled.delete(name);
       } catch (error) {
         log(`order ${record.orderId} could not be withdrawn from ${name}: ${describeError(error)}`);
-        left.push(name);
       }
     }
-    return left;
+    return uncancelled.size === 0;
+  }
+
+  async #giveBack(record: ReplicaRecord, closeReason: CloseReason): Promise<ReplicaRecord | null> {
+    const closed = await this.#closeLease(record, closeReason);
+    return (await this.cancelElsewhere(record)) && closed ? record : null;
   }
 
   /** True when nothing of the lease is left to pay for. */

@@ -135,16 +135,17 @@ export class Ordering {
 
   async #leased(record: ReplicaRecord, pool: Pool, lease: Lease): Promise<void> {
     const { clock, fleet, decide } = this.#parts;
-    const starting = await fleet.save({ ...record, state: 'starting', leaseId: lease.id, leasedMs: clock.now() });
     const order = await fleet.order(record.orderId);
+    // Noted before anything can fail: whatever becomes of this replica, its order falls everywhere else.
+    const { uncancelled } = fleet.notes(record.id);
+    for (const { name } of order?.markets ?? []) if (name !== record.market) uncancelled.add(name);
+    const starting = await fleet.save({ ...record, state: 'starting', leaseId: lease.id, leasedMs: clock.now() });
     if (order) await fleet.saveOrder({ ...order, state: 'won', closedMs: clock.now() });
     pool.router.setPhase('bid won');
     const { id, provider, depositNanoUsd } = lease;
     const detail = { order: record.orderId, lease: id, provider, deposit_usd: formatUsd(depositNanoUsd) };
     await decide({ pool: record.pool, kind: 'lease.opened', reason: record.reason, detail });
-    const others = (order?.markets ?? []).map(({ name }) => name).filter((name) => name !== record.market);
-    const left = await this.#ending.cancelOrders(starting, others);
-    for (const name of left) fleet.notes(record.id).uncancelled.add(name);
+    await this.#ending.cancelElsewhere(starting);
   }
 
   async #noBid(record: ReplicaRecord, order: OrderRecord, reason: string): Promise<void> {

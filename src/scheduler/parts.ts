@@ -3,7 +3,7 @@ import type { Market } from '../leases/market.ts';
 import type { MarketName, PoolSpec } from '../spec.ts';
 import type { Fleet } from './fleet.ts';
 import type { Pools } from './pool/pools.ts';
-import type { Target } from './pool/router.ts';
+import type { Target } from './pool/slot.ts';
 import type { ReplicaRecord } from './records.ts';
 
 /** Asks a model server a real question; rejects when it does not answer it. */

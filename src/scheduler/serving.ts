@@ -7,7 +7,7 @@ import { workloadOf } from './ordering.ts';
 import { marketOf, type Parts } from './parts.ts';
 import { missingRunway } from './place.ts';
 import type { Pool } from './pool/pools.ts';
-import type { Target } from './pool/router.ts';
+import type { Target } from './pool/slot.ts';
 import type { ReplicaRecord } from './records.ts';
 
 const PROBE_MS: Ms = 20_000;
@@ -53,17 +53,12 @@ export class Serving {
 
   /** A replica at work: is its lease alive, and does its escrow reach? */
   async watch(record: ReplicaRecord): Promise<void> {
-    const { fleet } = this.#parts;
     const found = await this.#look(record);
     if (!found) return;
     const { pool, market, status } = found;
     const { lease, delivery } = status;
     if (delivery.state !== 'running') return this.#ending.fail(record, gone(delivery), lease.provider);
-    const { uncancelled } = fleet.notes(record.id);
-    if (uncancelled.size > 0) {
-      const left = new Set(await this.#ending.cancelOrders(record, uncancelled));
-      for (const name of uncancelled) if (!left.has(name)) uncancelled.delete(name);
-    }
+    await this.#ending.cancelElsewhere(record);
     if (record.state === 'ready') await this.#fund(record, pool, market, lease);
   }
 
@@ -146,8 +141,10 @@ export class Serving {
     const detail = { lease: lease.id, amount_usd: formatUsd(missing) };
     if (outcome.kind === 'done') {
       await fleet.save({ ...record, fundings });
-      const reason = `runway below ${runwayMs / 2000} s`;
       notes.told = null;
+      // An earlier try with this id went through after all: nothing was added now, the next look sees what is missing.
+      if (outcome.value.depositNanoUsd === lease.depositNanoUsd) return;
+      const reason = `runway below ${runwayMs / 2000} s`;
       return decide({ pool: record.pool, kind: 'lease.funded', reason, detail });
     }
     notes.fundAgainMs = clock.now() + FUND_AGAIN_MS;

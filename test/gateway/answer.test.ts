@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
 import { MODEL, onBothDoors, startGateway, type Door, type Gateway, type GatewaySettings } from '../fakes/gateway.ts';
-import { answer, events, eventsOf, json, PIECES, wholeOf, type Answer } from '../fakes/model-replies.ts';
-import { completionOf, streamOf } from '../fakes/reply.ts';
+import { answer, events, eventsOf, json, PIECES, silence, wholeOf, type Answer } from '../fakes/model-replies.ts';
+import { completionOf, errorOf, streamOf } from '../fakes/reply.ts';
 
 onBothDoors('answers in one piece, with what it cost and who served it', async (t, door) => {
   const { chat, server } = await setup(t, { door });
@@ -157,6 +157,12 @@ test('choices wait for slots of the same replica and all come', async (t) => {
     [0, 1, 2, 3].map((index) => [index, PIECES.join('')]),
   );
   assert.equal(server.requests.length, 4);
+});
+
+test('when one choice is refused the others end with it, also one that was about to start', async (t) => {
+  const { chat, server } = await setup(t, { slots: 1 });
+  server.play(json(400, { message: 'no' }), silence);
+  assert.equal((await errorOf(await chat({ n: 2, max_tokens: 5 }), 400)).code, 'invalid_request');
 });
 
 test('fields that a server left out or invented make the same shape', async (t) => {

@@ -2,10 +2,11 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { AppError } from '../../src/errors.ts';
-import { Leg, type DeltaChoice } from '../../src/gateway/leg.ts';
-import type { Upstream, UpstreamHandler } from '../../src/gateway/upstream.ts';
+import type { DeltaChoice } from '../../src/gateway/choice.ts';
+import { Leg } from '../../src/gateway/leg.ts';
+import type { UpstreamCall, UpstreamHandler, UpstreamRequest } from '../../src/gateway/upstream.ts';
 import { Watch } from '../../src/gateway/watch.ts';
-import { PoolRouter, type Slot } from '../../src/scheduler/pool/router.ts';
+import type { Slot } from '../../src/scheduler/pool/slot.ts';
 import { parsePool } from '../../src/spec.ts';
 import { FakeClock } from '../fakes/clock.ts';
 import { deltaEvent, eventsOf, wholeOf } from '../fakes/model-replies.ts';
@@ -113,23 +114,64 @@ test('a reply that ends in time keeps its connection', async () => {
   assert.deepEqual([upstream.aborted, watch.size, clock.pending], [false, 0, 0]);
 });
 
+test('a machine that was lost before the request was sent is not asked', async () => {
+  const { result, upstream, slot, watch } = setup({ lost: true });
+  await assert.rejects(result, /the machine was lost/);
+  assert.deepEqual([upstream.handler, slot.listeners.size, watch.size], [null, 0, 0]);
+});
+
+test('listens for the loss of its machine while it is at work, and no longer', async () => {
+  for (const finish of [
+    ({ feed }: Started) => feed(eventsOf().join('')),
+    ({ leg }: Started) => leg.stop(STOPPED),
+    ({ upstream }: Started) => upstream.handler?.onError(new Error('reset')),
+    ({ slot }: Started) => slot.listeners.forEach((listener) => listener()),
+  ]) {
+    const started = setup({});
+    assert.equal(started.slot.listeners.size, 1);
+    finish(started);
+    await started.result.catch(() => undefined);
+    assert.equal(started.slot.listeners.size, 0);
+  }
+});
+
+test('a choice that starts while the client is slow is held back from its first byte', () => {
+  const { leg, upstream, start } = setup({ idle: true });
+  leg.pause();
+  start();
+  assert.deepEqual(upstream.calls, ['send', 'pause']);
+  leg.resume();
+  leg.resume();
+  assert.deepEqual(upstream.calls, ['send', 'pause', 'resume']);
+  leg.stop(STOPPED);
+});
+
+test('an answer that ends while the client is slow lets its connection end', async () => {
+  const { leg, upstream, feed, result } = setup({});
+  leg.pause();
+  feed(eventsOf().join(''));
+  await result;
+  assert.deepEqual(upstream.calls, ['send', 'pause', 'resume']);
+});
+
 test('a request that cannot even be sent is a failure of the machine, and leaves nothing behind', async () => {
   const { result, watch } = setup({ broken: true });
   await assert.rejects(result, /the model server failed/);
   assert.equal(watch.size, 0);
 });
 
-test('a whole reply above 64 MB, or an answer to be put together above it, is refused', async () => {
+test('a whole reply above its limit, or an answer to be put together above it, is refused', async () => {
   for (const stream of [false, true]) {
     const { feed, result, upstream } = setup({ stream, assembled: true });
-    const part = stream ? `: ${'x'.repeat(1_000_000)}\n\n` : ' '.repeat(1_000_000);
+    const part = stream ? `: ${'x'.repeat(100_000)}\n\n` : ' '.repeat(100_000);
     const bytes = new TextEncoder().encode(part);
-    for (let size = 0; size <= 65 * 1024 * 1024; size += bytes.length) feed(bytes);
+    for (let size = 0; size <= LIMITS.replyBytes; size += bytes.length) feed(bytes);
     await assert.rejects(result, /the model server failed/);
     assert.equal(upstream.aborted, true);
   }
 });
 
+const LIMITS = { replyBytes: 8_000_000, eventBytes: 1_000_000 };
 const STOPPED = new AppError('client_closed', 'the test is over');
 
 interface Setup {
@@ -137,28 +179,26 @@ interface Setup {
   readonly stream?: boolean;
   readonly assembled?: boolean;
   readonly broken?: boolean;
+  readonly lost?: boolean;
+  /** The attempt is started by the test. */
+  readonly idle?: boolean;
 }
 
-function setup({ outputMax = 100, stream = true, assembled = false, broken = false }: Setup) {
+type Started = ReturnType<typeof setup>;
+
+function setup(settings: Setup) {
+  const { outputMax = 100, stream = true, assembled = false, broken = false, lost = false, idle = false } = settings;
   const clock = new FakeClock();
   const price = { input: '1', output: '1' };
   const pool = { engine: 'vllm', model: 'm', context: 1000, price, ceiling_usd_per_hour: '1' };
   const spec = parsePool('m', pool, clock.now());
   const watch = new Watch(clock);
-  const state = { aborted: false, handler: null as UpstreamHandler | null };
-  const upstream: Upstream = {
-    send: (_request, handler) => {
-      if (broken) throw new TypeError('not a header value');
-      state.handler = handler;
-      handler.onHead(200, {});
-      return { pause: () => undefined, resume: () => undefined, abort: () => (state.aborted = true) };
-    },
-    close: () => Promise.resolve(),
-  };
+  const slot = slotOf(lost);
+  const upstream = openUpstream(broken);
   const deltas: DeltaChoice[] = [];
   const leg = new Leg({
     ...{ index: 0, spec, clock, upstream, watch, path: '/', streamUpstream: stream, assembled, outputMax },
-    limits: { replyBytes: 1_000_000, eventBytes: 100_000 },
+    limits: LIMITS,
     inputBound: 100,
     totalUntilMs: clock.now() + 1_000_000,
     body: () => '{}',
@@ -167,19 +207,48 @@ function setup({ outputMax = 100, stream = true, assembled = false, broken = fal
     onRead: () => undefined,
     onTick: () => undefined,
   });
-  const result = leg.attempt(slotOf(spec, clock));
+  const start = (): Promise<void> => leg.attempt(slot);
+  const result = idle ? Promise.resolve() : start();
   result.catch(() => undefined);
   const encoder = new TextEncoder();
   return {
-    ...{ leg, deltas, result, watch, clock, upstream: state },
-    feed: (part: string | Uint8Array) => state.handler?.onData(typeof part === 'string' ? encoder.encode(part) : part),
-    end: () => state.handler?.onEnd(),
+    ...{ leg, deltas, result, watch, clock, upstream, slot },
+    start: () => void start().catch(() => undefined),
+    feed: (part: string | Uint8Array) =>
+      upstream.handler?.onData(typeof part === 'string' ? encoder.encode(part) : part),
+    end: () => upstream.handler?.onEnd(),
   };
 }
 
-function slotOf(spec: ReturnType<typeof parsePool>, clock: FakeClock): Slot {
-  const router = new PoolRouter(spec, clock, () => undefined);
+function openUpstream(broken: boolean) {
+  const upstream = {
+    calls: [] as string[],
+    handler: null as UpstreamHandler | null,
+    get aborted() {
+      return upstream.calls.includes('abort');
+    },
+    send: (_request: UpstreamRequest, handler: UpstreamHandler): UpstreamCall => {
+      if (broken) throw new TypeError('not a header value');
+      upstream.calls.push('send');
+      upstream.handler = handler;
+      handler.onHead(200, {});
+      const call = (name: string) => () => void upstream.calls.push(name);
+      return { pause: call('pause'), resume: call('resume'), abort: call('abort') };
+    },
+    close: () => Promise.resolve(),
+  };
+  return upstream;
+}
+
+function slotOf(lost: boolean): Slot & { readonly listeners: Set<() => void> } {
+  const listeners = new Set<() => void>();
   const place = { url: 'http://replica', apiKey: null, market: 'owned', provider: 'p', leaseId: 'l' };
-  router.add({ id: 'r', engine: 'vllm', slots: 1, ...place }, 1000);
-  return router.tryTake() ?? assert.fail('no slot');
+  return {
+    ...{ target: { id: 'r', engine: 'vllm', slots: 1, ...place }, waitedMs: 0, cold: false, lost, listeners },
+    onLost: (listener) => {
+      listeners.add(listener);
+      return () => listeners.delete(listener);
+    },
+    release: () => undefined,
+  };
 }

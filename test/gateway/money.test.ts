@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
 import { until } from '../fakes/clock.ts';
 import { NANO, onBothDoors, startGateway, type Gateway, type GatewaySettings } from '../fakes/gateway.ts';
-import { answer, deltaEvent, events, eventsOf, resliced, steered } from '../fakes/model-replies.ts';
+import { answer, cutAfter, deltaEvent, events, eventsOf, resliced, steered } from '../fakes/model-replies.ts';
 import { completionOf, errorOf, streamOf, StreamReader } from '../fakes/reply.ts';
 
 const words = (count: number): string[] => Array.from({ length: count }, (_, at) => `w${at} `);
@@ -165,6 +165,20 @@ test('a ledger that fails in the middle ends the stream with an error, not the p
   failing = false;
   for (const { request } of ledger.asks('hold')) await ledger.ask({ ...SETTLE, request });
 });
+
+onBothDoors(
+  'a ledger that fails when a broken stream is settled: the stream still ends with its error',
+  async (t, door) => {
+    const { chat, server, ledger, logs } = await setup(t, { door });
+    ledger.before('settle', () => Promise.reject(new Error('disk full')));
+    server.play(cutAfter(eventsOf().slice(0, 3)));
+    const { error, texts } = await streamOf(await chat(STREAM));
+    assert.deepEqual([error?.code, texts], ['upstream_error', ['Hello wor']]);
+    assert.match(logs.join(), /disk full/);
+    ledger.before('settle', () => Promise.resolve());
+    for (const { request } of ledger.asks('hold')) await ledger.ask({ ...SETTLE, request });
+  },
+);
 
 const NOTHING = { inputTokens: 0, cachedTokens: 0, outputTokens: 0 };
 const SETTLE = { op: 'settle' as const, tokens: NOTHING, status: 'failed' as const, detail: {}, atMs: 0 };

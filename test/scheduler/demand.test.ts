@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { measureDemand } from '../../src/scheduler/demand.ts';
-import type { RouterStats } from '../../src/scheduler/pool/router.ts';
+import type { RouterStats } from '../../src/scheduler/pool/slot.ts';
 
 test('each request at work or in line wants a slot', () => {
   assert.deepEqual(measureDemand(setup({ waiting: 3, inFlight: 2 }), 9000, 1000), { slots: 5, waiting: 3, idleMs: 0 });

@@ -3,11 +3,12 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
+import type { Clock } from '../../src/clock.ts';
 import type { Market } from '../../src/leases/market.ts';
 import { Scheduler } from '../../src/scheduler/loop.ts';
 import type { Probe } from '../../src/scheduler/parts.ts';
 import { Pools, type Pool } from '../../src/scheduler/pool/pools.ts';
-import type { Slot } from '../../src/scheduler/pool/router.ts';
+import type { Slot } from '../../src/scheduler/pool/slot.ts';
 import { SchedulerRecords, type DecisionRecord, type ReplicaRecord } from '../../src/scheduler/records.ts';
 import type { MarketName, PoolSpec } from '../../src/spec.ts';
 import { openStore } from '../../src/store/open.ts';
@@ -59,7 +60,10 @@ export interface Asking {
 
 export interface BenchOptions {
   readonly specs: readonly PoolSpec[];
+  /** Before each start: what has to be opened first. Its timers end with the process, like the scheduler's. */
+  readonly prepare: (clock: Clock) => Promise<void>;
   readonly markets: (clock: FakeClock) => readonly Market[];
+  readonly records: typeof SchedulerRecords;
 }
 
 export const providers = (): FakeProvider[] => [
@@ -79,7 +83,7 @@ export async function openBench(t: TestContext, options: Partial<BenchOptions> =
   const folder = mkdtempSync(join(tmpdir(), 'underbid-loop-'));
   const store = await openStore(join(folder, 'underbid.db'));
   const clock = new FakeClock(1_699_999_998_000);
-  const [probe, records, logs] = [new FakeProbe(), new SchedulerRecords(store), [] as string[]];
+  const [probe, records, logs] = [new FakeProbe(), new (options.records ?? SchedulerRecords)(store), [] as string[]];
   let last: Run | null = null;
   let mortal = new MortalClock(clock);
   let count = 0;
@@ -87,6 +91,7 @@ export async function openBench(t: TestContext, options: Partial<BenchOptions> =
   const start = async (change: Partial<BenchOptions> = {}): Promise<Run> => {
     mortal.kill();
     mortal = new MortalClock(clock);
+    await options.prepare?.(mortal);
     const pools = new Pools(mortal);
     const made = (change.specs ?? specs).map((spec) => pools.put(spec, 1, 'api'));
     const named = (change.markets ?? markets)(clock).map((market): [MarketName, Market] => [market.name, market]);

@@ -53,7 +53,7 @@ export class LeaseDelivery {
           state: 'running',
           sinceMs: clock.now(),
           url: server.url,
-         
+
           apiKey,
           detail: 'running',
         };

@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import type { AppError } from '../../../src/errors.ts';
-import { PoolRouter, type Slot } from '../../../src/scheduler/pool/router.ts';
+import { PoolRouter } from '../../../src/scheduler/pool/router.ts';
+import type { Slot } from '../../../src/scheduler/pool/slot.ts';
 import { parsePool } from '../../../src/spec.ts';
 import { FakeClock } from '../../fakes/clock.ts';
 

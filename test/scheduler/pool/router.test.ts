@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { AppError } from '../../../src/errors.ts';
-import { PoolRouter, type Slot, type TakeOptions } from '../../../src/scheduler/pool/router.ts';
+import { PoolRouter } from '../../../src/scheduler/pool/router.ts';
+import type { Slot, TakeOptions } from '../../../src/scheduler/pool/slot.ts';
 import { parsePool } from '../../../src/spec.ts';
 import { FakeClock } from '../../fakes/clock.ts';
 

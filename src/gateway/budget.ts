@@ -1,0 +1,70 @@
+import type { Tokens } from '../units.ts';
+import type { Reservation } from './admission.ts';
+
+export interface BudgetOptions {
+  readonly reservation: Reservation;
+  /** Output tokens that the answer may have; nothing is extended beyond them. */
+  readonly outputMax: Tokens;
+  readonly sliceTokens: Tokens;
+  readonly used: () => Tokens;
+  /** `blocked` has changed: what is held is used up and more is on its way, or it has come. */
+  readonly onBlocked: () => void;
+  readonly onExhausted: () => void;
+  readonly onError: (error: unknown) => void;
+}
+
+/** Reserves the next slice of an answer before the last one is used up, and says when there is no more money. */
+export class Budget {
+  readonly #options: BudgetOptions;
+  #extension: Promise<void> | null = null;
+  #exhausted = false;
+  #blocked = false;
+
+  constructor(options: BudgetOptions) {
+    this.#options = options;
+  }
+
+  /** The model server is held back until its next tokens are paid for. */
+  get blocked(): boolean {
+    return this.#blocked;
+  }
+
+  /** After tokens were counted. */
+  check(): void {
+    const { reservation, outputMax, sliceTokens, used, onBlocked, onExhausted } = this.#options;
+    const held = reservation.outputTokens;
+    if (held >= outputMax) return;
+    const left = held - used();
+    if (left <= 0 && this.#exhausted) {
+      onExhausted();
+      return;
+    }
+    if (left <= 0 && !this.#blocked) {
+      this.#blocked = true;
+      onBlocked();
+    }
+    if (this.#extension || this.#exhausted || left > sliceTokens / 4) return;
+    this.#extension = this.#extend(Math.min(sliceTokens, outputMax - held));
+  }
+
+  /** What came faster than its hold grew is paid for by the hold that is on its way. */
+  async settled(): Promise<void> {
+    while (this.#extension) await this.#extension;
+  }
+
+  async #extend(tokens: Tokens): Promise<void> {
+    const { reservation, onBlocked, onError } = this.#options;
+    try {
+      this.#exhausted = !(await reservation.extend(tokens));
+    } catch (error) {
+      this.#exhausted = true;
+      this.#extension = null;
+      onError(error);
+      return;
+    }
+    this.#extension = null;
+    this.#blocked = false;
+    onBlocked();
+    this.check();
+  }
+}

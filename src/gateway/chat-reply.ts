@@ -1,0 +1,160 @@
+import type { AppError } from '../errors.ts';
+import type { TokenCounts } from '../ledger/pricing.ts';
+import { formatUsd, usdNumber, type EpochMs, type Ms, type NanoUsd } from '../units.ts';
+import type { DeltaChoice } from './choice.ts';
+import { errorBody } from './openai.ts';
+import { SSE_DONE, sseComment, sseData } from './sse.ts';
+import type { ReplySink } from './transport.ts';
+
+export interface ChatReplyOptions {
+  readonly id: string;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly createdMs: EpochMs;
+  readonly model: string;
+  readonly includeUsage: boolean;
+  readonly sink: ReplySink;
+}
+
+export interface WholeAnswer {
+  readonly choices: readonly Record<string, unknown>[];
+  readonly tokens: TokenCounts;
+  readonly cost: NanoUsd;
+  readonly coldStartMs: Ms;
+  readonly provider: string | null;
+}
+
+/**
+ * A chat completion as the client gets it. A stream has OpenAI's order: role delta, deltas, finish_reason chunk, with
+ * include_usage one chunk of usage, [DONE]; every chunk with the same id and created. Nothing is sent before there is
+ * something to say, so that an early failure has a status of its own.
+ */
+export class ChatReply {
+  readonly #options: ChatReplyOptions;
+  readonly #prefix: string;
+  readonly #suffix: string;
+  readonly #opened = new Set<number>();
+  #out = '';
+
+  constructor(options: ChatReplyOptions) {
+    this.#options = options;
+    const { id, model, createdMs, includeUsage } = options;
+    const created = Math.floor(createdMs / 1000);
+    const head = `{"id":${JSON.stringify(id)},"object":"chat.completion.chunk","created":${created},"model":${JSON.stringify(model)}`;
+    this.#prefix = `data: ${head},"choices":`;
+    this.#suffix = includeUsage ? ',"usage":null}\n\n' : '}\n\n';
+  }
+
+  /** The status line is out, or something waits to go out behind it. */
+  get begun(): boolean {
+    return this.#options.sink.started || this.#out !== '';
+  }
+
+  comment(text: string): void {
+    this.#head();
+    this.#options.sink.write(sseComment(text));
+  }
+
+  delta(index: number, { text, delta, logprobs, finishReason }: DeltaChoice): void {
+    this.#open(index);
+    if (text === null) {
+      const logs = JSON.stringify(logprobs ?? null);
+      this.#chunk(`[{"index":${index},"delta":${JSON.stringify(delta)},"logprobs":${logs},"finish_reason":null}]`);
+    } else if (text !== '') {
+      const content = JSON.stringify(text);
+      this.#chunk(`[{"index":${index},"delta":{"content":${content}},"logprobs":null,"finish_reason":null}]`);
+    }
+    if (finishReason !== null) this.#finish(index, finishReason);
+  }
+
+  /** The answer ends before the model did; a comment says why. */
+  cutShort(index: number, why: string): void {
+    this.#open(index);
+    this.#finish(index, 'length');
+    this.#out += sseComment(why);
+  }
+
+  /** Sends what has gathered; false when the client reads slower than we write. */
+  flush(): boolean {
+    if (this.#out === '') return true;
+    this.#head();
+    const text = this.#out;
+    this.#out = '';
+    return this.#options.sink.write(text);
+  }
+
+  /** The last of a stream. */
+  end(tokens: TokenCounts, cost: NanoUsd): void {
+    if (this.#options.includeUsage) {
+      this.#out += `${this.#prefix}[],"usage":${JSON.stringify(usageOf(tokens, cost))}}\n\n`;
+    }
+    this.#last(SSE_DONE);
+  }
+
+  /** A stream that broke: never as if it were complete. */
+  fail(error: AppError): void {
+    this.#last(sseData(errorBody(error)));
+  }
+
+  whole({ choices, tokens, cost, coldStartMs, provider }: WholeAnswer): void {
+    const { id, model, createdMs, sink } = this.#options;
+    const usage = usageOf(tokens, cost);
+    const created = Math.floor(createdMs / 1000);
+    const body = JSON.stringify({ id, object: 'chat.completion', created, model, choices, usage });
+    const headers: Record<string, string> = {
+      ...this.#options.headers,
+      'content-type': 'application/json',
+      'x-underbid-cost-usd': formatUsd(cost),
+      'x-underbid-cold-start-ms': String(coldStartMs),
+    };
+    // A provider chooses its own name; a header takes visible ASCII only.
+    if (provider !== null) headers['x-underbid-provider'] = provider.replaceAll(/[^\x20-\x7e]/g, '_');
+    sink.whole(200, headers, body);
+  }
+
+  #head(): void {
+    const { sink, headers } = this.#options;
+    if (sink.started) return;
+    sink.head(200, {
+      ...headers,
+      'content-type': 'text/event-stream; charset=utf-8',
+      'cache-control': 'no-cache',
+      // Asks nginx in front of us not to gather the stream.
+      'x-accel-buffering': 'no',
+    });
+  }
+
+  #last(text: string): void {
+    this.#head();
+    const rest = this.#out;
+    this.#out = '';
+    this.#options.sink.end(rest + text);
+  }
+
+  #open(index: number): void {
+    if (this.#opened.has(index)) return;
+    this.#opened.add(index);
+    const delta = '{"role":"assistant","content":"","refusal":null}';
+    this.#chunk(`[{"index":${index},"delta":${delta},"logprobs":null,"finish_reason":null}]`);
+  }
+
+  #finish(index: number, reason: string): void {
+    this.#chunk(`[{"index":${index},"delta":{},"logprobs":null,"finish_reason":${JSON.stringify(reason)}}]`);
+  }
+
+  #chunk(choices: string): void {
+    this.#out += this.#prefix + choices + this.#suffix;
+  }
+}
+
+/** OpenAI's usage object with our `cost` (USD, a number). */
+function usageOf(tokens: TokenCounts, cost: NanoUsd): Record<string, unknown> {
+  const { inputTokens, cachedTokens, outputTokens } = tokens;
+  return {
+    prompt_tokens: inputTokens,
+    completion_tokens: outputTokens,
+    total_tokens: inputTokens + outputTokens,
+    prompt_tokens_details: { cached_tokens: cachedTokens, audio_tokens: 0 },
+    completion_tokens_details: { reasoning_tokens: 0, audio_tokens: 0 },
+    cost: usdNumber(cost),
+  };
+}

@@ -1,0 +1,41 @@
+import type { Clock } from '../clock.ts';
+import type { PoolRouter } from '../scheduler/pool/router.ts';
+import type { EpochMs, Ms, Tokens } from '../units.ts';
+import type { Reservation } from './admission.ts';
+import type { ReplySink } from './transport.ts';
+import type { Upstream } from './upstream.ts';
+import type { Watch } from './watch.ts';
+
+export interface RelayDeps {
+  readonly clock: Clock;
+  readonly upstream: Upstream;
+  readonly watch: () => Watch;
+  readonly limits: { readonly replyBytes: number; readonly eventBytes: number };
+  readonly log: (line: string) => void;
+}
+
+/** One request, admitted and paid for, on its way to replicas. */
+export interface RelayJob {
+  readonly id: string;
+  /** Of every reply: request id and rate limits. */
+  readonly headers: Readonly<Record<string, string>>;
+  readonly createdMs: EpochMs;
+  /** The public model id. */
+  readonly model: string;
+  readonly router: PoolRouter;
+  readonly account: string;
+  readonly path: string;
+  readonly stream: boolean;
+  readonly includeUsage: boolean;
+  /** Ask the model server for a stream, whatever the client gets. */
+  readonly streamUpstream: boolean;
+  readonly choices: number;
+  readonly inputBound: Tokens;
+  /** Per choice: the maximum that the model server is given. */
+  readonly outputMax: Tokens;
+  readonly maxWaitMs: Ms;
+  /** The request as the model server of this choice gets it. */
+  readonly bodyOf: (choice: number) => string;
+  readonly reservation: Reservation;
+  readonly sink: ReplySink;
+}
