@@ -58,6 +58,7 @@ export function openSql(path: string, options: OpenSqlOptions = {}): Sql {
       attempt(() => prepare(text).all(values) as Record<string, SqlValue | ArrayBuffer>[]).map(readable),
     transaction,
     close: () => {
+      // The binding has no finalize: the file is really closed when the statements are collected, or with the thread.
       statements.clear();
       database.close();
     },

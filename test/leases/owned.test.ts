@@ -57,13 +57,14 @@ test('a server that bid for two orders is leased once', async () => {
   assert.equal((await market.accept('o2', 'o2/rack-1')).kind, 'done', 'once it is free, the bid stands');
 });
 
-test('a leased server is there at once, at its own address with its own key', async () => {
+test('a leased server is there at once, at its own address, with its own key and slots', async () => {
   const { market } = setup();
   await market.tender(testOrder('o1'));
   await market.accept('o1', 'o1/rack-1');
   const status = await market.status('lease-o1');
   assert.equal(status?.delivery.state, 'running');
-  assert.deepEqual([status.delivery.url, status.delivery.apiKey], ['http://10.0.0.1:8000', 'own-key']);
+  const { url, apiKey, slots } = status.delivery;
+  assert.deepEqual([url, apiKey, slots], ['http://10.0.0.1:8000', 'own-key', 2]);
 });
 
 test('a thousand open orders are enough, and old ones make room', async () => {

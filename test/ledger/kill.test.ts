@@ -17,7 +17,7 @@ test('whatever was acknowledged before a kill -9 is in the file, once, and the l
   const { path, spendUntilKilled } = setup(t);
   const seed = Date.now() % 2 ** 31;
   // From a few answers in to well after the writer's first tick, which is what puts holds on disk.
-  const delays = fc.sample(fc.integer({ min: 20, max: 250 }), { seed, numRuns: KILLS });
+  const delays = fc.sample(fc.integer({ min: 20, max: 150 }), { seed, numRuns: KILLS });
   const acknowledged = new Map<string, bigint>();
   let journaled = 0;
   for (const [round, delayMs] of delays.entries()) {

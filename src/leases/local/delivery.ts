@@ -49,14 +49,7 @@ export class LeaseDelivery {
     this.#starting = started.then(
       (server) => {
         this.#server = server;
-        this.#view = {
-          state: 'running',
-          sinceMs: clock.now(),
-          url: server.url,
-
-          apiKey,
-          detail: 'running',
-        };
+        this.#view = { state: 'running', sinceMs: clock.now(), url: server.url, apiKey, detail: 'running' };
         void server.exited.then(({ detail }) => this.#fail(`the model server ended: ${detail}`));
         onChange();
       },
