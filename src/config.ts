@@ -1,5 +1,5 @@
 import { dirname, resolve } from 'node:path';
-import { nameServer, normalizeServerUrl } from './config/cross-checks.ts';
+import { normalizeServerUrl } from './config/cross-checks.ts';
 import { findConfigFile, readEnvironment, type Environment, type Surroundings } from './config/environment.ts';
 import { readConfigFile } from './config/file.ts';
 import type { FileSettings } from './config/schema.ts';
@@ -169,8 +169,9 @@ function buildPolicy(policy: ProviderFile['policy']): PricePolicy {
 
 function buildOwnedMarket(owned: OwnedFile, secrets: ReadonlyMap<string, Secret>): OwnedMarketSettings {
   return {
-    servers: owned.servers.map(({ id, url, key, pool, slots, usd_per_hour: cost }) => ({
-      id: id ?? nameServer(url, pool),
+    servers: owned.servers.map(({ id, url, key, pool, slots, usd_per_hour: cost }, index) => ({
+      // Customers see it as the provider: not an address of the operator's network.
+      id: id ?? `owned-${index + 1}`,
       url: normalizeServerUrl(url),
       key: key === undefined ? null : (secrets.get(key) ?? null),
       pool,

@@ -1,4 +1,4 @@
-import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import process from 'node:process';
 import { systemClock, type Clock } from './clock.ts';
@@ -29,7 +29,12 @@ import { openStore, type Store } from './store/open.ts';
 /** A data file may no longer agree with memory: the process ends, the next start recovers. */
 const EXIT_FATAL = 70;
 
-const log = (line: string): void => console.error(`${new Date(systemClock.now()).toISOString()} ${line}`);
+/** One line each: what strangers' servers say may hold control characters. */
+const log = (line: string): void => {
+  console.error(
+    `${new Date(systemClock.now()).toISOString()} ${line.replaceAll(/[\u0000-\u001f\u007f-\u009f]+/g, ' ')}`,
+  );
+};
 
 /** Builds every part once, serves until told to stop, ends the parts in reverse order. Resolves with the exit code. */
 export async function serve(env: Readonly<Record<string, string | undefined>>): Promise<number> {
@@ -56,7 +61,13 @@ interface Gateway {
 async function start(env: Readonly<Record<string, string | undefined>>, clock: Clock): Promise<Gateway> {
   const settings = loadSettings({ env, cwd: process.cwd(), nowMs: clock.now() });
   const { dataDir } = settings;
+  // Databases and keys are their owner's alone.
+  process.umask(0o077);
   mkdirSync(dataDir, { recursive: true, mode: 0o700 });
+  if (existsSync(join(dataDir, 'underbid.db')) && !existsSync(join(dataDir, 'ledger.db'))) {
+    const why = `the ledger (ledger.db) is missing from ${dataDir}, though the gateway ran there: put it back, or use another data folder`;
+    throw new AppError('setup_failed', why);
+  }
   const closers: (() => Promise<void> | void)[] = [];
   const closeAll = async (): Promise<void> => {
     for (const close of closers.splice(0).toReversed()) await close();
@@ -71,8 +82,6 @@ async function start(env: Readonly<Record<string, string | undefined>>, clock: C
     process.once('SIGINT', abort).once('SIGTERM', abort);
     const runtime = await prepareLocal(settings, clock, preparing.signal);
     process.off('SIGINT', abort).off('SIGTERM', abort);
-    const store = await openStore(join(dataDir, 'underbid.db'));
-    closers.push(() => store.close());
     const ledger = await openLedger({
       dataDir,
       onFatal: (error) => {
@@ -81,6 +90,8 @@ async function start(env: Readonly<Record<string, string | undefined>>, clock: C
       },
     });
     closers.push(() => ledger.close());
+    const store = await openStore(join(dataDir, 'underbid.db'));
+    closers.push(() => store.close());
     const markets = await openMarkets({ settings, store, ledger, clock, runtime, log });
     for (const market of markets.values()) closers.push(() => market.stop());
     return await startGateway({ settings, clock, store, ledger, markets, closers, closeAll });

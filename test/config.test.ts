@@ -180,9 +180,9 @@ void test('fetches secrets from variables and from files beside the configuratio
   assert.deepEqual(
     servers.map(({ id, url, key }) => [id, url, key?.reveal() ?? null]),
     [
-      ['h0:8000/smollm2-135m', 'http://h0:8000', 'sk-from-env'],
-      ['h1:8000/smollm2-135m', 'http://h1:8000', 'sk-from-file'],
-      ['h2:8000/smollm2-135m', 'http://h2:8000', null],
+      ['owned-1', 'http://h0:8000', 'sk-from-env'],
+      ['owned-2', 'http://h1:8000', 'sk-from-file'],
+      ['owned-3', 'http://h2:8000', null],
     ],
   );
   assert.equal(settings.markets.local, null);

@@ -100,7 +100,12 @@ const ownedSchema = z
     servers: z
       .array(
         z.strictObject({
-          id: z.string().min(1).max(256).optional().describe('name in reports; default: address and pool'),
+          id: z
+            .string()
+            .min(1)
+            .max(256)
+            .optional()
+            .describe('name in reports and towards customers; default: owned-1, owned-2 and so on'),
           url: serverUrl.describe('base address; a trailing /v1 is taken off'),
           key: secretSchema.optional().describe('its bearer key, as env:NAME or file:PATH'),
           pool: modelIdSchema.describe('the pool it serves'),

@@ -19,12 +19,15 @@ const usd = z.string().refine((text) => {
   }
 }, 'is an amount in USD above zero, as a string such as "5.00"');
 
+/** ISO time or seconds since 1970, until the year 9999: milliseconds given by mistake are refused. */
+const expiry = z.union([z.iso.datetime({ offset: true }), z.number().int().positive().max(253_402_300_799)]);
+
 const accountSchema = z.strictObject({ name });
 const creditSchema = z.strictObject({
   amount_usd: usd,
   kind: z.enum(['paid', 'promo']),
   reason: z.string().min(1).max(500),
-  expires_at: z.union([z.iso.datetime({ offset: true }), z.number().int().positive()]).nullish(),
+  expires_at: expiry.nullish(),
 });
 const keySchema = z.strictObject({
   name,
@@ -33,7 +36,7 @@ const keySchema = z.strictObject({
   rpm: z.number().int().min(1).nullish(),
   tpm: z.number().int().min(1).nullish(),
   concurrency: z.number().int().min(1).nullish(),
-  expires_at: z.union([z.iso.datetime({ offset: true }), z.number().int().positive()]).nullish(),
+  expires_at: expiry.nullish(),
 });
 const disputeSchema = z.strictObject({ reason: z.string().min(1).max(1000) });
 
@@ -124,7 +127,8 @@ function addAccounts(app: Hono<AppEnv>, deps: AppDeps): void {
     if (!result.ok && result.why.includes('id was used')) {
       throw new AppError('idempotency_mismatch', 'this Idempotency-Key was used for another grant');
     }
-    if (!result.ok) throw new AppError('not_found', result.why);
+    if (!result.ok)
+      throw new AppError(result.why.includes('no such account') ? 'not_found' : 'invalid_request', result.why);
     return context.json({ id, ...(await describeAccount(ledger, customer)) }, result.existed ? 200 : 201);
   });
   app.get('/accounts/:id/keys', async (context) => {

@@ -1,6 +1,5 @@
 import type { Context } from 'hono';
 import type { KeySettings } from '../ledger/operations.ts';
-import type { Tokens } from '../units.ts';
 import type { Caller } from './auth.ts';
 import type { AppDeps, AppEnv, GatewayLimits } from './deps.ts';
 import type { Admission, RateLimits } from './limits.ts';
@@ -14,14 +13,12 @@ export function identify(context: Context<AppEnv>, deps: AppDeps): Caller {
 }
 
 /**
- * Counts a request and reserves its tokens; `end` corrects them.
+ * Counts a request before its body is read, so that what a key sends too much of costs nobody a parse; its tokens are
+ * reserved when the body is known, `end` corrects them.
  * @throws AppError `rate_limit_exceeded`
  */
-export function admit(context: Context<AppEnv>, deps: AppDeps, caller: Caller, tokens: Tokens): Admission {
-  const limits = rateLimitsOf(caller.settings, deps.limits);
-  const admission = deps.limiter.admit(caller.key, limits, tokens, deps.clock.now());
-  context.set('rateHeaders', admission.headers);
-  return admission;
+export function admit(deps: AppDeps, caller: Caller): Admission {
+  return deps.limiter.admit(caller.key, rateLimitsOf(caller.settings, deps.limits), 0, deps.clock.now());
 }
 
 function rateLimitsOf(settings: KeySettings, defaults: GatewayLimits): RateLimits {

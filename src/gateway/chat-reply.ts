@@ -16,7 +16,8 @@ export interface ChatReplyOptions {
 }
 
 export interface WholeAnswer {
-  readonly choices: readonly Record<string, unknown>[];
+  /** JSON. */
+  readonly choices: string;
   readonly tokens: TokenCounts;
   readonly cost: NanoUsd;
   readonly coldStartMs: Ms;
@@ -97,9 +98,9 @@ export class ChatReply {
 
   whole({ choices, tokens, cost, coldStartMs, provider }: WholeAnswer): void {
     const { id, model, createdMs, sink } = this.#options;
-    const usage = usageOf(tokens, cost);
     const created = Math.floor(createdMs / 1000);
-    const body = JSON.stringify({ id, object: 'chat.completion', created, model, choices, usage });
+    const head = `{"id":${JSON.stringify(id)},"object":"chat.completion","created":${created},"model":${JSON.stringify(model)}`;
+    const body = `${head},"choices":${choices},"usage":${JSON.stringify(usageOf(tokens, cost))}}`;
     const headers: Record<string, string> = {
       ...this.#options.headers,
       'content-type': 'application/json',

@@ -5,12 +5,14 @@ import type { PoolSpec } from '../spec.ts';
 import type { Ms, Tokens } from '../units.ts';
 import { Reservation } from './admission.ts';
 import type { AppDeps, AppEnv } from './deps.ts';
-import { requireModel } from './auth.ts';
+import { requireModel, type Caller } from './auth.ts';
 import { admit, identify } from './caller.ts';
 import { MANAGED, managedFields, refuseFields } from './dialect.ts';
 import { spliceObject, topLevelMembers } from './json-splice.ts';
+import type { Admission } from './limits.ts';
 import { chatSchema, parseJsonBody, type ChatRequest } from './openai.ts';
 import { Relay } from './relay.ts';
+import type { Exchange } from './transport.ts';
 
 const PATH = '/v1/chat/completions';
 /** A hold outlives its request's own limits by so much: nobody else may settle what is still running. */
@@ -18,11 +20,42 @@ const HOLD_SLACK_MS = 60_000;
 
 /** POST /v1/chat/completions */
 export async function handleChat(context: Context<AppEnv>, deps: AppDeps): Promise<Response> {
+  const caller = identify(context, deps);
+  const admission = admit(deps, caller);
+  context.set('rateHeaders', admission.headers);
+  const exchange = deps.transport(context as unknown as Context);
+  try {
+    const { relay, reservation } = await prepareChat({ context, deps, caller, admission, exchange });
+    const run = async (): Promise<void> => {
+      try {
+        await relay.run();
+      } finally {
+        admission.end(reservation.tokensUsed);
+      }
+    };
+    return exchange.respond(run());
+  } catch (error) {
+    admission.end(0);
+    throw error;
+  }
+}
+
+interface ChatParts {
+  readonly context: Context<AppEnv>;
+  readonly deps: AppDeps;
+  readonly caller: Caller;
+  readonly admission: Admission;
+  readonly exchange: Exchange;
+}
+
+/** Reads and checks the request, reserves its tokens and its money. */
+async function prepareChat(parts: ChatParts): Promise<{ relay: Relay; reservation: Reservation }> {
+  const { context, deps, caller, admission, exchange } = parts;
   const { clock, ledger, limits } = deps;
   const createdMs = clock.now();
-  const caller = identify(context, deps);
-  const exchange = deps.transport(context as unknown as Context);
   const { text, bytes } = await exchange.readBody(limits.bodyBytes);
+  // The key may have been revoked while its body came in.
+  deps.keys.authenticate(context.req.header('authorization'), clock.now());
   const request = parseJsonBody(text, chatSchema);
   refuseFields(request);
   requireModel(caller, request.model);
@@ -31,53 +64,44 @@ export async function handleChat(context: Context<AppEnv>, deps: AppDeps): Promi
   const { spec } = pool.router;
   const sizes = boundTokens(request, spec, bytes);
   const maxWaitMs = waitOf(context.req.header('x-underbid-max-wait'), spec);
-  const admission = admit(context, deps, caller, sizes.inputBound + sizes.held);
+  admission.reserve(sizes.inputBound + sizes.held, clock.now());
+  const rateHeaders = admission.headers;
+  context.set('rateHeaders', rateHeaders);
   const id = deps.newId('chatcmpl-');
-  const run = async (): Promise<void> => {
-    let used: Tokens = 0;
-    try {
-      const reservation = await Reservation.open(ledger, clock, {
-        request: id,
-        caller,
-        model: spec.id,
-        price: spec.price,
-        priceVersion: pool.priceVersion,
-        inputBound: sizes.inputBound,
-        outputTokens: sizes.held,
-        mayShorten: sizes.mayShorten,
-        deadlineMs: createdMs + maxWaitMs + spec.limits.totalMs + HOLD_SLACK_MS,
-      });
-      const stream = request.stream === true;
-      const streamUpstream = stream || sizes.outputMax > spec.sliceTokens || reservation.outputTokens < sizes.held;
-      const relay = new Relay(deps, {
-        id,
-        headers: { ...admission.headers, 'x-request-id': context.get('requestId') },
-        createdMs,
-        model: spec.id,
-        router: pool.router,
-        account: caller.customer,
-        path: PATH,
-        stream,
-        includeUsage: request.stream_options?.include_usage === true,
-        streamUpstream,
-        choices: sizes.choices,
-        inputBound: sizes.inputBound,
-        outputMax: sizes.outputMax,
-        maxWaitMs,
-        bodyOf: upstreamBodies(text, request, pool, { ...sizes, stream: streamUpstream }),
-        reservation,
-        sink: exchange.sink,
-      });
-      try {
-        await relay.run();
-      } finally {
-        used = reservation.tokensUsed;
-      }
-    } finally {
-      admission.end(used);
-    }
-  };
-  return exchange.respond(run());
+  const reservation = await Reservation.open(ledger, clock, {
+    request: id,
+    caller,
+    model: spec.id,
+    price: spec.price,
+    priceVersion: pool.priceVersion,
+    inputBound: sizes.inputBound,
+    outputTokens: sizes.held,
+    mayShorten: sizes.mayShorten,
+    deadlineMs: createdMs + maxWaitMs + spec.limits.totalMs + HOLD_SLACK_MS,
+  });
+  const stream = request.stream === true;
+  const streamUpstream = stream || sizes.outputMax > spec.sliceTokens || reservation.outputTokens < sizes.held;
+  const relay = new Relay(deps, {
+    id,
+    headers: { ...rateHeaders, 'x-request-id': context.get('requestId') },
+    createdMs,
+    model: spec.id,
+    router: pool.router,
+    account: caller.customer,
+    path: PATH,
+    stream,
+    includeUsage: request.stream_options?.include_usage === true,
+    streamUpstream,
+    choices: sizes.choices,
+    inputBound: sizes.inputBound,
+    inputLeast: Math.min(sizes.inputBound, leastTokens(request)),
+    outputMax: sizes.outputMax,
+    maxWaitMs,
+    bodyOf: upstreamBodies(text, request, pool, { ...sizes, stream: streamUpstream }),
+    reservation,
+    sink: exchange.sink,
+  });
+  return { relay, reservation };
 }
 
 interface Sizes {
@@ -107,6 +131,19 @@ export function boundTokens(request: ChatRequest, spec: PoolSpec, bodyBytes: num
   const outputMax = Math.min(asked ?? spec.contextTokens, spec.contextTokens);
   const held = choices * (asked === null ? Math.min(outputMax, spec.sliceTokens) : outputMax);
   return { choices, inputBound, outputMax, held, mayShorten: asked === null };
+}
+
+/** Text has three to five letters a token: with eight, the count stays below the true one. */
+const LETTERS_PER_TOKEN = 8;
+
+/** What the texts of a request come to at least. */
+function leastTokens({ messages }: ChatRequest): Tokens {
+  let letters = 0;
+  for (const { content } of messages) {
+    if (typeof content === 'string') letters += content.length;
+    else if (content) for (const part of content) letters += typeof part['text'] === 'string' ? part['text'].length : 0;
+  }
+  return Math.floor(letters / LETTERS_PER_TOKEN);
 }
 
 function refuseImages({ messages }: ChatRequest): void {

@@ -21,6 +21,20 @@ export interface DeltaChoice {
   readonly hasContent: boolean;
 }
 
+/**
+ * The choice of a reply or chunk, null when it has none. More than one, or another than the first, is more than was asked
+ * and paid for.
+ * @throws RangeError
+ */
+export function onlyChoice(reply: Json): Json | null {
+  const choices = reply['choices'];
+  if (!Array.isArray(choices) || choices.length === 0) return null;
+  const choice = objectOf(choices[0]);
+  const index = choice?.['index'] ?? 0;
+  if (choices.length > 1 || index !== 0) throw new RangeError('the model server sent more choices than were asked for');
+  return choice;
+}
+
 /** A model server's delta, its role taken off: the first chunk of a stream is ours. */
 export function readDelta(raw: Json, logprobs: unknown, finishReason: string | null): DeltaChoice {
   let others = false;

@@ -10,6 +10,7 @@ import type { Tokens } from '../units.ts';
  */
 const REFUSED: ReadonlySet<string> = new Set([
   'n_predict',
+  'n_cmpl',
   'best_of',
   'chat_template',
   'mm_processor_kwargs',
@@ -126,7 +127,7 @@ export function reportedCounts(reply: Readonly<Record<string, unknown>>): Report
 const CONTEXT_WORDS = /context (length|size|window)|exceed_context_size|maximum context|too many tokens/i;
 
 /** What a model server's refusal of the request means to the client; null when it is the server that is at fault. */
-export function clientError(status: number, body: string): AppError | null {
+export function clientError(status: number, body: string, secrets: readonly string[] = []): AppError | null {
   if (![400, 404, 413, 422].includes(status)) return null;
   let said = '';
   try {
@@ -137,7 +138,10 @@ export function clientError(status: number, body: string): AppError | null {
   } catch {
     // Not JSON: there is nothing to pass on.
   }
-  const clean = said.replaceAll(/[\u0000-\u001f]+/g, ' ').slice(0, 500);
+  // A server may quote the request it got, our key for it and its address with it.
+  let clean = said.replaceAll(/[\u0000-\u001f]+/g, ' ');
+  for (const secret of secrets) if (secret !== '') clean = clean.replaceAll(secret, '[hidden]');
+  clean = clean.slice(0, 500);
   if (CONTEXT_WORDS.test(body)) {
     return new AppError('context_length_exceeded', clean || 'the request is longer than the context', {
       param: 'messages',

@@ -46,6 +46,36 @@ function valueEnd(text: string, at: number): number {
   return index;
 }
 
+/** How much structure a request may have: parsing is done on the one thread that serves everybody. */
+const DEPTH_MAX = 128;
+const ITEMS_MAX = 200_000;
+
+/**
+ * Why a body's structure is refused, or null: one pass over its text, before anything is built from it. Deeply nested
+ * schemas also kill model servers, whose parsers recurse.
+ */
+export function refuseStructure(text: string): string | null {
+  let depth = 0;
+  let items = 0;
+  let at = 0;
+  while (at < text.length) {
+    const code = text.charCodeAt(at);
+    if (code === 34) {
+      at = stringEnd(text, at);
+      continue;
+    }
+    if (code === 44) items += 1;
+    else if (code === 123 || code === 91) {
+      depth += 1;
+      items += 1;
+    } else if (code === 125 || code === 93) depth -= 1;
+    if (depth > DEPTH_MAX) return `is nested more than ${DEPTH_MAX} deep`;
+    if (items > ITEMS_MAX) return `has more than ${ITEMS_MAX} members and items`;
+    at += 1;
+  }
+  return null;
+}
+
 export interface Member {
   readonly key: string;
   /** The member as written, key and value. */

@@ -3,7 +3,7 @@ import type { Slot } from '../scheduler/pool/slot.ts';
 import type { PoolSpec } from '../spec.ts';
 import type { EpochMs, Tokens } from '../units.ts';
 import type { Clock } from '../clock.ts';
-import { Assembly, finishReasonOf, normaliseMessage, readDelta, type DeltaChoice } from './choice.ts';
+import { Assembly, finishReasonOf, normaliseMessage, onlyChoice, readDelta, type DeltaChoice } from './choice.ts';
 import { clientError } from './dialect.ts';
 import { SseReader } from './sse.ts';
 import { Tally, type LegCounts } from './tally.ts';
@@ -178,7 +178,11 @@ export class Leg {
           onEnd: () => {
             unwatch();
             if (over) return;
-            if (status !== 200) end(clientError(status, failure) ?? badReply(`status ${status}`));
+            if (status !== 200)
+              end(
+                clientError(status, failure, [target.apiKey ?? '', target.url, new URL(target.url).host]) ??
+                  badReply(`status ${status}`),
+              );
             else if (!streamUpstream) end(this.#takeWhole(failure));
             // Some servers leave [DONE] out; the finish_reason says that the answer is whole.
             else end(this.#finishReason === null ? badReply('the stream ended without [DONE]') : null);
@@ -247,13 +251,9 @@ export class Leg {
       throw new Error('the model server sent an error event');
     }
     this.#tally.report(chunk);
-    const choices = chunk['choices'];
-    if (!Array.isArray(choices) || choices.length === 0) {
-      this.#options.onCounts();
-      return;
-    }
-    const choice = choices[0] as { delta?: Record<string, unknown>; logprobs?: unknown; finish_reason?: unknown };
-    this.#takeDelta(choice.delta ?? {}, choice.logprobs ?? null, finishReasonOf(choice.finish_reason));
+    const choice = onlyChoice(chunk);
+    const delta = choice?.['delta'] as Record<string, unknown> | null | undefined;
+    if (choice) this.#takeDelta(delta ?? {}, choice['logprobs'] ?? null, finishReasonOf(choice['finish_reason']));
     this.#options.onCounts();
   }
 
@@ -276,11 +276,11 @@ export class Leg {
   #takeWhole(text: string): AppError | null {
     try {
       const reply = JSON.parse(text) as Record<string, unknown>;
-      const choice = (reply['choices'] as { message?: unknown; logprobs?: unknown; finish_reason?: unknown }[])[0];
+      const choice = onlyChoice(reply);
       if (!choice) return badReply('no choice');
-      const message = normaliseMessage(choice.message);
-      this.#whole = { message, logprobs: choice.logprobs ?? null };
-      this.#finishReason = finishReasonOf(choice.finish_reason) ?? 'stop';
+      const message = normaliseMessage(choice['message']);
+      this.#whole = { message, logprobs: choice['logprobs'] ?? null };
+      this.#finishReason = finishReasonOf(choice['finish_reason']) ?? 'stop';
       this.#begun = true;
       this.#tally.seeMessage(message);
       this.#tally.report(reply);

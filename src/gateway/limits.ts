@@ -28,6 +28,11 @@ const SWEEP_EVERY = 10_000;
 export interface Admission {
   /** `x-ratelimit-*` as they stand after this request was counted. */
   readonly headers: Readonly<Record<string, string>>;
+  /**
+   * Reserves more tokens, once the body says how many.
+   * @throws AppError `rate_limit_exceeded`
+   */
+  reserve(tokens: Tokens, nowMs: EpochMs): void;
   /** Corrects the tokens reserved to those used, and ends the request's concurrency. Once. */
   end(tokensUsed: Tokens): void;
 }
@@ -51,18 +56,27 @@ export class Limiter {
       const waitMs = ((1 - state.requests.level) * MINUTE_MS) / requestsPerMinute;
       throw exceeded(`this API key may make ${requestsPerMinute} requests a minute`, waitMs);
     }
-    // A request larger than the whole bucket waits for a full one: otherwise it could never be made.
-    const reserved = Math.min(tokens, tokensPerMinute);
-    if (state.tokens.level < reserved) {
-      const waitMs = ((reserved - state.tokens.level) * MINUTE_MS) / tokensPerMinute;
-      throw exceeded(`this API key may use ${tokensPerMinute} tokens a minute`, waitMs);
-    }
+    let reserved = 0;
+    const reserve = (more: Tokens, atMs: EpochMs): void => {
+      refill(state.tokens, tokensPerMinute, atMs);
+      // A request larger than the whole bucket waits for a full one: otherwise it could never be made.
+      const wanted = Math.min(more, tokensPerMinute);
+      if (state.tokens.level < wanted) {
+        const waitMs = ((wanted - state.tokens.level) * MINUTE_MS) / tokensPerMinute;
+        throw exceeded(`this API key may use ${tokensPerMinute} tokens a minute`, waitMs);
+      }
+      state.tokens.level -= wanted;
+      reserved += wanted;
+    };
+    reserve(tokens, nowMs);
     state.requests.level -= 1;
-    state.tokens.level -= reserved;
     state.inFlight += 1;
     let over = false;
     return {
-      headers: headersOf(state, limits),
+      get headers() {
+        return headersOf(state, limits);
+      },
+      reserve,
       end: (tokensUsed) => {
         if (over) return;
         over = true;

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { AppError, type ErrorCode } from '../errors.ts';
+import { refuseStructure } from './json-splice.ts';
 
 /** The OpenAI wire: error bodies, statuses, and the request schema of chat completions (OpenAPI 2.3.0). */
 
@@ -62,6 +63,24 @@ const message = z.looseObject({
   content: z.union([text, z.array(part).max(10_000), z.null()]).optional(),
 });
 
+/** By hand: zod would report each of a million bad entries. */
+function isLogitBias(value: unknown): boolean {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return false;
+  const entries = Object.values(value);
+  return entries.length <= 1024 && entries.every((bias) => typeof bias === 'number' && Math.abs(bias) <= 100);
+}
+
+function isGrammar(value: unknown): boolean {
+  if (typeof value !== 'string' || value.length > 65_536) return false;
+  let depth = 0;
+  for (const letter of value) {
+    if (letter === '(') depth += 1;
+    else if (letter === ')') depth = Math.max(0, depth - 1);
+    if (depth > 64) return false;
+  }
+  return true;
+}
+
 export const chatSchema = z
   .looseObject({
     model: z.string().min(1).max(128),
@@ -86,7 +105,11 @@ export const chatSchema = z
       .record(z.string().max(64), z.string().max(512))
       .refine((pairs) => Object.keys(pairs).length <= 16, 'has more than 16 pairs')
       .nullish(),
-    logit_bias: z.record(z.string(), z.number().min(-100).max(100)).nullish(),
+    logit_bias: z
+      .custom<Record<string, number>>(isLogitBias, 'is an object of at most 1024 numbers from -100 to 100')
+      .nullish(),
+    // llama.cpp's: its parser recurses, so a deep one kills the model server.
+    grammar: z.custom<string>(isGrammar, 'is a text of at most 64 KiB, nested at most 64 deep').nullish(),
     tools: z
       .array(z.looseObject({ type: text }))
       .max(1024)
@@ -113,6 +136,8 @@ function paramOf(path: readonly PropertyKey[]): string {
 
 /** @throws AppError `invalid_request` naming the first bad field */
 export function parseJsonBody<T>(body: string, schema: z.ZodType<T>): T {
+  const refused = refuseStructure(body);
+  if (refused !== null) throw new AppError('invalid_request', `the request body ${refused}`);
   let value: unknown;
   try {
     value = JSON.parse(body);

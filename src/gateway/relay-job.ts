@@ -31,6 +31,8 @@ export interface RelayJob {
   readonly streamUpstream: boolean;
   readonly choices: number;
   readonly inputBound: Tokens;
+  /** What the prompt is at least: charged where something was delivered and the server never said. */
+  readonly inputLeast: Tokens;
   /** Per choice: the maximum that the model server is given. */
   readonly outputMax: Tokens;
   readonly maxWaitMs: Ms;

@@ -221,6 +221,8 @@ export class Relay {
       input = counts.input;
       cached = counts.cached;
     }
+    // A client that reads the answer and hangs up before the usage is told has had its prompt worked on all the same.
+    if (input === 0 && this.#output() > 0) input = this.#job.inputLeast;
     return {
       inputTokens: input,
       cachedTokens: cached,
@@ -233,10 +235,11 @@ export class Relay {
     // What came faster than its hold grew is paid for by the hold that is on its way.
     await this.#budget.settled();
     const tokens = this.#tokens();
+    // Written before it is charged: what cannot be written is not charged.
+    const choices = stream ? '' : JSON.stringify(this.#legs.map((leg) => leg.choice()));
     const cost = await reservation.settle(tokens, this.#cut.size > 0 ? 'length' : 'done', this.#detail(null));
     if (stream) this.#reply.end(tokens, cost);
     else {
-      const choices = this.#legs.map((leg) => leg.choice());
       this.#reply.whole({
         choices,
         tokens,

@@ -14,6 +14,8 @@ import type {
   TransferResult,
 } from './operations.ts';
 
+const CREDITS_MAX: NanoUsd = 4_000_000_000_000_000_000n;
+
 /** One lot of credit, see the table `lots`. */
 export interface Lot {
   readonly account: Account;
@@ -165,6 +167,9 @@ export class Customers {
       const same = known.amount === amount && known.credit === credit.name;
       return same ? { ok: true, existed: true } : { ok: false, why: 'this id was used for another grant' };
     }
+    // All grants of an account are added up at every start: their sum must fit the file's integers.
+    if (customer.credits + amount > CREDITS_MAX)
+      return { ok: false, why: 'an account can be granted 4 billion USD in all' };
     const broken = this.#journal.whyNot([{ debit, credit, amount }]);
     if (broken !== null) return { ok: false, why: broken };
     const account = this.#journal.open(credit);

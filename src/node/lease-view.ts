@@ -97,5 +97,9 @@ export async function viewLease(deps: LeaseViewDeps, id: string): Promise<Record
       close_reason: lease?.closeReason ?? null,
     }),
   ];
-  return { ...(await leaseLine(replica, markets)), dispute: lease?.dispute ?? null, steps };
+  return {
+    ...(await leaseLine(replica, markets)),
+    dispute: lease?.dispute ? { reason: lease.dispute.reason, at: iso(lease.dispute.atMs) } : null,
+    steps,
+  };
 }

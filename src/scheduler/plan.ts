@@ -35,6 +35,8 @@ export interface PlanInput {
   readonly nowMs: EpochMs;
 }
 
+/** More are placed when these have been decided: the market's answers may change what is wanted. */
+const ORDERS_AT_ONCE = 8;
 const COUNTS: ReadonlySet<ReplicaState> = new Set(['ordering', 'accepting', 'starting', 'ready']);
 /** Cheapest to give up first: an order costs nothing, a start-up only time, a ready replica its start-up. */
 const GIVE_UP_ORDER: readonly ReplicaState[] = ['ordering', 'starting', 'ready'];
@@ -90,11 +92,11 @@ function closings({ spec, replicas, nowMs }: PlanInput): Action[] {
 function orders(input: PlanInput, live: readonly PlannedReplica[], missing: number): Action[] {
   const { spec, scale, replicas, backoffUntilMs, nowMs } = input;
   if (backoffUntilMs > nowMs)
-    return [{ type: 'hold_back', reason: 'the last start-ups failed: waiting before the next order' }];
+    return [{ type: 'hold_back', reason: 'the last orders or start-ups failed: waiting before the next order' }];
   if (live.some(({ state }) => state === 'ordering')) return [];
   const actions: Action[] = [];
   let hourly = replicas.reduce((sum, { costNanoUsdPerHour }) => sum + costNanoUsdPerHour, 0n);
-  for (let count = 0; count < missing; count += 1) {
+  for (let count = 0; count < Math.min(missing, ORDERS_AT_ONCE); count += 1) {
     hourly += spec.ceilingNanoUsdPerHour;
     if (spec.budget.hourNanoUsd !== null && hourly > spec.budget.hourNanoUsd) {
       if (count === 0)

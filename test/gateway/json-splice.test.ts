@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { spliceObject, topLevelMembers } from '../../src/gateway/json-splice.ts';
+import { refuseStructure, spliceObject, topLevelMembers } from '../../src/gateway/json-splice.ts';
 
 interface Written {
   readonly key: string;
@@ -102,4 +102,12 @@ test('a megabyte of quotes and backslashes takes no longer than reading it', () 
   assert.equal(first?.value, value);
   assert.equal(second?.value, '1');
   assert.ok(performance.now() - started < 2000);
+});
+
+test('a body nested too deep or with too many members is refused before it is parsed', () => {
+  assert.equal(refuseStructure(JSON.stringify({ a: ['}]", {', { b: 1 }], c: '\\"[[[[' })), null);
+  assert.match(refuseStructure('['.repeat(129)) ?? '', /nested more than 128 deep/);
+  assert.equal(refuseStructure('['.repeat(128) + ']'.repeat(128)), null);
+  assert.match(refuseStructure(`{"a":[${'1,'.repeat(200_000)}1]}`) ?? '', /more than 200000 members/);
+  assert.equal(refuseStructure(JSON.stringify({ text: ',[{'.repeat(300_000) })), null);
 });

@@ -28,7 +28,7 @@ test('replicas that drain or close are replaced; they do not count', () => {
 });
 
 test('after a failure no order is placed before the pause is over', () => {
-  const reason = 'the last start-ups failed: waiting before the next order';
+  const reason = 'the last orders or start-ups failed: waiting before the next order';
   assert.deepEqual(plan({ wanted: 1, backoffUntilMs: 1001, nowMs: 1000 }), [{ type: 'hold_back', reason }]);
   assert.deepEqual(types(plan({ wanted: 1, backoffUntilMs: 1000, nowMs: 1000 })), ['order']);
 });
