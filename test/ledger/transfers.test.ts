@@ -107,13 +107,23 @@ test('an account cannot be addressed as one of another kind, asset or bound', (t
 });
 
 test('what would not fit into 64 bits is refused instead of ending the writer', (t) => {
-  const { ledger } = setup(t);
+  const { ledger, open } = setup(t);
   const most = 2n ** 63n - 1n;
-  assert.equal(ledger.do(grant('g1', most)).ok, true);
-  assert.equal(ledger.do(grant('g2', 1n)).ok, false);
-  assert.equal(ledger.do(transfer('t1', 1n, { debit: cash(), credit: operatorEquity('local') })).ok, false);
+  assert.equal(ledger.do(transfer('t1', most, into)).ok, true);
+  assert.equal(ledger.do(transfer('t2', 1n, into)).ok, false);
+  assert.equal(ledger.do(transfer('t3', 1n, { debit: cash(), credit: operatorEquity('local') })).ok, false);
   ledger.book.commit();
-  assert.equal(ledger.account('user:ann:paid').posted, most);
+  assert.equal(open().account(TREASURY.name).posted, most);
+});
+
+test('grants of one account that would not add up in 64 bits are refused, also when the first is spent', (t) => {
+  const { ledger, open } = setup(t);
+  const most = 4_000_000_000_000_000_000n;
+  assert.equal(ledger.do(grant('g1', most)).ok, true);
+  assert.equal(ledger.do(transfer('t1', most, { debit: customerPaid('ann'), credit: cash() })).ok, true);
+  assert.equal(ledger.do(grant('g2', 1n)).ok, false);
+  ledger.book.commit();
+  assert.equal(open().do({ op: 'balance', customer: 'ann' })?.credits, most);
 });
 
 test('a grant with a known id changes nothing, and is refused when it is for another amount or kind', (t) => {
