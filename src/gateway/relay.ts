@@ -74,7 +74,8 @@ export class Relay {
         onDelta: (leg, choice) => this.#delta(leg, choice),
         onCounts: () => this.#budget.check(),
         onRead: () => this.#flush(),
-        onTick: () => job.reservation.progress(this.#tokens()),
+        // A crash charges what was delivered; of an answer in one piece that is nothing until its end.
+        onTick: () => (job.stream ? job.reservation.progress(this.#tokens()) : undefined),
       });
     });
   }
