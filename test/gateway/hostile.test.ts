@@ -42,7 +42,7 @@ onBothDoors('what a model server says of a request hides its key and address', a
   const { host } = new URL(server.url);
   server.usually((turn) => {
     const key = turn.headers['authorization'] ?? '';
-    return json(400, { error: { message: `${server.url} got ${String(key)} at ${host}` } })(turn);
+    return json(400, { error: { message: `${server.url} got ${key} at ${host}` } })(turn);
   });
   const error = await errorOf(await chat({ max_tokens: 5 }), 400);
   assert.doesNotMatch(error.message, new RegExp(host.replaceAll('.', '\\.')));

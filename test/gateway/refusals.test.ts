@@ -214,6 +214,15 @@ onBothDoors('a gateway that is not ready, or full, is 503 with Retry-After', asy
   assert.equal((await fetch('/readyz')).status, 200);
 });
 
+onBothDoors('a gateway that may have one request at a time has one after the other', async (t, door) => {
+  const { chat, get } = await setup(t, { door, limits: { requestsMax: 1 } });
+  for (let count = 0; count < 3; count += 1) {
+    await completionOf(await chat({ max_tokens: 5 }));
+    await errorOf(await chat({ model: 'none' }), 404);
+    await errorOf(await get('/nowhere'), 404);
+  }
+});
+
 onBothDoors('every reply has a request id of its own, error or not', async (t, door) => {
   const { chat, get, fetch } = await setup(t, { door });
   const replies = [

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
 import { FakeClock, until } from '../fakes/clock.ts';
 import { onBothDoors, startGateway, type Door, type Gateway, type GatewaySettings } from '../fakes/gateway.ts';
-import { silence } from '../fakes/model-replies.ts';
+import { eventsOf, silence, steered } from '../fakes/model-replies.ts';
 import { completionOf, errorOf, streamOf, StreamReader } from '../fakes/reply.ts';
 
 /** Cold pools and full ones, under a clock that the test moves. */
@@ -30,6 +30,26 @@ onBothDoors('nothing is sent before a bid is won; then comments until the answer
   wake();
   const first = await reader.until('data: ');
   assert.match(first, /"delta":\{"role":"assistant"/);
+  await reader.until('data: [DONE]');
+});
+
+onBothDoors('once a machine is had, nothing is said of waiting any more', async (t, door) => {
+  const { chat, clock, router, wake, waits, server } = await setup(t, { door });
+  const { script, say, end } = steered();
+  server.play(script);
+  const pending = chat(STREAM);
+  await waits(1);
+  router.setPhase('bid won');
+  const reader = new StreamReader(await pending);
+  wake();
+  const list = eventsOf({ pieces: ['a', 'b'] });
+  say(list[1] ?? '');
+  await reader.until('"content":"a"');
+  router.setPhase('ready');
+  await clock.advance(9000);
+  for (const event of list.slice(2)) say(event);
+  end();
+  assert.match((await reader.next()) ?? '', /"content":"b"/);
   await reader.until('data: [DONE]');
 });
 

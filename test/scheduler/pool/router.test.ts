@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { getEventListeners } from 'node:events';
 import { test } from 'node:test';
 import { AppError } from '../../../src/errors.ts';
 import { PoolRouter } from '../../../src/scheduler/pool/router.ts';
@@ -229,6 +230,20 @@ async function failure(slot: Promise<Slot>): Promise<AppError> {
   assert.ok(error instanceof AppError, String(error));
   return error;
 }
+
+test('a wait that is over listens to nothing any more, however it ended', async () => {
+  const { take, add, clock, router } = setup();
+  const { signal } = new AbortController();
+  const given = take({ signal });
+  const refused = failure(take({ signal, maxWaitMs: 100 }));
+  const closed = failure(take({ signal, exclude: new Set(['a']) }));
+  assert.equal(getEventListeners(signal, 'abort').length, 3);
+  await clock.advance(100);
+  add('a', 1);
+  router.close(new AppError('no_capacity', 'stopping'));
+  await Promise.all([given, refused, closed]);
+  assert.deepEqual([getEventListeners(signal, 'abort').length, clock.pending], [0, 0]);
+});
 
 function expectEmpty(router: PoolRouter, clock: FakeClock): void {
   const { waiting, inFlight, waitingSinceMs } = router.stats;
