@@ -5,17 +5,12 @@ import { openSql } from '../store/libsql.ts';
 import { bigintOf } from '../store/sql.ts';
 import { Book } from './book.ts';
 import { checkLedger } from './check.ts';
-import { Writer, type Answer, type Question } from './writer.ts';
+import { Writer, type Question } from './writer.ts';
 
 /** The writer's own thread on Node. Any error here ends the process: memory and disk may no longer agree. */
 
 export const LEDGER_FILE = 'ledger.db';
 const TICK_MS = 250;
-
-export interface Answered {
-  readonly answers: readonly Answer[];
-  readonly idle: boolean;
-}
 
 interface Start {
   readonly dataDir: string;
@@ -33,7 +28,7 @@ function write(dataDir: string): void {
   const writer = new Writer({
     book,
     clock: systemClock,
-    answer: (answers, idle) => port.postMessage({ answers, idle } satisfies Answered),
+    answer: (answers) => port.postMessage(answers),
     later: (work) => void setImmediate(work),
     storedSeq: () =>
       bigintOf(

@@ -30,8 +30,7 @@ const GROUP_MAX = 512;
 export interface WriterOptions {
   readonly book: Book;
   readonly clock: Clock;
-  /** `idle`: everything that was pushed has been answered. */
-  readonly answer: (answers: readonly Answer[], idle: boolean) => void;
+  readonly answer: (answers: readonly Answer[]) => void;
   /** Runs when the messages at hand have been read (setImmediate on Node). */
   readonly later: (work: () => void) => void;
   /** Reads the file's last sequence number over another connection, see `#canary`. */
@@ -93,8 +92,9 @@ export class Writer {
       (DURABLE.has(operation.op) ? afterCommit : now).push({ id, reply });
     }
     const waits = book.dirty;
-    if (waits && now.length > 0) answer(now, false);
+    if (waits && now.length > 0) answer(now);
     book.commit();
-    answer(waits ? afterCommit : [...now, ...afterCommit], this.#queue.length === 0);
+    const rest = waits ? afterCommit : [...now, ...afterCommit];
+    if (rest.length > 0) answer(rest);
   }
 }

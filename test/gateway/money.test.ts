@@ -112,6 +112,39 @@ test('what came faster than its hold grew is paid for all the same', async (t) =
   assert.equal(ledger.settlements[0]?.charged, 20n * NANO.input + 100n * NANO.output);
 });
 
+test('asks for the next slice while a quarter of the last one is left', async (t) => {
+  const { chat, server, ledger } = await setup(t, {});
+  const { script, say, end } = steered();
+  server.play(script);
+  const list = eventsOf({ pieces: words(60) });
+  const reader = new StreamReader(await afterFirst(chat({ stream: true }), () => say(list[1] ?? '')));
+  for (const event of list.slice(2, 48)) say(event);
+  await reader.until('w46 ');
+  assert.equal(ledger.asks('extend').length, 0);
+  say(list[48] ?? '');
+  await reader.until('w47 ');
+  assert.equal(ledger.asks('extend').length, 1);
+  for (const event of list.slice(49)) say(event);
+  end();
+  await reader.until('[DONE]');
+});
+
+test('a choice that has not begun when the money ends gets its role and its end', async (t) => {
+  const { chat, server } = await setup(t, { slots: 1, creditUsd: '0.0002' });
+  server.usually(answer({ pieces: words(500), prompt: 20 }));
+  const { chunks, finishes, texts, done } = await streamOf(await chat({ stream: true, n: 2 }));
+  assert.deepEqual([finishes, texts[1], done], [['length', 'length'], '', true]);
+  const second = chunks.flatMap(({ choices }) => choices).filter(({ index }) => index === 1);
+  assert.deepEqual(
+    second.map(({ delta, finish_reason: finish }) => [delta, finish]),
+    [
+      [{ role: 'assistant', content: '', refusal: null }, null],
+      [{}, 'length'],
+    ],
+  );
+  assert.equal(server.requests.length, 1);
+});
+
 for (const shape of ['llama.cpp', 'vllm', 'openai'] as const) {
   test(`usage that lies is charged by what was seen and allowed, and noted: ${shape}`, async (t) => {
     const { chat, server, ledger, get } = await setup(t, {});
