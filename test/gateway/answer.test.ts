@@ -163,7 +163,9 @@ test('choices wait for slots of the same replica and all come', async (t) => {
 test('when one choice is refused the others end with it, also one that was about to start', async (t) => {
   const { chat, server } = await setup(t, { slots: 1 });
   server.play(json(400, { message: 'no' }), silence);
+  const started = performance.now();
   assert.equal((await errorOf(await chat({ n: 2, max_tokens: 5 }), 400)).code, 'invalid_request');
+  assert.ok(performance.now() - started < 4000, 'nobody waits for an answer that is not wanted any more');
 });
 
 test('fields that a server left out or invented make the same shape', async (t) => {

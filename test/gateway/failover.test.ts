@@ -121,6 +121,13 @@ onBothDoors('an answer that is put together may start anew: nobody has seen its 
   assert.equal(ledger.settlements[0]?.charged, 12n * NANO.input + 4n * NANO.output);
 });
 
+onBothDoors('an answer in one piece that breaks off for good is free', async (t, door) => {
+  const { chat, server, ledger } = await setup(t, { door });
+  server.play(cutAfter(ALL.slice(0, 3)));
+  assert.equal((await errorOf(await chat({ max_tokens: 500 }), 502)).code, 'upstream_error');
+  assert.deepEqual([ledger.settlements[0]?.status, ledger.settlements[0]?.charged], ['failed', 0n]);
+});
+
 test('what a failed attempt claimed to have used is void', async (t) => {
   const { chat, servers, ledger } = await setup(t, { servers: 2 });
   servers[0]?.usually(cutAfter(eventsOf({ prompt: 60, claims: 50 }).slice(0, 1)));

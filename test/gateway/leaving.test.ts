@@ -59,6 +59,19 @@ onBothDoors('a client that leaves while it waits for a machine leaves the line',
   await reply;
 });
 
+test('a client that leaves in the very turn in which a machine is had is not sent to it', async (t) => {
+  const { chat, router, ledger, server, addReplica } = await setup(t, { door: 'web', servers: 0 });
+  server.usually(silence);
+  const leave = new AbortController();
+  const reply = chat(STREAM, { signal: leave.signal }).catch(() => null);
+  await until('it waits', () => router.stats.waiting === 1);
+  addReplica(server, { id: 'late' });
+  leave.abort();
+  await until('it is settled', () => ledger.settlements.length > 0);
+  assert.deepEqual([router.load('late')?.inFlight, server.requests.length], [0, 0]);
+  await reply;
+});
+
 onBothDoors('a client that leaves while its hold is asked for is never sent to a replica', async (t, door) => {
   const { chat, server, ledger } = await setup(t, { door });
   let allow = (): void => undefined;
