@@ -5,7 +5,7 @@ import { readConfigFile } from './config/file.ts';
 import type { FileSettings } from './config/schema.ts';
 import type { Secret } from './config/secret.ts';
 import { AppError } from './errors.ts';
-import { parsePool, parseSize, type PoolSpec } from './spec.ts';
+import { parsePool, parseSize, type LocalProvider, type PoolSpec, type PricePolicy } from './spec.ts';
 import { parseUsd, type EpochMs, type Ms, type NanoUsd } from './units.ts';
 
 export interface Settings extends Environment {
@@ -34,32 +34,8 @@ export interface LocalMarketSettings {
   readonly llamaServer: string | null;
   /** Absolute; null: the downloaded one. */
   readonly modelPath: string | null;
-  readonly providers: readonly LocalProviderSettings[];
+  readonly providers: readonly LocalProvider[];
 }
-
-export interface LocalProviderSettings {
-  readonly id: string;
-  /** How many leases at once, each of a machine with the hardware below. */
-  readonly slots: number;
-  readonly cpu: number;
-  readonly memoryBytes: number;
-  readonly gpus: readonly string[];
-  readonly audited: boolean;
-  readonly costNanoUsdPerHour: NanoUsd;
-  readonly policy: PricePolicy;
-  /** How long it takes to bid. */
-  readonly replyMs: Ms;
-}
-
-export type PricePolicy =
-  | { readonly kind: 'cost_plus'; readonly marginBp: number }
-  | {
-      readonly kind: 'idle_discount';
-      readonly marginBp: number;
-      readonly discountMaxBp: number;
-      readonly peakMarkupBp: number;
-    }
-  | { readonly kind: 'fixed'; readonly priceNanoUsdPerHour: NanoUsd };
 
 export interface OwnedMarketSettings {
   readonly servers: readonly OwnedServer[];
@@ -140,7 +116,7 @@ function buildLocalMarket(local: LocalFile, folder: string): LocalMarketSettings
   };
 }
 
-function buildProvider(provider: ProviderFile): LocalProviderSettings {
+function buildProvider(provider: ProviderFile): LocalProvider {
   return {
     id: provider.id,
     slots: provider.slots,

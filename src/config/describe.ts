@@ -1,12 +1,5 @@
-import type {
-  GatewayLimits,
-  LocalMarketSettings,
-  LocalProviderSettings,
-  OwnedMarketSettings,
-  PricePolicy,
-  Settings,
-} from '../config.ts';
-import type { PoolSpec } from '../spec.ts';
+import type { GatewayLimits, LocalMarketSettings, OwnedMarketSettings, Settings } from '../config.ts';
+import type { LocalProvider, PricePolicy, PoolSpec } from '../spec.ts';
 import { formatPricePerMillion, formatUsd, type Ms, type NanoUsd } from '../units.ts';
 
 /**
@@ -102,7 +95,7 @@ function describeLocal(local: LocalMarketSettings): unknown {
   };
 }
 
-function describeProvider(provider: LocalProviderSettings): unknown {
+function describeProvider(provider: LocalProvider): unknown {
   return {
     id: provider.id,
     slots: provider.slots,

@@ -82,6 +82,7 @@ const BAD: readonly { path: string; body: unknown; param: string | null }[] = [
   { path: '/accounts/ID/keys', body: { name: 'k', rpm: 0 }, param: 'rpm' },
   { path: '/accounts/ID/keys', body: { name: 'k', models: [] }, param: 'models' },
   { path: '/accounts/ID/keys', body: { name: 'k', expires_at: 'soon' }, param: 'expires_at' },
+  { path: '/accounts/ID/keys', body: { name: 'k', expires_at: 8_640_000_000_001 }, param: 'expires_at' },
 ];
 
 onBothDoors('what is wrong with a request is named, and nothing is booked', async (t, door) => {

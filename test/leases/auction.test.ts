@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import * as fc from 'fast-check';
-import { askingPrice, decideBid, type LocalProvider, type PricePolicy } from '../../src/leases/local/auction.ts';
+import { askingPrice, decideBid } from '../../src/leases/local/auction.ts';
+import type { LocalProvider, PricePolicy } from '../../src/spec.ts';
 import { parseUsd, perBlockFromPerHour } from '../../src/units.ts';
 import { testOrder } from '../fakes/market-samples.ts';
 

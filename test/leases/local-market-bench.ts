@@ -7,7 +7,7 @@ import { checkLedger } from '../../src/ledger/check.ts';
 import { openLedger } from '../../src/ledger/client.ts';
 import { createMemoryLedger } from '../../src/ledger/memory.ts';
 import type { Ledger, LedgerOp, LedgerReplies } from '../../src/ledger/operations.ts';
-import type { LocalProvider } from '../../src/leases/local/auction.ts';
+import type { LocalProvider } from '../../src/spec.ts';
 import type { RunningServer, StartServer } from '../../src/leases/local/delivery.ts';
 import { Escrow } from '../../src/leases/local/escrow.ts';
 import { LocalMarket } from '../../src/leases/local/market.ts';

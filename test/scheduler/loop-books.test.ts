@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import type { Clock } from '../../src/clock.ts';
-import type { LocalProvider } from '../../src/leases/local/auction.ts';
+import type { LocalProvider } from '../../src/spec.ts';
 import { Escrow } from '../../src/leases/local/escrow.ts';
 import { LocalMarket } from '../../src/leases/local/market.ts';
 import { OwnedMarket } from '../../src/leases/owned/market.ts';

@@ -15,7 +15,7 @@ import {
   type Workload,
 } from '../market.ts';
 import type { MarketRecords } from '../records.ts';
-import type { LocalProvider } from './auction.ts';
+import type { LocalProvider } from '../../spec.ts';
 import type { StartServer } from './delivery.ts';
 import type { Escrow } from './escrow.ts';
 import { LocalLeases } from './leases.ts';

@@ -9,7 +9,8 @@ import {
   type OrderView,
   type Outcome,
 } from '../market.ts';
-import { decideBid, type LocalProvider } from './auction.ts';
+import type { LocalProvider } from '../../spec.ts';
+import { decideBid } from './auction.ts';
 
 /** An order that nobody takes falls, as on Akash. */
 const ORDER_LIFE_MS = 300_000;
