@@ -37,7 +37,7 @@ export function createApp(deps: AppDeps): Hono<AppEnv> {
     }
     if (context.res.headers.has('x-hono-already-sent')) return;
     context.header('x-request-id', requestId);
-    for (const [name, value] of Object.entries(context.get('rateHeaders') ?? {})) context.header(name, value);
+    for (const [name, value] of Object.entries(context.get('rateHeaders')?.() ?? {})) context.header(name, value);
   });
 
   app.post('/v1/chat/completions', (context) => handleChat(context, deps));

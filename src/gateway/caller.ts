@@ -8,7 +8,7 @@ import type { Admission, RateLimits } from './limits.ts';
 export function identify(context: Context<AppEnv>, deps: AppDeps): Caller {
   const nowMs = deps.clock.now();
   const caller = deps.keys.authenticate(context.req.header('authorization'), nowMs);
-  context.set('rateHeaders', deps.limiter.look(caller.key, rateLimitsOf(caller.settings, deps.limits), nowMs));
+  context.set('rateHeaders', () => deps.limiter.look(caller.key, rateLimitsOf(caller.settings, deps.limits), nowMs));
   return caller;
 }
 

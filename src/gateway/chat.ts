@@ -22,7 +22,7 @@ const HOLD_SLACK_MS = 60_000;
 export async function handleChat(context: Context<AppEnv>, deps: AppDeps): Promise<Response> {
   const caller = identify(context, deps);
   const admission = admit(deps, caller);
-  context.set('rateHeaders', admission.headers);
+  context.set('rateHeaders', () => admission.headers);
   const exchange = deps.transport(context as unknown as Context);
   try {
     const { relay, reservation } = await prepareChat({ context, deps, caller, admission, exchange });
@@ -65,8 +65,6 @@ async function prepareChat(parts: ChatParts): Promise<{ relay: Relay; reservatio
   const sizes = boundTokens(request, spec, bytes);
   const maxWaitMs = waitOf(context.req.header('x-underbid-max-wait'), spec);
   admission.reserve(sizes.inputBound + sizes.held, clock.now());
-  const rateHeaders = admission.headers;
-  context.set('rateHeaders', rateHeaders);
   const id = deps.newId('chatcmpl-');
   const reservation = await Reservation.open(ledger, clock, {
     request: id,
@@ -83,7 +81,7 @@ async function prepareChat(parts: ChatParts): Promise<{ relay: Relay; reservatio
   const streamUpstream = stream || sizes.outputMax > spec.sliceTokens || reservation.outputTokens < sizes.held;
   const relay = new Relay(deps, {
     id,
-    headers: { ...rateHeaders, 'x-request-id': context.get('requestId') },
+    headers: { ...admission.headers, 'x-request-id': context.get('requestId') },
     createdMs,
     model: spec.id,
     router: pool.router,

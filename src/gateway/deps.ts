@@ -42,7 +42,11 @@ export interface AppDeps {
 }
 
 export interface AppEnv {
-  Variables: { requestId: string; rateHeaders: Readonly<Record<string, string>> | undefined };
+  Variables: {
+    requestId: string;
+    /** `x-ratelimit-*` as they stand when the reply is made. */
+    rateHeaders: (() => Readonly<Record<string, string>>) | undefined;
+  };
 }
 
 /**

@@ -9,6 +9,9 @@ export interface UndiciUpstreamOptions {
   readonly headerBytesMax: number;
 }
 
+/** One for all: an error made for each request would cost its stack trace, a twentieth of the whole. */
+const STOPPED = new Error('aborted');
+
 /**
  * `dispatch` is undici's lowest level: no web streams and no promises a chunk, a tenth of `fetch`'s cost. Time limits after
  * the connection are the relay's, so undici's own are off.
@@ -28,7 +31,6 @@ export function createUndiciUpstream({ connectMs, connectionsMax, headerBytesMax
       let controller: Dispatcher.DispatchController | null = null;
       let over = false;
       let paused = false;
-      const stopped = new Error('aborted');
       // An API's address may have a path of its own; an origin has none.
       const slash = url.indexOf('/', url.indexOf('//') + 2);
       const origin = slash < 0 ? url : url.slice(0, slash);
@@ -39,7 +41,7 @@ export function createUndiciUpstream({ connectMs, connectionsMax, headerBytesMax
           onRequestStart: (started) => {
             controller = started;
             if (over) {
-              started.abort(stopped);
+              started.abort(STOPPED);
               return;
             }
             if (paused) started.pause();
@@ -75,7 +77,7 @@ export function createUndiciUpstream({ connectMs, connectionsMax, headerBytesMax
         abort: () => {
           if (over) return;
           over = true;
-          controller?.abort(stopped);
+          controller?.abort(STOPPED);
         },
       };
       return call;

@@ -4,6 +4,7 @@ import { bigintOf, numberOf, textOf, textOrNull, type Sql } from '../store/sql.t
 import type { EpochMs } from '../units.ts';
 import { Customers } from './customers.ts';
 import { Holds } from './holds.ts';
+import { JournalFile, type Batch } from './journal-file.ts';
 import { Journal } from './journal.ts';
 import type {
   LedgerOp,
@@ -20,11 +21,12 @@ type Reply = LedgerReplies[LedgerOp['op']];
 
 /**
  * A book: one hash chain with its accounts, customers and holds, and the only judge of its balances. `apply` decides in
- * memory at once; `commit` puts everything new on disk in one transaction. Between the two nothing durable may be
- * acknowledged. Without `sql` it lives in memory alone (the edge's fixed account, tests).
+ * memory at once; what is new is put on disk in one transaction by `commit`, or by another thread that is given what `take`
+ * returns. Between the two nothing durable may be acknowledged. Without `sql` it lives in memory alone (the edge's fixed account, tests).
  */
 export class Book {
   readonly #sql: Sql | null;
+  readonly #file: JournalFile | null;
   readonly #journal: Journal;
   readonly #customers: Customers;
   readonly #holds: Holds;
@@ -33,7 +35,8 @@ export class Book {
   constructor(sql: Sql | null, nowMs: EpochMs) {
     this.#sql = sql;
     const epoch = sql ? prepare(sql) : 1;
-    this.#journal = new Journal(sql);
+    this.#file = sql ? new JournalFile(sql) : null;
+    this.#journal = new Journal(sql, this.#file?.seq ?? 0n);
     this.#customers = new Customers(this.#journal, sql);
     this.#loadPrices();
     this.#holds = new Holds({
@@ -109,8 +112,22 @@ export class Book {
     this.#customers.expireLots(nowMs);
   }
 
+  /** Everything new, for whoever has the disk; then nobody may call `commit`. In the order of the calls, each once. */
+  take(): Batch | null {
+    return this.#journal.take();
+  }
+
+  /** A batch that was taken is on disk. */
+  confirm(batch: Batch): void {
+    this.#journal.confirm(batch);
+  }
+
+  /** Takes and writes at once, on this thread. */
   commit(): void {
-    this.#journal.flush();
+    const batch = this.#journal.take();
+    if (!batch) return;
+    this.#file?.write(batch);
+    this.#journal.confirm(batch);
   }
 
   #transfer(transfers: readonly Omit<TransferOp, 'op'>[]): TransferResult {
@@ -152,9 +169,7 @@ export class Book {
     const version = this.#prices.size + 1;
     this.#prices.set(version, { model, price });
     const values = [price.inputPico, price.cachedInputPico, price.outputPico, BigInt(atMs)];
-    this.#journal.write((sql) =>
-      sql.run('INSERT INTO price_versions VALUES (?, ?, ?, ?, ?, ?)', [BigInt(version), model, ...values]),
-    );
+    this.#journal.write('INSERT INTO price_versions VALUES (?, ?, ?, ?, ?, ?)', [BigInt(version), model, ...values]);
     return version;
   }
 

@@ -36,9 +36,14 @@ const encoder = new TextEncoder();
 
 export const CHAIN_START = new Uint8Array(32);
 
+/** What the chain covers of a row, as one text. */
+export function linkOf(fields: readonly string[]): string {
+  return fields.join(SEPARATOR);
+}
+
 /** The next link of the chain: SHA-256 over the link before and the row's fields. */
-export function chain(previous: Uint8Array, fields: readonly string[]): Uint8Array {
-  const text = encoder.encode(fields.join(SEPARATOR));
+export function chain(previous: Uint8Array, link: string): Uint8Array {
+  const text = encoder.encode(link);
   const bytes = new Uint8Array(previous.length + text.length);
   bytes.set(previous);
   bytes.set(text, previous.length);

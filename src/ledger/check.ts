@@ -2,7 +2,7 @@ import { describeError } from '../errors.ts';
 import { LEDGER_SCHEMA } from '../store/ledger-schema.ts';
 import { bigintOf, numberOf, textOf, textOrNull, type Sql, type SqlRow, type SqlValue } from '../store/sql.ts';
 import { minBig, nanoFromPicoUp } from '../units.ts';
-import { CHAIN_START, chain, transferFields, usageFields } from './chain.ts';
+import { CHAIN_START, chain, linkOf, transferFields, usageFields } from './chain.ts';
 import { readLegs } from './hold-rows.ts';
 import type { CheckReport, UsageStatus } from './operations.ts';
 
@@ -212,7 +212,7 @@ function chainIsWhole(sql: Sql): Finding {
       stored = used.value['hash'];
       used = usage.next();
     } else return { problem: `row ${seq} of the journal is missing`, detail: '' };
-    const hash = chain(previous, fields);
+    const hash = chain(previous, linkOf(fields));
     const same = stored instanceof Uint8Array && stored.length === 32 && hash.every((byte, at) => stored[at] === byte);
     if (!same) return { problem: `row ${seq} of the journal does not fit its hash`, detail: '' };
     previous = hash;

@@ -1,10 +1,18 @@
+import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
+import { systemClock } from '../clock.ts';
 import { AppError } from '../errors.ts';
+import { openSql } from '../store/libsql.ts';
+import type { Sql } from '../store/sql.ts';
+import { Book } from './book.ts';
+import { LEDGER_FILE, type ThreadMessage } from './journal-file.ts';
 import type { CheckReport, Ledger, LedgerOp, LedgerReplies } from './operations.ts';
-import type { Answer, Question } from './writer.ts';
+import { Writer } from './writer.ts';
 
-/** Operations under way at once; more are refused rather than queued without end. */
+/** Replies that may wait for the disk at once; more is refused rather than queued without end. */
 const PENDING_MAX = 100_000;
+/** How often old holds are written, dead ones settled and expired credit written off. */
+const TICK_MS = 250;
 
 export interface LedgerThreadOptions {
   readonly dataDir: string;
@@ -15,61 +23,78 @@ export interface LedgerThreadOptions {
 
 const thread = (): URL => new URL(import.meta.url.endsWith('.ts') ? './thread.ts' : './thread.js', import.meta.url);
 
-/** Starts the writer's thread; resolves once the book is read and recovered. */
+/**
+ * Reads the book from its file, recovers what was in flight, and starts the thread that has the disk from then on.
+ * @throws Error when the file is no ledger of this version
+ */
 export async function openLedger({ dataDir, onFatal, pendingMax }: LedgerThreadOptions): Promise<Ledger> {
-  const worker = new Worker(thread(), { workerData: { dataDir, task: 'write' } });
-  await new Promise<void>((resolve, reject) => {
-    worker.once('message', () => resolve());
-    worker.once('error', reject);
-    worker.once('exit', () => reject(new Error('the ledger thread ended before it was ready')));
-  });
-  worker.removeAllListeners('message').removeAllListeners('error').removeAllListeners('exit');
-  return new LedgerThread(worker, { dataDir, onFatal, pendingMax: pendingMax ?? PENDING_MAX });
+  const sql = openSql(join(dataDir, LEDGER_FILE), { busyMs: 5000 });
+  try {
+    const book = new Book(sql, systemClock.now());
+    const worker = new Worker(thread(), { workerData: { dataDir, task: 'write' } });
+    await new Promise<void>((resolve, reject) => {
+      worker.once('message', () => resolve());
+      worker.once('error', reject);
+      worker.once('exit', () => reject(new Error('the ledger thread ended before it was ready')));
+    });
+    worker.removeAllListeners('message').removeAllListeners('error').removeAllListeners('exit');
+    return new ThreadedLedger({ worker, book, sql, dataDir, onFatal, pendingMax: pendingMax ?? PENDING_MAX });
+  } catch (error) {
+    sql.close();
+    throw error;
+  }
 }
 
-interface Waiting {
-  readonly resolve: (reply: never) => void;
-  readonly reject: (error: Error) => void;
+interface ThreadedLedgerOptions extends Required<LedgerThreadOptions> {
+  readonly worker: Worker;
+  readonly book: Book;
+  /** The book's: after the start it only reads. */
+  readonly sql: Sql;
 }
 
-class LedgerThread implements Ledger {
-  readonly #worker: Worker;
-  readonly #options: Required<LedgerThreadOptions>;
-  readonly #waiting = new Map<number, Waiting>();
-  #batch: Question[] = [];
-  #count = 0;
+/** Judges on this thread and stores on the other: what is asked most, a hold, costs no message between the two. */
+class ThreadedLedger implements Ledger {
+  readonly #options: ThreadedLedgerOptions;
+  readonly #writer: Writer;
+  #stopTicking: () => void;
   #closing: Promise<void> | null = null;
   #ended: Error | null = null;
   #checking: Promise<CheckReport> | null = null;
 
-  constructor(worker: Worker, options: Required<LedgerThreadOptions>) {
-    this.#worker = worker;
+  constructor(options: ThreadedLedgerOptions) {
     this.#options = options;
-    worker.on('message', (answers: readonly Answer[]) => this.#answer(answers));
+    const { worker, book, onFatal } = options;
+    this.#writer = new Writer({
+      book,
+      clock: systemClock,
+      store: ({ rows, seq }) => worker.postMessage({ rows, seq } satisfies ThreadMessage),
+      later: (work) => void setImmediate(work),
+    });
+    worker.on('message', () => this.#guard(() => this.#writer.onStored()));
     worker.on('error', (error) => {
       const cause = error instanceof Error ? error : new Error(String(error));
       this.#end(cause);
-      options.onFatal(cause);
+      onFatal(cause);
     });
     worker.on('exit', () => this.#end(new Error('the ledger thread ended')));
+    const tick = (): (() => void) =>
+      systemClock.timer(TICK_MS, () => {
+        this.#stopTicking = tick();
+        this.#guard(() => this.#writer.tick());
+      });
+    this.#stopTicking = tick();
   }
 
   ask<O extends LedgerOp>(operation: O): Promise<LedgerReplies[O['op']]> {
-    if (operation.op === 'check') return this.#check() as Promise<LedgerReplies[O['op']]>;
+    const asked: LedgerOp = operation;
+    if (asked.op === 'check') return this.#check() as Promise<LedgerReplies[O['op']]>;
     if (this.#closing || this.#ended) return Promise.reject(closedError(this.#ended));
-    const full = this.#waiting.size >= this.#options.pendingMax;
-    // A settlement ends work that was let in; refused, its money would stay held until the deadline.
-    if (full && operation.op !== 'settle' && operation.op !== 'progress')
+    // What was let in is settled, or its money would stay held until the deadline.
+    const always = asked.op === 'settle' || asked.op === 'progress' || asked.op === 'extend';
+    if (!always && this.#writer.waiting >= this.#options.pendingMax)
       return Promise.reject(new AppError('queue_full', 'too many requests at once', { retryAfterS: 1 }));
-    if (operation.op === 'progress') {
-      // The next checkpoint makes up for one that is left out.
-      if (!full) this.#send({ id: 0, operation });
-      return Promise.resolve(null as LedgerReplies[O['op']]);
-    }
-    this.#count += 1;
-    const id = this.#count;
-    this.#send({ id, operation });
-    return new Promise((resolve, reject) => this.#waiting.set(id, { resolve, reject }));
+    const reply = this.#guard(() => this.#writer.ask(asked));
+    return (reply ?? Promise.reject(closedError(this.#ended))) as Promise<LedgerReplies[O['op']]>;
   }
 
   close(): Promise<void> {
@@ -78,38 +103,40 @@ class LedgerThread implements Ledger {
   }
 
   async #close(): Promise<void> {
+    this.#stopTicking();
+    if (!this.#ended) {
+      await this.#writer.drained();
+      await this.#endThread();
+    }
+    this.#options.sql.close();
+  }
+
+  async #endThread(): Promise<void> {
     if (this.#ended) return;
-    this.#post();
+    const { worker } = this.#options;
     await new Promise<void>((resolve) => {
-      this.#worker.once('exit', () => resolve());
-      this.#worker.postMessage('close');
+      worker.once('exit', () => resolve());
+      worker.postMessage('close' satisfies ThreadMessage);
     });
   }
 
-  #send(question: Question): void {
-    // One message for all that this turn of the event loop asks. Waiting until the writer is idle would make fewer of them,
-    // but took a fifth of the throughput at 32 requests at once when it was tried: holds then wait for two commits.
-    if (this.#batch.length === 0) setImmediate(() => this.#post());
-    this.#batch.push(question);
-  }
-
-  #post(): void {
-    if (this.#batch.length > 0) this.#worker.postMessage(this.#batch);
-    this.#batch = [];
-  }
-
-  #answer(answers: readonly Answer[]): void {
-    for (const { id, reply } of answers) {
-      const asker = this.#waiting.get(id);
-      this.#waiting.delete(id);
-      asker?.resolve(reply as never);
+  /** An error of the book's own leaves memory in doubt: nothing more may be acknowledged. */
+  #guard<T>(work: () => T): T | null {
+    try {
+      return work();
+    } catch (error) {
+      const cause = error instanceof Error ? error : new Error(String(error));
+      this.#end(cause);
+      void this.#options.worker.terminate();
+      this.#options.onFatal(cause);
+      return null;
     }
   }
 
   #end(cause: Error): void {
     this.#ended ??= cause;
-    for (const { reject } of this.#waiting.values()) reject(closedError(cause));
-    this.#waiting.clear();
+    this.#stopTicking();
+    this.#writer.fail(closedError(cause));
   }
 
   /** One check at a time, however many ask. */

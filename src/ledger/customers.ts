@@ -152,7 +152,7 @@ export class Customers {
   create({ id, name, atMs }: CustomerOp): TransferResult {
     if (this.#customers.has(id)) return { ok: true, existed: true };
     this.#customers.set(id, { record: { id, name, frozen: false, atMs }, lots: [], credits: 0n, used: 0n });
-    this.#journal.write((sql) => sql.run('INSERT INTO customers VALUES (?, ?, 0, ?)', [id, name, BigInt(atMs)]));
+    this.#journal.write('INSERT INTO customers VALUES (?, ?, 0, ?)', [id, name, BigInt(atMs)]);
     return { ok: true, existed: false };
   }
 
@@ -184,7 +184,7 @@ export class Customers {
         this.#expiring.sort((a, b) => a.expiresMs - b.expiresMs);
       }
       const values = [account.no, owner, kind, expiry === null ? null : BigInt(expiry), BigInt(atMs)];
-      this.#journal.write((sql) => sql.run('INSERT INTO lots VALUES (?, ?, ?, ?, ?)', values));
+      this.#journal.write('INSERT INTO lots VALUES (?, ?, ?, ?, ?)', values);
     }
     this.#journal.post({
       id,
@@ -210,7 +210,7 @@ export class Customers {
       held: 0n,
     });
     const values = [id, hash, hint, customer, name, writeKeySettings(settings), BigInt(atMs)];
-    this.#journal.write((sql) => sql.run('INSERT INTO api_keys VALUES (?, ?, ?, ?, ?, ?, ?, NULL)', values));
+    this.#journal.write('INSERT INTO api_keys VALUES (?, ?, ?, ?, ?, ?, ?, NULL)', values);
     return { ok: true, existed: false };
   }
 
@@ -219,7 +219,7 @@ export class Customers {
     if (!key) return { ok: false, why: 'there is no such key' };
     if (key.record.revokedMs !== null) return { ok: true, existed: true };
     key.record = { ...key.record, revokedMs: atMs };
-    this.#journal.write((sql) => sql.run('UPDATE api_keys SET revoked_ms = ? WHERE id = ?', [BigInt(atMs), id]));
+    this.#journal.write('UPDATE api_keys SET revoked_ms = ? WHERE id = ?', [BigInt(atMs), id]);
     return { ok: true, existed: false };
   }
 

@@ -1,8 +1,8 @@
 import type { Price } from '../spec.ts';
-import { bigintOf, numberOf, textOf, textOrNull, type Sql, type SqlRow } from '../store/sql.ts';
+import { bigintOf, numberOf, textOf, textOrNull, type SqlRow } from '../store/sql.ts';
 import type { EpochMs, NanoUsd } from '../units.ts';
 import type { Customer, Key } from './customers.ts';
-import type { Account } from './journal.ts';
+import type { Account, Journal } from './journal.ts';
 import type { TokenCounts } from './pricing.ts';
 
 /** What a hold reserves in one lot of credit. */
@@ -30,16 +30,16 @@ export interface Hold {
   stale: boolean;
 }
 
-export function insertHold(sql: Sql, hold: Hold, epoch: number): void {
+export function insertHold(journal: Journal, hold: Hold, epoch: number): void {
   const { request, customer, keyId, model, priceVersion, amount, legs, progress, atMs, deadlineMs } = hold;
   const values = [request, customer.record.id, keyId, model, BigInt(priceVersion), amount, writeLegs(legs)];
   const rest = [JSON.stringify(progress), BigInt(epoch), BigInt(atMs), BigInt(deadlineMs)];
-  sql.run(`INSERT INTO holds VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'pending', ?, ?, ?)`, [...values, ...rest]);
+  journal.write(`INSERT INTO holds VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'pending', ?, ?, ?)`, [...values, ...rest]);
 }
 
-export function updateHold(sql: Sql, { request, amount, legs, progress }: Hold): void {
+export function updateHold(journal: Journal, { request, amount, legs, progress }: Hold): void {
   const values = [amount, writeLegs(legs), JSON.stringify(progress), request];
-  sql.run('UPDATE holds SET amount = ?, legs = ?, progress = ? WHERE request = ?', values);
+  journal.write('UPDATE holds SET amount = ?, legs = ?, progress = ? WHERE request = ?', values);
 }
 
 export interface HoldOwners {

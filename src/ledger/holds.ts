@@ -142,7 +142,7 @@ export class Holds {
       atMs,
     });
     if (hold.journaled) {
-      journal.write((sql) => sql.run(`UPDATE holds SET state = 'settled' WHERE request = ?`, [request]));
+      journal.write(`UPDATE holds SET state = 'settled' WHERE request = ?`, [request]);
     }
     return { ok: true, charged, priceVersion };
   }
@@ -245,20 +245,13 @@ export class Holds {
     }
     hold.journaled = true;
     hold.stale = false;
-    const row = snapshot(hold);
-    journal.write((sql) => insertHold(sql, row, epoch));
+    insertHold(journal, hold, epoch);
   }
 
   #update(hold: Hold): void {
     hold.stale = false;
-    const row = snapshot(hold);
-    this.#options.journal.write((sql) => updateHold(sql, row));
+    updateHold(this.#options.journal, hold);
   }
-}
-
-/** What the hold is now: the row is written at the commit, when more may have happened. */
-function snapshot(hold: Hold): Hold {
-  return { ...hold, legs: hold.legs.map((leg) => ({ ...leg })) };
 }
 
 function refuse(why: 'unknown_customer' | 'unknown_price' | 'exists' | 'no_hold', needed: NanoUsd): HoldResult {

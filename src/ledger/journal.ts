@@ -1,15 +1,8 @@
-import { bigintOf, numberOf, textOf, type Sql } from '../store/sql.ts';
+import { bigintOf, numberOf, textOf, type Sql, type SqlValue } from '../store/sql.ts';
 import type { NanoUsd } from '../units.ts';
 import { growsByDebit, type AccountKind, type AccountSpec } from './accounts.ts';
-import {
-  CHAIN_START,
-  chain,
-  storable,
-  transferFields,
-  usageFields,
-  type TransferLink,
-  type UsageLink,
-} from './chain.ts';
+import { linkOf, storable, transferFields, usageFields, type TransferLink, type UsageLink } from './chain.ts';
+import type { Batch, Row } from './journal-file.ts';
 import type { TransferOp, UsageDetail } from './operations.ts';
 
 /** An account in the writer's memory. `held` counts every hold, `journaled` only those whose row is on disk. */
@@ -33,22 +26,23 @@ export interface UsageRow extends Omit<UsageLink, 'detail'> {
 const INT64_MAX = 2n ** 63n - 1n;
 
 /**
- * Accounts, transfers and usage rows. Rows are added in memory and written by `flush` in one transaction, each touched
- * account once, however many transfers moved it.
+ * Accounts, transfers and usage rows. Rows are added in memory; `take` makes one transaction of all that is new, each
+ * touched account once, however many transfers moved it.
  */
 export class Journal {
   readonly #sql: Sql | null;
   readonly #accounts = new Map<string, Account>();
   readonly #newAccounts: Account[] = [];
   readonly #touched = new Set<Account>();
-  readonly #writes: (() => void)[] = [];
+  #rows: Row[] = [];
   /** Ids that are not on disk yet; without a disk, all. */
   readonly #recentIds = new Map<string, TransferLink>();
-  #seq = 0n;
-  #hash: Uint8Array = CHAIN_START;
+  #newIds: string[] = [];
+  #seq: bigint;
 
-  constructor(sql: Sql | null) {
+  constructor(sql: Sql | null, seq: bigint) {
     this.#sql = sql;
+    this.#seq = seq;
     if (!sql) return;
     for (const row of sql.all('SELECT * FROM accounts ORDER BY no')) {
       const spec: AccountSpec = {
@@ -66,13 +60,6 @@ export class Journal {
         journaled: held,
       });
     }
-    const [last] = sql.all(
-      `SELECT seq, hash FROM (SELECT seq, hash FROM transfers UNION ALL SELECT seq, hash FROM usage) ORDER BY seq DESC LIMIT 1`,
-    );
-    if (last) {
-      this.#seq = bigintOf(last, 'seq');
-      this.#hash = last['hash'] as Uint8Array;
-    }
   }
 
   get seq(): bigint {
@@ -80,7 +67,7 @@ export class Journal {
   }
 
   get dirty(): boolean {
-    return this.#writes.length > 0 || this.#touched.size > 0 || this.#newAccounts.length > 0;
+    return this.#rows.length > 0 || this.#touched.size > 0 || this.#newAccounts.length > 0;
   }
 
   find(name: string): Account | undefined {
@@ -101,10 +88,9 @@ export class Journal {
     this.#touched.add(account);
   }
 
-  /** A row of another table that belongs into the next commit. */
-  write(work: (sql: Sql) => void): void {
-    const sql = this.#sql;
-    if (sql) this.#writes.push(() => work(sql));
+  /** A statement on another table that belongs into the next commit. */
+  write(text: string, values: readonly SqlValue[]): void {
+    if (this.#sql) this.#rows.push({ text, values, link: null });
   }
 
   /** The transfer that has this id already, on disk or waiting for the next commit. */
@@ -160,15 +146,16 @@ export class Journal {
     this.#touched.add(debit);
     this.#touched.add(credit);
     const row = { ...transfer, debit: debit.spec.name, credit: credit.spec.name, reason: storable(transfer.reason) };
-    if (row.id !== null) this.#recentIds.set(row.id, row);
+    if (row.id !== null) {
+      this.#recentIds.set(row.id, row);
+      this.#newIds.push(row.id);
+    }
     if (!this.#sql) return;
     this.#seq += 1n;
     const seq = this.#seq;
-    const hash = chain(this.#hash, transferFields(seq, row));
-    this.#hash = hash;
     const { id, type, request, actor, reason } = row;
-    const values = [seq, id, type, debit.no, credit.no, amount, BigInt(row.atMs), request, actor, reason, hash];
-    this.write((sql) => sql.run('INSERT INTO transfers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)', values));
+    const values = [seq, id, type, debit.no, credit.no, amount, BigInt(row.atMs), request, actor, reason];
+    this.#rows.push({ text: INSERT_TRANSFER, values, link: linkOf(transferFields(seq, row)) });
   }
 
   addUsage(row: UsageRow): void {
@@ -176,50 +163,61 @@ export class Journal {
     this.#seq += 1n;
     const seq = this.#seq;
     const detail = JSON.stringify(row.detail);
-    const fields = usageFields(seq, { ...row, detail });
-    const hash = chain(this.#hash, fields);
-    this.#hash = hash;
-    this.write((sql) => {
-      sql.run('INSERT INTO usage VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)', [
-        seq,
-        row.request,
-        row.customer,
-        row.key,
-        row.model,
-        BigInt(row.priceVersion),
-        BigInt(row.tokens.inputTokens),
-        BigInt(row.tokens.cachedTokens),
-        BigInt(row.tokens.outputTokens),
-        row.costPico,
-        row.held,
-        row.charged,
-        row.status,
-        detail,
-        BigInt(row.atMs),
-        hash,
-      ]);
-    });
+    const values = [
+      seq,
+      row.request,
+      row.customer,
+      row.key,
+      row.model,
+      BigInt(row.priceVersion),
+      BigInt(row.tokens.inputTokens),
+      BigInt(row.tokens.cachedTokens),
+      BigInt(row.tokens.outputTokens),
+      row.costPico,
+      row.held,
+      row.charged,
+      row.status,
+      detail,
+      BigInt(row.atMs),
+    ];
+    this.#rows.push({ text: INSERT_USAGE, values, link: linkOf(usageFields(seq, { ...row, detail })) });
   }
 
-  /** One transaction for all that is new. A failure here is fatal: memory has moved on and must be read anew. */
-  flush(): void {
-    const sql = this.#sql;
-    if (sql && this.dirty) {
-      sql.transaction(() => {
-        for (const { no, spec, posted, journaled } of this.#newAccounts) {
-          const { name, kind, asset, bounded } = spec;
-          const values = [no, name, kind, asset, bounded ? 1n : 0n, posted, journaled];
-          sql.run('INSERT INTO accounts VALUES (?, ?, ?, ?, ?, ?, ?)', values);
-        }
-        for (const { no, posted, journaled } of this.#touched) {
-          sql.run('UPDATE accounts SET posted = ?, held = ? WHERE no = ?', [posted, journaled, no]);
-        }
-        for (const write of this.#writes) write();
-      });
+  /**
+   * All that is new, as the statements of one transaction; null when nothing is. What it holds counts as known until
+   * `confirm`: the file does not have it yet.
+   */
+  take(): Batch | null {
+    if (!this.#sql) {
+      this.#touched.clear();
+      this.#newAccounts.length = 0;
+      return null;
     }
+    if (!this.dirty) return null;
+    const rows: Row[] = [];
+    for (const { no, spec, posted, journaled } of this.#newAccounts) {
+      const { name, kind, asset, bounded } = spec;
+      const values = [no, name, kind, asset, bounded ? 1n : 0n, posted, journaled];
+      rows.push({ text: 'INSERT INTO accounts VALUES (?, ?, ?, ?, ?, ?, ?)', values, link: null });
+    }
+    for (const { no, posted, journaled } of this.#touched) {
+      const values = [posted, journaled, no];
+      rows.push({ text: 'UPDATE accounts SET posted = ?, held = ? WHERE no = ?', values, link: null });
+    }
+    for (const row of this.#rows) rows.push(row);
+    const ids = this.#newIds;
     this.#newAccounts.length = 0;
     this.#touched.clear();
-    this.#writes.length = 0;
-    if (sql) this.#recentIds.clear();
+    this.#rows = [];
+    this.#newIds = [];
+    return { rows, ids, seq: this.#seq };
+  }
+
+  /** A batch is on disk: its ids are found there from now on. */
+  confirm({ ids }: Batch): void {
+    for (const id of ids) this.#recentIds.delete(id);
   }
 }
+
+const INSERT_TRANSFER = 'INSERT INTO transfers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)';
+const INSERT_USAGE = 'INSERT INTO usage VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)';

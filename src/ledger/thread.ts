@@ -1,16 +1,13 @@
 import { join } from 'node:path';
 import { parentPort, workerData } from 'node:worker_threads';
-import { systemClock } from '../clock.ts';
 import { openSql } from '../store/libsql.ts';
 import { bigintOf } from '../store/sql.ts';
-import { Book } from './book.ts';
 import { checkLedger } from './check.ts';
-import { Writer, type Question } from './writer.ts';
+import { JournalFile, LEDGER_FILE, type ThreadMessage } from './journal-file.ts';
 
-/** The writer's own thread on Node. Any error here ends the process: memory and disk may no longer agree. */
+/** The thread that has the ledger's disk on Node. Any error here ends the process: memory and disk may no longer agree. */
 
-export const LEDGER_FILE = 'ledger.db';
-const TICK_MS = 250;
+const CANARY_MS = 250;
 
 interface Start {
   readonly dataDir: string;
@@ -18,35 +15,34 @@ interface Start {
   readonly task: 'write' | 'check';
 }
 
+const STORED_SEQ =
+  'SELECT MAX((SELECT COALESCE(MAX(seq), 0) FROM transfers), (SELECT COALESCE(MAX(seq), 0) FROM usage)) AS seq';
+
 function write(dataDir: string): void {
   const port = parentPort;
   if (!port) throw new Error('the ledger writer runs as a worker thread');
   const path = join(dataDir, LEDGER_FILE);
   const sql = openSql(path, { busyMs: 5000 });
-  const book = new Book(sql, systemClock.now());
+  const file = new JournalFile(sql);
   const reader = openSql(path, { readonly: true });
-  const writer = new Writer({
-    book,
-    clock: systemClock,
-    answer: (answers) => port.postMessage(answers),
-    later: (work) => void setImmediate(work),
-    storedSeq: () =>
-      bigintOf(
-        reader.all(
-          'SELECT MAX((SELECT COALESCE(MAX(seq), 0) FROM transfers), (SELECT COALESCE(MAX(seq), 0) FROM usage)) AS seq',
-        )[0],
-        'seq',
-      ),
-  });
-  const ticking = setInterval(() => writer.tick(), TICK_MS);
-  port.on('message', (message: readonly Question[] | 'close') => {
+  let seen = file.seq;
+  // A statement left open by SQLITE_BUSY makes libSQL acknowledge writes that never reach the file. Another connection sees
+  // what is really there.
+  const canary = (): void => {
+    if (file.seq === seen) return;
+    seen = file.seq;
+    if (bigintOf(reader.all(STORED_SEQ)[0], 'seq') !== seen)
+      throw new Error('the ledger acknowledged rows that are not on disk');
+  };
+  const watching = setInterval(canary, CANARY_MS);
+  port.on('message', (message: ThreadMessage) => {
     if (message !== 'close') {
-      writer.push(message);
+      file.write(message);
+      port.postMessage('stored');
       return;
     }
-    clearInterval(ticking);
-    writer.drain();
-    writer.tick();
+    clearInterval(watching);
+    canary();
     reader.close();
     sql.close();
     port.close();

@@ -1,16 +1,9 @@
 import type { Clock } from '../clock.ts';
 import type { Book } from './book.ts';
+import type { Batch } from './journal-file.ts';
 import type { LedgerOp, LedgerReplies } from './operations.ts';
 
-export interface Question {
-  readonly id: number;
-  readonly operation: LedgerOp;
-}
-
-export interface Answer {
-  readonly id: number;
-  readonly reply: LedgerReplies[LedgerOp['op']];
-}
+type Reply = LedgerReplies[LedgerOp['op']];
 
 /** Operations whose reply must wait until their rows are on disk. */
 const DURABLE: ReadonlySet<LedgerOp['op']> = new Set([
@@ -24,77 +17,116 @@ const DURABLE: ReadonlySet<LedgerOp['op']> = new Set([
   'price',
 ]);
 
-/** The most operations of one group commit. */
-const GROUP_MAX = 512;
-
 export interface WriterOptions {
   readonly book: Book;
   readonly clock: Clock;
-  readonly answer: (answers: readonly Answer[]) => void;
+  /** Puts a batch on disk and then calls `onStored`; batches are given one at a time. */
+  readonly store: (batch: Batch) => void;
   /** Runs when the messages at hand have been read (setImmediate on Node). */
   readonly later: (work: () => void) => void;
-  /** Reads the file's last sequence number over another connection, see `#canary`. */
-  readonly storedSeq?: () => bigint;
+}
+
+interface Waiting {
+  readonly reply: Reply;
+  readonly resolve: (reply: Reply) => void;
+  readonly reject: (error: Error) => void;
 }
 
 /**
- * The one writer: gathers what has arrived, applies it to the book, answers what needs no disk at once and the rest after
- * one commit. Under load a commit carries many requests; alone, a request waits for nobody.
+ * The one writer. The book judges at once, on the thread of whoever asks: a hold costs no message. What it decided is
+ * gathered while one commit is on its way to the disk and becomes the next; under load a commit carries many requests,
+ * alone a request waits for nobody. Durable replies wait for their commit.
  */
 export class Writer {
   readonly #options: WriterOptions;
-  #queue: Question[] = [];
+  #gathering: Waiting[] = [];
+  #storing: { readonly batch: Batch; readonly waiting: readonly Waiting[] } | null = null;
   #scheduled = false;
+  #idle: (() => void)[] = [];
+  #failed: Error | null = null;
 
   constructor(options: WriterOptions) {
     this.#options = options;
   }
 
-  push(questions: readonly Question[]): void {
-    // One by one: a spread of a whole burst would overflow the stack.
-    for (const question of questions) this.#queue.push(question);
-    this.#schedule();
+  /** Replies that wait for the disk. */
+  get waiting(): number {
+    return this.#gathering.length + (this.#storing?.waiting.length ?? 0);
+  }
+
+  /** Throws what the book throws: memory may then be wrong, and the process must end. */
+  ask(operation: Exclude<LedgerOp, { op: 'check' }>): Promise<Reply> {
+    if (this.#failed) return Promise.reject(this.#failed);
+    const { book, clock } = this.#options;
+    const reply = book.apply(operation, clock.now());
+    // A repeat that changed nothing waits too: what it repeats may not be on disk yet.
+    const unwritten = book.dirty || this.#storing !== null;
+    if (book.dirty) this.#schedule();
+    if (!unwritten || !DURABLE.has(operation.op)) return Promise.resolve(reply);
+    return new Promise((resolve, reject) => this.#gathering.push({ reply, resolve, reject }));
   }
 
   tick(): void {
-    const { book, clock, storedSeq } = this.#options;
+    const { book, clock } = this.#options;
     book.tick(clock.now());
-    book.commit();
-    // A statement left open by SQLITE_BUSY makes libSQL acknowledge writes that never reach the file. Another connection
-    // sees what is really there.
-    if (storedSeq && storedSeq() !== book.seq) throw new Error('the ledger acknowledged rows that are not on disk');
+    if (book.dirty) this.#schedule();
   }
 
-  /** Everything queued, now. */
-  drain(): void {
-    while (this.#queue.length > 0) this.#flush();
+  /** Resolves when everything decided so far is on disk. */
+  drained(): Promise<void> {
+    if (this.#failed) return Promise.reject(this.#failed);
+    if (this.#storing === null && this.#gathering.length === 0 && !this.#options.book.dirty) return Promise.resolve();
+    this.#schedule();
+    return new Promise((resolve) => this.#idle.push(resolve));
+  }
+
+  /** The batch that was given to `store` is on disk. */
+  onStored(): void {
+    const stored = this.#storing;
+    if (!stored) throw new Error('nothing was being stored');
+    this.#storing = null;
+    this.#options.book.confirm(stored.batch);
+    // Before the replies: what they set off belongs into the commit after this one.
+    this.#store();
+    for (const { reply, resolve } of stored.waiting) resolve(reply);
+    if (this.#storing !== null) return;
+    const idle = this.#idle;
+    this.#idle = [];
+    for (const resolve of idle) resolve();
+  }
+
+  /** Nothing can be stored any more; whoever waits is told. */
+  fail(error: Error): void {
+    this.#failed ??= error;
+    const waiting = [...(this.#storing?.waiting ?? []), ...this.#gathering];
+    this.#storing = null;
+    this.#gathering = [];
+    for (const { reject } of waiting) reject(error);
+    for (const resolve of this.#idle) resolve();
+    this.#idle = [];
   }
 
   #schedule(): void {
-    if (this.#scheduled || this.#queue.length === 0) return;
+    if (this.#scheduled || this.#storing !== null) return;
     this.#scheduled = true;
     this.#options.later(() => {
       this.#scheduled = false;
-      this.#flush();
-      this.#schedule();
+      this.#store();
     });
   }
 
-  #flush(): void {
-    const { book, clock, answer } = this.#options;
-    const group = this.#queue.length > GROUP_MAX ? this.#queue.splice(0, GROUP_MAX) : this.#queue.splice(0);
-    const now: Answer[] = [];
-    const afterCommit: Answer[] = [];
-    for (const { id, operation } of group) {
-      if (operation.op === 'check') throw new Error('the check runs on a connection of its own');
-      const reply = book.apply(operation, clock.now());
-      if (operation.op === 'progress') continue;
-      (DURABLE.has(operation.op) ? afterCommit : now).push({ id, reply });
+  #store(): void {
+    if (this.#storing !== null || this.#failed) return;
+    const batch = this.#options.book.take();
+    const waiting = this.#gathering;
+    if (!batch) {
+      // Nothing to write: what waited did so for the commit that has just ended.
+      this.#gathering = [];
+      for (const { reply, resolve } of waiting) resolve(reply);
+      return;
     }
-    const waits = book.dirty;
-    if (waits && now.length > 0) answer(now);
-    book.commit();
-    const rest = waits ? afterCommit : [...now, ...afterCommit];
-    if (rest.length > 0) answer(rest);
+    this.#gathering = [];
+    this.#storing = { batch, waiting };
+    this.#options.store(batch);
   }
 }

@@ -34,6 +34,8 @@ const written = fc
   });
 
 const object = fc.array(written, { maxLength: 8 });
+/** Each key once: V8 makes two properties of one name from keys that are escaped differently, and reads the first. */
+const distinct = fc.uniqueArray(written, { maxLength: 8, selector: ({ key }) => key });
 
 function textOf(members: readonly Written[], around: string): string {
   const list = members.map(({ rawKey, rawValue, gaps: [a, b, c, d] }) => `${a}${rawKey}${b}:${c}${rawValue}${d}`);
@@ -70,7 +72,7 @@ test('takes keys out, however often and however escaped, and leaves the rest byt
 
 test('what comes out parses to the object without the keys and with ours', () => {
   fc.assert(
-    fc.property(object, fc.subarray(KEYS), fc.dictionary(fc.string(), fc.json()), (members, removed, added) => {
+    fc.property(distinct, fc.subarray(KEYS), fc.dictionary(fc.string(), fc.json()), (members, removed, added) => {
       const gone = new Set([...removed, ...Object.keys(added)]);
       const parsed: unknown = JSON.parse(spliceObject(textOf(members, ''), gone, added));
       const expected: unknown = JSON.parse(

@@ -5,7 +5,6 @@ import { test, type TestContext } from 'node:test';
 import { AppError } from '../../src/errors.ts';
 import { openLedger } from '../../src/ledger/client.ts';
 import { checkLedger } from '../../src/ledger/offline.ts';
-import type { HoldResult } from '../../src/ledger/operations.ts';
 import { openSql } from '../../src/store/libsql.ts';
 import { lockDataFolder } from '../../src/store/lock.ts';
 import type { Sql } from '../../src/store/sql.ts';
@@ -94,19 +93,31 @@ test('a hold that is a second old is written without anybody asking', async (t) 
   }
 });
 
-test('too many operations at once are refused, but never the settlement of what was let in', async (t) => {
+test('too many replies that wait for the disk are refused, but never the settlement of what was let in', async (t) => {
   const { ledger } = await setup(t, 1000n, 10);
   await Promise.all(range(5).map((at) => ledger.ask(hold(`r${at}`, 1n))));
-  const asks = range(20).map((at) => ledger.ask(hold(`s${at}`, 1n)));
+  const asks = range(20).map((at) => ledger.ask(grant(`s${at}`, 1n)));
   const settlements = range(5).map((at) => ledger.ask(settle(`r${at}`, tokens(1))));
+  await assert.rejects(ledger.ask(hold('full', 1n)), { code: 'queue_full' });
   assert.equal(await ledger.ask({ op: 'progress', request: 's1', tokens: tokens(1) }), null);
-  const results = await Promise.allSettled<HoldResult>(asks);
+  const results = await Promise.allSettled(asks);
   const refused = results.filter(({ status }) => status === 'rejected');
   assert.equal(refused.length, 10);
   const [first] = refused;
   assert.ok(first?.status === 'rejected' && first.reason instanceof AppError && first.reason.code === 'queue_full');
   assert.ok((await Promise.all(settlements)).every(({ ok, charged }) => ok && charged === 1n));
   assert.equal((await ledger.ask(hold('free again', 1n))).ok, true);
+});
+
+test('an error of the book itself ends the ledger: memory is then in doubt', async (t) => {
+  const { ledger, failures } = await setup(t, 1000n);
+  const waiting = ledger.ask(grant('g2', 5n));
+  const broken = ledger.ask({ ...hold('r2', 1n), amount: 1 as unknown as bigint });
+  await assert.rejects(broken, { code: 'internal_error' });
+  await assert.rejects(waiting, { code: 'internal_error' });
+  assert.equal(failures.length, 1);
+  await assert.rejects(ledger.ask(hold('r3', 1n)), { code: 'internal_error' });
+  await ledger.close();
 });
 
 test('when the writer fails, whoever waits is told, nothing hangs and the failure is passed on', async (t) => {

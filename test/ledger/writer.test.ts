@@ -3,166 +3,183 @@ import { test, type TestContext } from 'node:test';
 import type { Clock } from '../../src/clock.ts';
 import { systemClock } from '../../src/clock.ts';
 import { Book } from '../../src/ledger/book.ts';
+import { JournalFile, type Batch } from '../../src/ledger/journal-file.ts';
 import type { LedgerOp } from '../../src/ledger/operations.ts';
-import { Writer, type Answer } from '../../src/ledger/writer.ts';
+import { Writer } from '../../src/ledger/writer.ts';
 import { openSql } from '../../src/store/libsql.ts';
-import type { Sql } from '../../src/store/sql.ts';
-import { customer, grant, hold, price, settle, tempFolder, tokens } from './fixtures/books.ts';
+import { customer, grant, hold, price, promo, settle, tempFolder, tokens } from './fixtures/books.ts';
 
-test('everything that is waiting is committed at once', (t) => {
-  const { ask, turn, commits } = setup(t);
-  for (let at = 0; at < 100; at += 1) ask(hold(`r${at}`, 1n), settle(`r${at}`, tokens(1)));
-  assert.equal(commits(), 0);
+test('everything that is asked in one turn is one commit', async (t) => {
+  const { ask, turn, batches, store } = setup(t);
+  const replies = Array.from({ length: 100 }, (_, at) => ask(hold(`r${at}`, 1n), settle(`r${at}`, tokens(1))));
+  assert.equal(batches.length, 0);
   turn();
-  assert.equal(commits(), 1);
+  assert.equal(batches.length, 1);
+  store();
+  await Promise.all(replies.flat());
+  assert.equal(batches.length, 1);
 });
 
-test('a group has at most 512 operations, the rest follows in the next turn', (t) => {
-  const { ask, turn, commits, answered } = setup(t);
-  for (let at = 0; at < 300; at += 1) ask(hold(`r${at}`, 0n), settle(`r${at}`, tokens(1)));
+test('what is asked during a commit is the next one, whole', async (t) => {
+  const { ask, turn, batches, store } = setup(t);
+  const first = ask(grant('g2', 1n));
   turn();
-  assert.deepEqual([commits(), answered().length], [1, 512]);
+  const rest = Array.from({ length: 50 }, (_, at) => ask(grant(`h${at}`, 1n))).flat();
   turn();
-  assert.deepEqual([commits(), answered().length], [2, 600]);
-});
-
-test('operations are applied in the order in which they came, and answered in it', (t) => {
-  const { ask, turn, answered } = setup(t);
-  ask(hold('r1', 100n), hold('r2', 1n), settle('r1', tokens(40)), settle('r1', tokens(40)), hold('r2', 60n));
-  turn();
-  const replies = answered();
-  const holds = replies.filter(({ id }) => [1, 2, 5].includes(id));
+  assert.equal(batches.length, 1, 'one at a time');
+  store();
+  await Promise.all(first);
   assert.deepEqual(
-    holds.map(({ id, reply }) => [id, typeof reply === 'object' && reply !== null && 'ok' in reply && reply.ok]),
-    [
-      [1, true],
-      [2, false],
-      [5, true],
-    ],
+    batches.map(({ ids }) => ids.length),
+    [1, 50],
   );
-  const settlements = replies.filter(({ id }) => [3, 4].includes(id));
-  assert.deepEqual(settlements, [
-    { id: 3, reply: { ok: true, charged: 40n, priceVersion: 1 } },
-    { id: 4, reply: { ok: false, charged: 0n, priceVersion: 0 } },
-  ]);
+  store();
+  assert.ok((await Promise.all(rest)).every((reply) => (reply as { ok: boolean }).ok));
 });
 
-test('a hold is answered before the commit of its group, a settlement after it', (t) => {
-  const { ask, turn, answered, onCommit } = setup(t);
-  ask(hold('r1', 10n), settle('r1', tokens(1)), hold('r2', 10n));
-  let before: readonly number[] = [];
-  onCommit(() => {
-    before = answered().map(({ id }) => id);
-  });
+test('operations are judged in the order in which they came', async (t) => {
+  const { ask, turn, store } = setup(t);
+  const replies = ask(hold('r1', 100n), hold('r2', 1n), settle('r1', tokens(40)), settle('r1', tokens(40)));
+  const last = ask(hold('r2', 60n));
   turn();
-  assert.deepEqual(before, [1, 3]);
+  store();
+  const [r1, r2, once, twice] = await Promise.all(replies);
+  assert.deepEqual([(r1 as { ok: boolean }).ok, (r2 as { ok: boolean }).ok], [true, false]);
+  assert.deepEqual(once, { ok: true, charged: 40n, priceVersion: 1 });
+  assert.deepEqual(twice, { ok: false, charged: 0n, priceVersion: 0 });
+  assert.equal(((await last[0]) as { ok: boolean }).ok, true);
+});
+
+test('a hold is answered at once, a settlement when its commit is on disk', async (t) => {
+  const { ask, turn, store, answered } = setup(t);
+  const [held] = ask(hold('r1', 10n));
+  await held;
+  const [settled] = ask(settle('r1', tokens(1)));
+  const done = answered(settled);
+  turn();
+  assert.equal(await done(), false);
+  store();
+  await settled;
+  assert.equal(await done(), true);
+});
+
+test('a repeat of what is still on its way to the disk waits for it', async (t) => {
+  const { ask, turn, store, answered } = setup(t);
+  const [first] = ask(grant('g2', 5n));
+  turn();
+  const [again] = ask(grant('g2', 5n));
+  const done = answered(again);
+  assert.equal(await done(), false);
+  store();
+  assert.deepEqual(await again, { ok: true, existed: true });
+  assert.deepEqual(await first, { ok: true, existed: false });
+});
+
+test('an id stays known while its commit is on its way and after it', async (t) => {
+  const { ask, turn, store } = setup(t);
+  const first = ask(promo('g2', 7n));
+  const gathered = ask(grant('g2', 8n));
+  turn();
+  const onItsWay = ask(grant('g2', 8n));
+  store();
+  await Promise.all(first);
+  const replies = await Promise.all([...gathered, ...onItsWay, ...ask(grant('g2', 8n))]);
   assert.deepEqual(
-    answered().map(({ id }) => id),
-    [1, 3, 2],
+    replies.map((reply) => (reply as { ok: boolean }).ok),
+    [false, false, false],
   );
 });
 
-test('progress has no answer', (t) => {
-  const { ask, turn, answered } = setup(t);
-  ask(hold('r1', 10n), { op: 'progress', request: 'r1', tokens: tokens(1) });
+test('what waits for a commit that fails is told so, and nothing is taken any more', async (t) => {
+  const { writer, ask, turn } = setup(t);
+  const [stored, held] = ask(grant('g2', 5n), hold('r1', 1n));
   turn();
-  assert.deepEqual(
-    answered().map(({ id }) => id),
-    [1],
-  );
+  const [gathered] = ask(grant('g3', 5n));
+  writer.fail(new Error('the disk is full'));
+  await assert.rejects(stored ?? Promise.resolve(), /disk is full/);
+  await assert.rejects(gathered ?? Promise.resolve(), /disk is full/);
+  assert.deepEqual(await held, { ok: true });
+  await assert.rejects(ask(hold('r2', 1n))[0] ?? Promise.resolve(), /disk is full/);
+  await assert.rejects(writer.drained(), /disk is full/);
 });
 
-test('what is durable is not answered when its commit fails, and the failure goes to whoever runs the writer', (t) => {
-  const { ask, turn, answered, onCommit } = setup(t);
-  ask(grant('g2', 5n));
-  onCommit(() => {
-    throw new Error('the disk is full');
-  });
-  assert.throws(turn, /disk is full/);
-  assert.deepEqual(answered(), []);
-});
-
-test('a tick does the work of time and commits it', (t) => {
-  const { writer, ask, turn, sql, advance } = setup(t);
-  ask(hold('r1', 10n));
-  turn();
+test('a tick does the work of time and stores it', async (t) => {
+  const { writer, ask, turn, store, sql, advance } = setup(t);
+  await Promise.all(ask(hold('r1', 10n)));
   advance(1000);
   writer.tick();
+  turn();
+  store();
   assert.equal(sql.all('SELECT request FROM holds').length, 1);
 });
 
-test('drain answers all that was asked without waiting for a turn', (t) => {
-  const { writer, ask, answered } = setup(t);
-  for (let at = 0; at < 1000; at += 1) ask(hold(`r${at}`, 0n));
-  writer.drain();
-  assert.equal(answered().length, 1000);
+test('drained waits for what is gathered and what is on its way, and for nothing when there is neither', async (t) => {
+  const { writer, ask, turn, store, answered, batches } = setup(t);
+  await writer.drained();
+  const first = ask(grant('g2', 5n));
+  turn();
+  const second = ask(grant('g3', 5n));
+  const drained = writer.drained();
+  const done = answered(drained);
+  store();
+  assert.equal(await done(), false);
+  assert.equal(batches.length, 2);
+  store();
+  await drained;
+  await Promise.all([...first, ...second]);
+  assert.equal(writer.waiting, 0);
 });
 
-test('a burst of any size is taken in', (t) => {
-  const { writer, answered } = setup(t);
-  const burst = Array.from({ length: 300_000 }, (_, id) => ({ id, operation: { op: 'customers' } as const }));
-  writer.push(burst);
-  writer.drain();
-  assert.equal(answered().length, burst.length);
-});
-
-test('rows that were acknowledged but cannot be seen from outside end the writer', (t) => {
-  const { book, writer } = setup(t, (seq) => seq - 1n);
-  assert.throws(() => writer.tick(), /not on disk/);
-  assert.ok(book.seq > 0n);
-});
-
-/** A writer whose turns the test takes by hand; the customer has 100 nano-USD. */
-function setup(t: TestContext, seen?: (seq: bigint) => bigint) {
+/** A writer whose turns and disk the test moves by hand; the customer has 100 nano-USD. */
+function setup(t: TestContext) {
   const folder = tempFolder(t);
-  const raw = openSql(`${folder}/ledger.db`);
-  t.after(() => raw.close());
+  const sql = openSql(`${folder}/ledger.db`);
+  t.after(() => sql.close());
   let now = 0;
-  let commits = 0;
-  let hook: (() => void) | null = null;
-  const sql: Sql = {
-    ...raw,
-    transaction: (work) => {
-      hook?.();
-      commits += 1;
-      return raw.transaction(work);
-    },
-  };
   const book = new Book(sql, now);
   for (const operation of [customer(), price(), grant('g1', 100n)]) book.apply(operation, now);
   book.commit();
-  commits = 0;
+  const file = new JournalFile(sql);
   const turns: (() => void)[] = [];
-  const answers: Answer[] = [];
+  const batches: Batch[] = [];
   const clock: Clock = { ...systemClock, now: () => now };
   const writer = new Writer({
     book,
     clock,
-    answer: (more) => void answers.push(...more),
+    store: (batch) => void batches.push(batch),
     later: (work) => void turns.push(work),
-    ...(seen ? { storedSeq: () => seen(book.seq) } : {}),
   });
-  let id = 0;
+  let stored = 0;
   return {
-    book,
     writer,
     sql,
-    commits: () => commits,
-    answered: () => answers,
-    onCommit: (call: () => void) => {
-      hook = call;
+    batches,
+    ask: (...operations: Exclude<LedgerOp, { op: 'check' }>[]) => operations.map((operation) => writer.ask(operation)),
+    /** Runs what was put off until the messages at hand were read. */
+    turn: () => {
+      for (const work of turns.splice(0)) work();
+    },
+    /** Writes the batch that is on its way. */
+    store: () => {
+      const batch = batches[stored];
+      assert.ok(batch, 'nothing is on its way');
+      stored += 1;
+      file.write(batch);
+      writer.onStored();
+    },
+    /** Whether a promise is settled by now. */
+    answered: (promise: Promise<unknown> | undefined) => {
+      let done = false;
+      void promise?.finally(() => {
+        done = true;
+      });
+      return async () => {
+        await new Promise((resolve) => setImmediate(resolve));
+        return done;
+      };
     },
     advance: (ms: number) => {
       now += ms;
     },
-    ask: (...operations: LedgerOp[]) => {
-      writer.push(
-        operations.map((operation) => {
-          id += 1;
-          return { id, operation };
-        }),
-      );
-    },
-    turn: () => turns.shift()?.(),
   };
 }
