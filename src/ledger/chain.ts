@@ -1,66 +1,59 @@
 import { sha256 } from '@noble/hashes/sha2.js';
-import type { EpochMs, NanoUsd, PicoUsd } from '../units.ts';
-import type { UsageStatus } from './operations.ts';
-import type { TokenCounts } from './pricing.ts';
+import type { SqlValue } from '../store/sql.ts';
 
-/** What of a transfer the chain covers: account names, not numbers, so that a renamed account shows. */
-export interface TransferLink {
-  readonly id: string | null;
-  readonly type: string;
-  readonly debit: string;
-  readonly credit: string;
-  readonly amount: NanoUsd;
-  readonly request: string | null;
-  readonly actor: string;
-  readonly reason: string;
-  readonly atMs: EpochMs;
-}
+/** Columns that the chain covers, in its order; a transfer's accounts by name, so that a renamed account shows. */
+export const TRANSFER_COLUMNS = [
+  'seq',
+  'id',
+  'type',
+  'debit',
+  'credit',
+  'amount',
+  'at_ms',
+  'request',
+  'actor',
+  'reason',
+] as const;
+export const USAGE_COLUMNS = [
+  'seq',
+  'request',
+  'account',
+  'key',
+  'model',
+  'price_version',
+  'input_tokens',
+  'cached_tokens',
+  'output_tokens',
+  'cost_pico',
+  'held',
+  'charged',
+  'status',
+  'detail',
+  'at_ms',
+] as const;
 
-export interface UsageLink {
-  readonly request: string;
-  readonly customer: string;
-  readonly key: string | null;
-  readonly model: string;
-  readonly priceVersion: number;
-  readonly tokens: TokenCounts;
-  readonly costPico: PicoUsd;
-  readonly held: NanoUsd;
-  readonly charged: NanoUsd;
-  readonly status: UsageStatus;
-  readonly detail: string;
-  readonly atMs: EpochMs;
-}
+/** How a row is linked: a transfer with the names of its two accounts, or a usage row as it is. */
+export type Link = readonly [debit: string, credit: string] | 'usage';
 
 const SEPARATOR = '\u001f';
+const DEBIT = TRANSFER_COLUMNS.indexOf('debit');
+const CREDIT = TRANSFER_COLUMNS.indexOf('credit');
 const encoder = new TextEncoder();
 
 export const CHAIN_START = new Uint8Array(32);
 
-/** What the chain covers of a row, as one text. */
-export function linkOf(fields: readonly string[]): string {
-  return fields.join(SEPARATOR);
-}
-
-/** The next link of the chain: SHA-256 over the link before and the row's fields. */
-export function chain(previous: Uint8Array, link: string): Uint8Array {
-  const text = encoder.encode(link);
-  const bytes = new Uint8Array(previous.length + text.length);
+/** The next link of the chain: SHA-256 over the link before and the row's values, in the order of its columns. */
+export function chain(previous: Uint8Array, link: Link, values: readonly SqlValue[]): Uint8Array {
+  let text = link === 'usage' ? 'u' : 't';
+  for (const [at, value] of values.entries()) {
+    const named = link === 'usage' ? value : at === DEBIT ? link[0] : at === CREDIT ? link[1] : value;
+    text += SEPARATOR + (named === null ? '' : String(named as bigint | string));
+  }
+  const encoded = encoder.encode(text);
+  const bytes = new Uint8Array(previous.length + encoded.length);
   bytes.set(previous);
-  bytes.set(text, previous.length);
+  bytes.set(encoded, previous.length);
   return sha256(bytes);
-}
-
-export function transferFields(seq: bigint, row: TransferLink): string[] {
-  const { id, type, debit, credit, amount, request, actor, reason, atMs } = row;
-  return ['t', String(seq), id ?? '', type, debit, credit, String(amount), String(atMs), request ?? '', actor, reason];
-}
-
-export function usageFields(seq: bigint, row: UsageLink): string[] {
-  const { request, customer, key, model, priceVersion, tokens, costPico, held, charged, status, detail, atMs } = row;
-  const { inputTokens, cachedTokens, outputTokens } = tokens;
-  const counts = [inputTokens, cachedTokens, outputTokens, costPico, held, charged].map(String);
-  const names = [request, customer, key ?? '', model, String(priceVersion)];
-  return ['u', String(seq), ...names, ...counts, status, detail, String(atMs)];
 }
 
 /** The binding stores a NUL inside a text but reads only up to it, which would break the row's hash. */

@@ -1,8 +1,8 @@
 import { describeError } from '../errors.ts';
 import { LEDGER_SCHEMA } from '../store/ledger-schema.ts';
-import { bigintOf, numberOf, textOf, textOrNull, type Sql, type SqlRow, type SqlValue } from '../store/sql.ts';
+import { bigintOf, textOf, textOrNull, type Sql, type SqlRow, type SqlValue } from '../store/sql.ts';
 import { minBig, nanoFromPicoUp } from '../units.ts';
-import { CHAIN_START, chain, linkOf, transferFields, usageFields } from './chain.ts';
+import { CHAIN_START, TRANSFER_COLUMNS, USAGE_COLUMNS, chain } from './chain.ts';
 import { readLegs } from './hold-rows.ts';
 import type { CheckReport, UsageStatus } from './operations.ts';
 
@@ -201,18 +201,18 @@ function chainIsWhole(sql: Sql): Finding {
   let [transfer, used] = [transfers.next(), usage.next()];
   while (!transfer.done || !used.done) {
     seq += 1n;
-    let fields: string[];
+    let hash: Uint8Array;
     let stored: SqlValue | undefined;
     if (!transfer.done && bigintOf(transfer.value, 'seq') === seq) {
-      fields = fieldsOfTransfer(seq, transfer.value);
+      const names = [textOf(transfer.value, 'debit_name'), textOf(transfer.value, 'credit_name')] as const;
+      hash = chain(previous, names, valuesOf(transfer.value, TRANSFER_COLUMNS));
       stored = transfer.value['hash'];
       transfer = transfers.next();
     } else if (!used.done && bigintOf(used.value, 'seq') === seq) {
-      fields = fieldsOfUsage(seq, used.value);
+      hash = chain(previous, 'usage', valuesOf(used.value, USAGE_COLUMNS));
       stored = used.value['hash'];
       used = usage.next();
     } else return { problem: `row ${seq} of the journal is missing`, detail: '' };
-    const hash = chain(previous, linkOf(fields));
     const same = stored instanceof Uint8Array && stored.length === 32 && hash.every((byte, at) => stored[at] === byte);
     if (!same) return { problem: `row ${seq} of the journal does not fit its hash`, detail: '' };
     previous = hash;
@@ -221,37 +221,6 @@ function chainIsWhole(sql: Sql): Finding {
   return { problem: null, detail: `${seq} rows, ends in ${end}` };
 }
 
-function fieldsOfTransfer(seq: bigint, row: SqlRow): string[] {
-  return transferFields(seq, {
-    id: textOrNull(row, 'id'),
-    type: textOf(row, 'type'),
-    debit: textOf(row, 'debit_name'),
-    credit: textOf(row, 'credit_name'),
-    amount: bigintOf(row, 'amount'),
-    request: textOrNull(row, 'request'),
-    actor: textOf(row, 'actor'),
-    reason: textOf(row, 'reason'),
-    atMs: numberOf(row, 'at_ms'),
-  });
-}
-
-function fieldsOfUsage(seq: bigint, row: SqlRow): string[] {
-  return usageFields(seq, {
-    request: textOf(row, 'request'),
-    customer: textOf(row, 'account'),
-    key: textOrNull(row, 'key'),
-    model: textOf(row, 'model'),
-    priceVersion: numberOf(row, 'price_version'),
-    tokens: {
-      inputTokens: numberOf(row, 'input_tokens'),
-      cachedTokens: numberOf(row, 'cached_tokens'),
-      outputTokens: numberOf(row, 'output_tokens'),
-    },
-    costPico: bigintOf(row, 'cost_pico'),
-    held: bigintOf(row, 'held'),
-    charged: bigintOf(row, 'charged'),
-    status: textOf(row, 'status') as UsageStatus,
-    detail: textOf(row, 'detail'),
-    atMs: numberOf(row, 'at_ms'),
-  });
+function valuesOf(row: SqlRow, columns: readonly string[]): SqlValue[] {
+  return columns.map((column) => row[column] ?? null);
 }

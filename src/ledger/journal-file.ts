@@ -1,5 +1,5 @@
 import { bigintOf, type Sql, type SqlValue } from '../store/sql.ts';
-import { CHAIN_START, chain } from './chain.ts';
+import { CHAIN_START, chain, type Link } from './chain.ts';
 
 export const LEDGER_FILE = 'ledger.db';
 
@@ -7,8 +7,8 @@ export const LEDGER_FILE = 'ledger.db';
 export interface Row {
   readonly text: string;
   readonly values: readonly SqlValue[];
-  /** What the chain covers of a new row; its hash becomes the row's last value. */
-  readonly link: string | null;
+  /** For a row of the chain: its hash becomes the row's last value. */
+  readonly link: Link | null;
 }
 
 /** All that one transaction writes. */
@@ -56,7 +56,7 @@ export class JournalFile {
           this.#sql.run(text, values);
           continue;
         }
-        hash = chain(hash, link);
+        hash = chain(hash, link, values);
         this.#sql.run(text, [...values, hash]);
       }
     });

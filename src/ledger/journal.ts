@@ -1,9 +1,10 @@
 import { bigintOf, numberOf, textOf, type Sql, type SqlValue } from '../store/sql.ts';
-import type { NanoUsd } from '../units.ts';
+import type { EpochMs, NanoUsd, PicoUsd } from '../units.ts';
 import { growsByDebit, type AccountKind, type AccountSpec } from './accounts.ts';
-import { linkOf, storable, transferFields, usageFields, type TransferLink, type UsageLink } from './chain.ts';
+import { storable } from './chain.ts';
 import type { Batch, Row } from './journal-file.ts';
-import type { TransferOp, UsageDetail } from './operations.ts';
+import type { TransferOp, UsageDetail, UsageStatus } from './operations.ts';
+import type { TokenCounts } from './pricing.ts';
 
 /** An account in the writer's memory. `held` counts every hold, `journaled` only those whose row is on disk. */
 export interface Account {
@@ -14,13 +15,39 @@ export interface Account {
   journaled: NanoUsd;
 }
 
-export interface TransferRow extends Omit<TransferLink, 'debit' | 'credit'> {
+export interface TransferRow {
+  readonly id: string | null;
+  readonly type: string;
   readonly debit: Account;
   readonly credit: Account;
+  readonly amount: NanoUsd;
+  readonly request: string | null;
+  readonly actor: string;
+  readonly reason: string;
+  readonly atMs: EpochMs;
 }
 
-export interface UsageRow extends Omit<UsageLink, 'detail'> {
+/** A transfer whose id is known. */
+export interface KnownTransfer {
+  readonly type: string;
+  readonly debit: string;
+  readonly credit: string;
+  readonly amount: NanoUsd;
+}
+
+export interface UsageRow {
+  readonly request: string;
+  readonly customer: string;
+  readonly key: string | null;
+  readonly model: string;
+  readonly priceVersion: number;
+  readonly tokens: TokenCounts;
+  readonly costPico: PicoUsd;
+  readonly held: NanoUsd;
+  readonly charged: NanoUsd;
+  readonly status: UsageStatus;
   readonly detail: UsageDetail;
+  readonly atMs: EpochMs;
 }
 
 const INT64_MAX = 2n ** 63n - 1n;
@@ -36,7 +63,7 @@ export class Journal {
   readonly #touched = new Set<Account>();
   #rows: Row[] = [];
   /** Ids that are not on disk yet; without a disk, all. */
-  readonly #recentIds = new Map<string, TransferLink>();
+  readonly #recentIds = new Map<string, KnownTransfer>();
   #newIds: string[] = [];
   #seq: bigint;
 
@@ -94,7 +121,7 @@ export class Journal {
   }
 
   /** The transfer that has this id already, on disk or waiting for the next commit. */
-  findTransfer(id: string): Pick<TransferLink, 'type' | 'debit' | 'credit' | 'amount'> | null {
+  findTransfer(id: string): KnownTransfer | null {
     const recent = this.#recentIds.get(id);
     if (recent) return recent;
     const [row] =
@@ -145,17 +172,17 @@ export class Journal {
     credit.posted += growsByDebit(credit.spec.kind) ? -amount : amount;
     this.#touched.add(debit);
     this.#touched.add(credit);
-    const row = { ...transfer, debit: debit.spec.name, credit: credit.spec.name, reason: storable(transfer.reason) };
-    if (row.id !== null) {
-      this.#recentIds.set(row.id, row);
-      this.#newIds.push(row.id);
+    const { id, type, request, actor, atMs } = transfer;
+    const names = [debit.spec.name, credit.spec.name] as const;
+    if (id !== null) {
+      this.#recentIds.set(id, { type, debit: names[0], credit: names[1], amount });
+      this.#newIds.push(id);
     }
     if (!this.#sql) return;
     this.#seq += 1n;
-    const seq = this.#seq;
-    const { id, type, request, actor, reason } = row;
-    const values = [seq, id, type, debit.no, credit.no, amount, BigInt(row.atMs), request, actor, reason];
-    this.#rows.push({ text: INSERT_TRANSFER, values, link: linkOf(transferFields(seq, row)) });
+    const reason = storable(transfer.reason);
+    const values = [this.#seq, id, type, debit.no, credit.no, amount, BigInt(atMs), request, actor, reason];
+    this.#rows.push({ text: INSERT_TRANSFER, values, link: names });
   }
 
   addUsage(row: UsageRow): void {
@@ -180,7 +207,7 @@ export class Journal {
       detail,
       BigInt(row.atMs),
     ];
-    this.#rows.push({ text: INSERT_USAGE, values, link: linkOf(usageFields(seq, { ...row, detail })) });
+    this.#rows.push({ text: INSERT_USAGE, values, link: 'usage' });
   }
 
   /**
