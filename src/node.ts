@@ -115,7 +115,7 @@ async function startGateway(parts: Parts): Promise<Gateway> {
   const { settings, clock, store, ledger, markets, closers, closeAll } = parts;
   const { dataDir, limits } = settings;
   const newId = createIds(systemRandom);
-  const pools = new Pools(clock);
+  const pools = new Pools(clock, true);
   const records = new SchedulerRecords(store);
   await loadPools({ settings, pools, records, ledger, clock });
   const slotsMax = Math.max(16, ...settings.pools.map(({ slots }) => slots));

@@ -50,6 +50,8 @@ export const hardwareSchema = z.strictObject({
   storage: size.default('1Gi'),
 });
 
+const RESUME_HELP = 'how another replica goes on with an answer that broke off; auto: as the engine can';
+
 export const poolSchema = z
   .strictObject({
     engine: z.enum(['vllm', 'sglang', 'llama.cpp', 'openai']).describe('whose dialect the model server speaks'),
@@ -115,6 +117,7 @@ export const poolSchema = z
     template_tokens: count(0, 100_000)
       .default(256)
       .describe('most tokens the chat template adds besides what the request holds'),
+    resume: z.enum(['auto', 'prefill', 'continue_final_message', 'off']).default('auto').describe(RESUME_HELP),
     show_prices: z.boolean().default(false).describe("whether customers may see what the pool's leases cost"),
   })
   .refine((pool) => pool.hardware.gpus === 0 || pool.hardware.gpu.length > 0, {
@@ -132,6 +135,7 @@ export const poolsSchema = z.record(modelIdSchema, poolSchema);
 export type PoolInput = z.input<typeof poolSchema>;
 export type Engine = z.output<typeof poolSchema>['engine'];
 export type Trust = z.output<typeof poolSchema>['trust'];
+export type Resume = z.output<typeof poolSchema>['resume'];
 
 export interface Hardware {
   readonly gpus: number;
@@ -186,6 +190,8 @@ export interface PoolSpec {
   readonly nMax: number;
   readonly sliceTokens: Tokens;
   readonly templateTokens: Tokens;
+  /** How a model server is asked to go on with an answer that another had begun. */
+  readonly resume: Resume;
   readonly showPrices: boolean;
   /** When this description was loaded; a change makes a new one. */
   readonly loadedAtMs: EpochMs;
@@ -257,6 +263,7 @@ export function parsePool(id: string, input: unknown, loadedAtMs: EpochMs): Pool
     nMax: pool.n_max,
     sliceTokens: pool.slice_tokens,
     templateTokens: pool.template_tokens,
+    resume: pool.resume,
     showPrices: pool.show_prices,
     loadedAtMs,
   };

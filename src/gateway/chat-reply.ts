@@ -68,10 +68,10 @@ export class ChatReply {
   }
 
   /** The answer ends before the model did; a comment says why. */
-  cutShort(index: number, why: string): void {
+  cutShort(index: number, why: string | null): void {
     this.#open(index);
     this.#finish(index, 'length');
-    this.#out += sseComment(why);
+    if (why !== null) this.#out += sseComment(why);
   }
 
   /** Sends what has gathered; false when the client reads slower than we write. */

@@ -8,10 +8,12 @@ import type { AppDeps, AppEnv } from './deps.ts';
 import { requireModel, type Caller } from './auth.ts';
 import { admit, identify } from './caller.ts';
 import { MANAGED, managedFields, refuseFields } from './dialect.ts';
-import { spliceObject, topLevelMembers } from './json-splice.ts';
+import { repeatedKey, spliceObject, topLevelMembers, type Member } from './json-splice.ts';
+import type { Continuation } from './leg.ts';
 import type { Admission } from './limits.ts';
 import { chatSchema, parseJsonBody, type ChatRequest } from './openai.ts';
 import { Relay } from './relay.ts';
+import { continuedBody, isResumable } from './resumption.ts';
 import type { Exchange } from './transport.ts';
 
 const PATH = '/v1/chat/completions';
@@ -62,6 +64,7 @@ async function prepareChat(parts: ChatParts): Promise<{ relay: Relay; reservatio
   const pool = deps.pools.get(request.model);
   if (!pool) throw new AppError('model_not_found', `there is no model ${request.model}`, { param: 'model' });
   const { spec } = pool.router;
+  const members = membersOf(text);
   const sizes = boundTokens(request, spec, bytes);
   const maxWaitMs = waitOf(context.req.header('x-underbid-max-wait'), spec);
   admission.reserve(sizes.inputBound + sizes.held, clock.now());
@@ -95,7 +98,8 @@ async function prepareChat(parts: ChatParts): Promise<{ relay: Relay; reservatio
     inputLeast: Math.min(sizes.inputBound, leastTokens(request)),
     outputMax: sizes.outputMax,
     maxWaitMs,
-    bodyOf: upstreamBodies(text, request, pool, { ...sizes, stream: streamUpstream }),
+    bodyOf: upstreamBodies(members, request, pool, { ...sizes, stream: streamUpstream }),
+    resumable: isResumable(request, spec),
     reservation,
     sink: exchange.sink,
   });
@@ -169,19 +173,27 @@ function waitOf(header: string | undefined, spec: PoolSpec): Ms {
 
 const SEED: ReadonlySet<string> = new Set(['seed']);
 
+/** @throws AppError `invalid_request` for a key that stands there twice */
+function membersOf(text: string): readonly Member[] {
+  const members = topLevelMembers(text);
+  const twice = repeatedKey(members)?.slice(0, 64);
+  if (twice !== undefined) throw new AppError('invalid_request', `${twice}: is given twice`, { param: twice });
+  return members;
+}
+
 /** What each choice's model server is sent: the same but for the seed, or all choices would be one and the same answer. */
 function upstreamBodies(
-  text: string,
+  members: readonly Member[],
   request: ChatRequest,
   { router: { spec } }: Pool,
   sizes: { readonly outputMax: Tokens; readonly mayShorten: boolean; readonly stream: boolean },
-): (choice: number) => string {
+): (choice: number, from: Continuation | null) => string {
   const { outputMax, mayShorten, stream } = sizes;
   const options = { model: spec.model, maxTokens: outputMax, asked: !mayShorten, stream };
-  const body = spliceObject(text, MANAGED, managedFields(spec.engine, options));
-  if (typeof request.seed !== 'number') return () => body;
-  return (choice) => {
-    if (choice === 0) return body;
+  const body = spliceObject(members, MANAGED, managedFields(spec.engine, options));
+  return (choice, from) => {
+    if (from !== null) return continuedBody(body, from, spec);
+    if (choice === 0 || typeof request.seed !== 'number') return body;
     const seed = topLevelMembers(body).findLast(({ key }) => key === 'seed')?.value ?? '';
     if (!/^-?\d{1,19}$/.test(seed)) return body;
     return spliceObject(body, SEED, { seed: String(BigInt.asIntN(64, BigInt(seed) + BigInt(choice))) });

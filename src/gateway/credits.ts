@@ -37,6 +37,7 @@ export async function showGeneration(context: Context<AppEnv>, deps: AppDeps): P
       lease: detail.lease ?? null,
       provider: detail.provider ?? null,
       market: detail.market ?? null,
+      resumed: detail.resumed ?? 0,
       waited_ms: detail.waitedMs ?? 0,
       cold_start_ms: detail.coldStartMs ?? 0,
       first_token_ms: detail.firstTokenMs ?? null,

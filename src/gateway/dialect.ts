@@ -1,5 +1,5 @@
 import { AppError } from '../errors.ts';
-import type { Engine } from '../spec.ts';
+import type { Engine, PoolSpec } from '../spec.ts';
 import type { Tokens } from '../units.ts';
 
 /** What differs between model servers: the fields we set, those we refuse, and where running counts stand. */
@@ -87,6 +87,21 @@ export function managedFields(
     ? '{"include_usage":true,"continuous_usage_stats":true}'
     : '{"include_usage":true}';
   return fields;
+}
+
+/** How this pool's model servers go on with an answer; null: they do not. */
+export function resumeModeOf({ engine, resume }: PoolSpec): 'prefill' | 'continue_final_message' | null {
+  if (resume === 'off') return null;
+  if (resume !== 'auto') return resume;
+  // llama.cpp continues a last message of the assistant's, vLLM and SGLang answer it unless they are told to.
+  if (engine === 'llama.cpp') return 'prefill';
+  return engine === 'openai' ? null : 'continue_final_message';
+}
+
+/** Fields of a request that goes on with its last message. */
+export function continuationFields(spec: PoolSpec): Record<string, string> {
+  if (resumeModeOf(spec) !== 'continue_final_message') return {};
+  return { continue_final_message: 'true', add_generation_prompt: 'false' };
 }
 
 /** What a reply or a chunk says of tokens; null where it says nothing. */

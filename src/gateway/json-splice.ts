@@ -100,14 +100,25 @@ export function topLevelMembers(text: string): Member[] {
   return members;
 }
 
+/** A key that stands in the object twice: which of the two counts, one reader decides so and another otherwise. */
+export function repeatedKey(members: readonly Member[]): string | null {
+  const seen = new Set<string>();
+  for (const { key } of members) {
+    if (seen.has(key)) return key;
+    seen.add(key);
+  }
+  return null;
+}
+
 /** The object without the given keys, and with `added` (already JSON) in their place. */
 export function spliceObject(
-  text: string,
+  object: string | readonly Member[],
   removed: ReadonlySet<string>,
   added: Readonly<Record<string, string | undefined>>,
 ): string {
   const parts: string[] = [];
-  for (const member of topLevelMembers(text)) if (!removed.has(member.key)) parts.push(member.text.trimEnd());
+  const members = typeof object === 'string' ? topLevelMembers(object) : object;
+  for (const member of members) if (!removed.has(member.key)) parts.push(member.text.trimEnd());
   for (const [key, value] of Object.entries(added)) {
     if (value !== undefined) parts.push(`${JSON.stringify(key)}:${value}`);
   }

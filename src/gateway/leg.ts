@@ -1,14 +1,20 @@
-import { AppError } from '../errors.ts';
+import type { AppError } from '../errors.ts';
 import type { Slot } from '../scheduler/pool/slot.ts';
 import type { PoolSpec } from '../spec.ts';
 import type { EpochMs, Tokens } from '../units.ts';
 import type { Clock } from '../clock.ts';
+import { Attempt, type ReplyReader } from './attempt.ts';
 import { Assembly, finishReasonOf, normaliseMessage, onlyChoice, readDelta, type DeltaChoice } from './choice.ts';
-import { clientError } from './dialect.ts';
 import { SseReader } from './sse.ts';
 import { Tally, type LegCounts } from './tally.ts';
-import type { Upstream, UpstreamCall } from './upstream.ts';
-import type { Watch, Watched } from './watch.ts';
+import type { Upstream } from './upstream.ts';
+import type { Watch } from './watch.ts';
+
+/** Where an answer goes on: what has been delivered of it, and how many tokens it may still have. */
+export interface Continuation {
+  readonly text: string;
+  readonly maxTokens: Tokens;
+}
 
 export interface LegOptions {
   readonly index: number;
@@ -20,11 +26,13 @@ export interface LegOptions {
   readonly streamUpstream: boolean;
   /** The answer is kept until it is complete: its size is bounded then. */
   readonly assembled: boolean;
+  /** What is delivered is remembered, so that another replica can go on with it. */
+  readonly resumable: boolean;
   readonly limits: { readonly replyBytes: number; readonly eventBytes: number };
   readonly inputBound: Tokens;
   readonly outputMax: Tokens;
   readonly totalUntilMs: EpochMs;
-  readonly body: () => string;
+  readonly body: (from: Continuation | null) => string;
   /** One delta, before it is counted against the budget. */
   readonly onDelta: (leg: Leg, choice: DeltaChoice) => void;
   readonly onCounts: () => void;
@@ -33,25 +41,30 @@ export interface LegOptions {
   readonly onTick: (nowMs: EpochMs) => void;
 }
 
-/** How long a server may take to end its reply after [DONE]. */
-const LINGER_MS = 2000;
-const ERROR_BODY_MAX = 64 * 1024;
+/** A text that ends inside a character was cut inside a token: what comes after it cannot be foreseen. */
+const TORN = /\ufffd$/;
 
-/** One choice of an answer on one replica at a time. An attempt ends with the answer or with an error. */
-export class Leg {
+/** One choice of an answer, on one replica after another. */
+export class Leg implements ReplyReader {
   readonly #tally: Tally;
   readonly #options: LegOptions;
-  #assembly = new Assembly();
-  #call: UpstreamCall | null = null;
+  #assembly: Assembly | null = null;
+  #reader: SseReader | null = null;
+  #attempt: Attempt | null = null;
   #slot: Slot | null = null;
-  #stop: ((error: AppError) => void) | null = null;
   #untilMs: EpochMs = 0;
   #begun = false;
   #events = 0;
+  #told = 0;
   #finishReason: string | null = null;
   #whole: { message: Record<string, unknown>; logprobs: unknown } | null = null;
-  #watched: Watched | null = null;
   #paused = false;
+  /** Events that came in one read with those that used the money up: not shown before they are paid for. */
+  #blocked = false;
+  readonly #unpaid: string[] = [];
+  #endedUnpaid = false;
+  #delivered = '';
+  #plain = true;
 
   constructor(options: LegOptions) {
     this.#options = options;
@@ -66,7 +79,7 @@ export class Leg {
     return this.#options.index;
   }
 
-  /** Something of the answer has been seen: from here on it cannot start anew elsewhere. */
+  /** Something of the answer has been seen. */
   get begun(): boolean {
     return this.#begun;
   }
@@ -75,174 +88,152 @@ export class Leg {
     return this.#finishReason;
   }
 
-  get target(): Slot['target'] | null {
-    return this.#slot?.target ?? null;
+  /** When the whole answer must have ended; 0 before the first attempt. */
+  get untilMs(): EpochMs {
+    return this.#untilMs;
+  }
+
+  /** Whether another replica can go on where this one stopped: plain text, cut at the end of a token. */
+  get canResume(): boolean {
+    return this.#options.resumable && this.#plain && !TORN.test(this.#delivered);
+  }
+
+  /** The last attempt brought something. */
+  get fruitful(): boolean {
+    return this.#begun && this.#events > 0;
+  }
+
+  /** All that may be said has been said: there is nothing to go on with. */
+  get full(): boolean {
+    return this.#begun && this.#tally.left <= 0;
   }
 
   /** The choice for a reply in one piece. */
   choice(): Record<string, unknown> {
-    const message = this.#whole?.message ?? this.#assembly.message();
-    const logprobs = this.#whole ? this.#whole.logprobs : this.#assembly.logprobs;
+    const message = this.#whole?.message ?? this.#assembly?.message() ?? normaliseMessage(null);
+    const logprobs = this.#whole ? this.#whole.logprobs : this.#assembly?.logprobs;
     return { index: this.index, message, logprobs: logprobs ?? null, finish_reason: this.#finishReason };
   }
 
-  /** Runs one attempt on a slot; resolves when the answer is complete, rejects with what ended it. */
-  attempt(slot: Slot): Promise<void> {
-    const { spec, upstream, watch, clock, path, streamUpstream, assembled, totalUntilMs, body, limits } = this.#options;
-    const { target } = slot;
-    if (this.#slot) this.#startAnew();
-    else this.#untilMs = Math.min(totalUntilMs, clock.now() + spec.limits.totalMs);
+  /**
+   * Runs one attempt on a slot; resolves when the answer is complete, rejects with what ended it. A second attempt goes on
+   * from what was delivered, or starts anew where nothing was.
+   */
+  run(slot: Slot): Promise<void> {
+    const { spec, clock, streamUpstream, assembled, totalUntilMs, body, limits } = this.#options;
+    let from: Continuation | null = null;
+    if (this.#slot === null) this.#untilMs = Math.min(totalUntilMs, clock.now() + spec.limits.totalMs);
+    else if (this.#begun && !assembled) from = { text: this.#delivered, maxTokens: this.#tally.carryOn() };
+    else this.#startAnew();
     this.#slot = slot;
-    const untilMs = this.#untilMs;
-    return new Promise((resolve, reject) => {
-      let over = false;
-      let status = 0;
-      let failure = '';
-      let size = 0;
-      const decoder = new TextDecoder();
-      const reader = new SseReader((data) => (over ? undefined : this.#event(data, finish)), limits.eventBytes);
-      const end = (error: AppError | null): void => {
-        if (over) return;
-        over = true;
-        offLost();
-        this.#stop = null;
-        this.#watched = null;
-        if (error) {
-          unwatch();
-          this.#call?.abort();
-          reject(error);
-        } else {
-          // The connection is kept when the server ends its reply in a moment, cut when it does not.
-          watched.expiresMs = clock.now() + LINGER_MS;
-          if (this.#paused) this.#call?.resume();
-          resolve();
-        }
-      };
-      const finish = (): void => end(null);
-      const onLost = (): void =>
-        end(new AppError('upstream_error', 'the machine was lost', { cause: 'replica removed' }));
-      this.#stop = end;
-      const watched: Watched = {
-        expiresMs: Math.min(untilMs, clock.now() + spec.limits.connectMs),
-        onExpired: () => {
-          end(
-            this.#paused ? CLIENT_STALLED : new AppError('upstream_timeout', 'the model server did not answer in time'),
-          );
-          unwatch();
-          this.#call?.abort();
-        },
-        onTick: (nowMs) => (over ? undefined : this.#options.onTick(nowMs)),
-      };
-      this.#watched = watched;
-      const waitForToken = (): void => {
-        watched.expiresMs = Math.min(untilMs, clock.now() + spec.limits.firstTokenMs);
-      };
-      const unwatch = watch.add(watched);
-      const offLost = slot.onLost(onLost);
-      if (slot.lost) {
-        onLost();
-        return;
-      }
-      const headers: Record<string, string> = {
-        'content-type': 'application/json',
-        accept: streamUpstream ? 'text/event-stream' : 'application/json',
-      };
-      if (target.apiKey !== null) headers['authorization'] = `Bearer ${target.apiKey}`;
-      const request = { url: target.url, path, method: 'POST' as const, headers, body: body() };
-      try {
-        this.#call = upstream.send(request, {
-          onSent: waitForToken,
-          onHead: (code) => {
-            status = code;
-            if (size === 0) waitForToken();
-          },
-          onData: (bytes) => {
-            if (over) return;
-            size += bytes.length;
-            if (status !== 200 || !streamUpstream) {
-              if (size > (status === 200 ? limits.replyBytes : ERROR_BODY_MAX)) end(badReply('too large'));
-              else failure += decoder.decode(bytes, { stream: true });
-              return;
-            }
-            if (assembled && size > limits.replyBytes) end(badReply('too large'));
-            const before = this.#events;
-            try {
-              reader.push(bytes);
-            } catch (error) {
-              end(badReply(error));
-            }
-            // Before the first token its own limit holds, and a server's comments are no tokens.
-            if (!over && this.#begun && this.#events !== before) this.#expectMore();
-            this.#options.onRead();
-          },
-          onEnd: () => {
-            unwatch();
-            if (over) return;
-            if (status !== 200)
-              end(
-                clientError(status, failure, [target.apiKey ?? '', target.url, new URL(target.url).host]) ??
-                  badReply(`status ${status}`),
-              );
-            else if (!streamUpstream) end(this.#takeWhole(failure));
-            // Some servers leave [DONE] out; the finish_reason says that the answer is whole.
-            else end(this.#finishReason === null ? badReply('the stream ended without [DONE]') : null);
-          },
-          onError: (error) => {
-            unwatch();
-            end(badReply(error));
-          },
-        });
-        if (this.#paused) this.#call.pause();
-      } catch (error) {
-        end(badReply(error));
-      }
-    });
+    this.#events = 0;
+    this.#unpaid.length = 0;
+    this.#endedUnpaid = false;
+    if (streamUpstream) this.#reader = new SseReader((data) => this.#event(data), limits.eventBytes);
+    const replyBytes = streamUpstream && !assembled ? Infinity : limits.replyBytes;
+    const { upstream, watch, path } = this.#options;
+    const call = { clock, upstream, watch, path, limits: spec.limits, streamed: streamUpstream };
+    this.#attempt = new Attempt({ ...call, replyBytes, untilMs: this.#untilMs }, slot, this);
+    if (this.#paused) this.#attempt.pause();
+    return this.#attempt.run(body(from));
   }
 
   /** Ends the attempt from outside: the client left, the money ended. */
   stop(error: AppError): void {
-    this.#stop?.(error);
+    this.#attempt?.end(error);
   }
 
-  /** The answer ends here, as `length`, because no more of it is paid for. */
+  /** The answer ends here, as `length`, because no more of it may be made or is paid for. */
   cutShort(): void {
     this.#finishReason = 'length';
   }
 
-  pause(): void {
+  /** Reads no more for now; `blocked`: what is held is used up, and what has been read is not shown either. */
+  pause(blocked: boolean): void {
+    this.#blocked = blocked;
     if (this.#paused) return;
     this.#paused = true;
-    // So long may a client read nothing: it holds a slot that others wait for.
-    this.#expectMore();
-    this.#call?.pause();
+    this.#attempt?.pause();
   }
 
   resume(): void {
+    this.#blocked = false;
     if (!this.#paused) return;
     this.#paused = false;
-    // The client's slowness is not the model server's.
-    this.#expectMore();
-    this.#call?.resume();
+    if (this.#unpaid.length > 0) this.#showUnpaid();
+    // What was shown may have used the money up again, or filled the client's buffers.
+    if (!this.#paused) this.#attempt?.resume();
   }
 
-  #expectMore(): void {
-    const { clock, spec } = this.#options;
-    if (this.#watched) this.#watched.expiresMs = Math.min(this.#untilMs, clock.now() + spec.limits.betweenTokensMs);
+  #showUnpaid(): void {
+    const events = this.#unpaid.splice(0);
+    const ended = this.#endedUnpaid;
+    try {
+      for (const data of events) this.#event(data);
+      if (ended && this.#unpaid.length === 0) this.#attempt?.onEnd();
+    } catch (error) {
+      this.#attempt?.fail(error);
+    }
+    this.#options.onRead();
+  }
+
+  onBytes(bytes: Uint8Array): void {
+    const before = this.#events;
+    this.#reader?.push(bytes);
+    // Before the first token its own limit holds, and a server's comments are no tokens.
+    if (this.#begun && this.#events !== before) this.#attempt?.expectMore();
+    this.#options.onRead();
+  }
+
+  onWhole(text: string): void {
+    const reply = JSON.parse(text) as Record<string, unknown>;
+    const choice = onlyChoice(reply);
+    if (!choice) throw new RangeError('no choice');
+    const message = normaliseMessage(choice['message']);
+    this.#whole = { message, logprobs: choice['logprobs'] ?? null };
+    this.#finishReason = finishReasonOf(choice['finish_reason']) ?? 'stop';
+    this.#begun = true;
+    this.#tally.seeMessage(message);
+    this.#tally.report(reply);
+  }
+
+  /** Some servers leave [DONE] out; the finish_reason says that the answer is whole. */
+  onStreamEnd(): boolean | 'later' {
+    this.#endedUnpaid = this.#unpaid.length > 0;
+    return this.#endedUnpaid ? 'later' : this.#finishReason !== null;
+  }
+
+  onTick(nowMs: EpochMs): void {
+    if (this.#events !== this.#told) this.#slot?.alive();
+    this.#told = this.#events;
+    this.#options.onTick(nowMs);
+  }
+
+  /** For a client that wants one piece: keeps the delta. */
+  assemble({ delta, logprobs }: DeltaChoice): void {
+    this.#assembly ??= new Assembly();
+    this.#assembly.add(delta, logprobs);
   }
 
   /** What an attempt before this one counted was never delivered, so it is void. */
   #startAnew(): void {
-    this.#assembly = new Assembly();
+    this.#assembly = null;
     this.#whole = null;
     this.#begun = false;
     this.#finishReason = null;
     this.#tally.reset();
   }
 
-  #event(data: string, finish: () => void): void {
+  #event(data: string): void {
+    // A stream that was ended says nothing more, whatever came in the same read.
+    if (this.#attempt?.over) return;
+    if (this.#blocked || this.#unpaid.length > 0) {
+      this.#unpaid.push(data);
+      return;
+    }
     if (data === '[DONE]') {
       if (this.#finishReason === null) throw new RangeError('the stream was done without a finish_reason');
-      finish();
+      this.#attempt?.end(null);
       return;
     }
     this.#events += 1;
@@ -265,34 +256,8 @@ export class Leg {
     if (!hasContent && finishReason === null && logprobs === null) return;
     if (hasContent && this.#tally.addChunk()) throw new RangeError('the answer does not end');
     this.#begun = true;
+    if (text === null) this.#plain = false;
+    else if (this.#options.resumable) this.#delivered += text;
     this.#options.onDelta(this, choice);
   }
-
-  /** For a client that wants one piece: keeps the delta. */
-  assemble({ delta, logprobs }: DeltaChoice): void {
-    this.#assembly.add(delta, logprobs);
-  }
-
-  #takeWhole(text: string): AppError | null {
-    try {
-      const reply = JSON.parse(text) as Record<string, unknown>;
-      const choice = onlyChoice(reply);
-      if (!choice) return badReply('no choice');
-      const message = normaliseMessage(choice['message']);
-      this.#whole = { message, logprobs: choice['logprobs'] ?? null };
-      this.#finishReason = finishReasonOf(choice['finish_reason']) ?? 'stop';
-      this.#begun = true;
-      this.#tally.seeMessage(message);
-      this.#tally.report(reply);
-      return null;
-    } catch (error) {
-      return badReply(error);
-    }
-  }
-}
-
-const CLIENT_STALLED = new AppError('client_closed', 'the client has stopped reading');
-
-function badReply(cause: unknown): AppError {
-  return new AppError('upstream_error', 'the model server failed', { cause });
 }

@@ -2,6 +2,7 @@ import type { Clock } from '../clock.ts';
 import type { PoolRouter } from '../scheduler/pool/router.ts';
 import type { EpochMs, Ms, Tokens } from '../units.ts';
 import type { Reservation } from './admission.ts';
+import type { Continuation } from './leg.ts';
 import type { ReplySink } from './transport.ts';
 import type { Upstream } from './upstream.ts';
 import type { Watch } from './watch.ts';
@@ -36,8 +37,10 @@ export interface RelayJob {
   /** Per choice: the maximum that the model server is given. */
   readonly outputMax: Tokens;
   readonly maxWaitMs: Ms;
-  /** The request as the model server of this choice gets it. */
-  readonly bodyOf: (choice: number) => string;
+  /** The request as the model server of this choice gets it, from the start or to go on with what was delivered. */
+  readonly bodyOf: (choice: number, from: Continuation | null) => string;
+  /** Plain text in one choice: another machine can go on with it, where the pool can. */
+  readonly resumable: boolean;
   readonly reservation: Reservation;
   readonly sink: ReplySink;
 }

@@ -2,23 +2,26 @@ import { AppError, describeError } from '../errors.ts';
 import type { UsageDetail, UsageStatus } from '../ledger/operations.ts';
 import type { TokenCounts } from '../ledger/pricing.ts';
 import type { Slot } from '../scheduler/pool/slot.ts';
-import type { EpochMs, Ms, Tokens } from '../units.ts';
-import type { DeltaChoice } from './choice.ts';
-import { Leg } from './leg.ts';
+import type { EpochMs, Ms } from '../units.ts';
+import { AttemptFailure } from './attempt.ts';
+import { Attempts, outcomeOf } from './attempts.ts';
 import { Budget } from './budget.ts';
 import { ChatReply } from './chat-reply.ts';
+import type { DeltaChoice } from './choice.ts';
+import { Leg } from './leg.ts';
 import { toAppError } from './openai.ts';
+import { detailOf, NO_TOKENS, outputOf, tokensOf } from './outcome.ts';
 import type { RelayDeps, RelayJob } from './relay-job.ts';
 import { Patience } from './patience.ts';
 
-/** Replicas that one choice may try before its first token. */
-const ATTEMPTS_MAX = 3;
 /** Thrown within: the answer ends where the money does. */
 const MONEY_ENDED = new AppError('insufficient_credits', 'the credit was used up in the middle of the answer');
+const MONEY_TOLD = 'the credit is used up: the answer ends here';
 
 /**
  * One request's life on replicas: take a slot, send, stream, count, extend the hold, settle, end. The charge is on disk
- * before the last byte leaves. Fail-over happens before the first token; after it a failure is an `error` event.
+ * before the last byte leaves. A replica that fails is replaced: before the first token the request starts anew, after it
+ * another goes on from the last token; where that cannot be done safely the stream ends with an `error` event.
  */
 export class Relay {
   readonly #deps: RelayDeps;
@@ -35,6 +38,7 @@ export class Relay {
   #waitedMs: Ms = 0;
   #coldStartMs: Ms = 0;
   #served: Slot['target'] | null = null;
+  #resumed = 0;
 
   constructor(deps: RelayDeps, job: RelayJob) {
     this.#deps = deps;
@@ -48,7 +52,7 @@ export class Relay {
       // A reply in one piece is held for in full before it is asked for.
       outputMax: streamUpstream ? outputMax * choices : 0,
       sliceTokens: router.spec.sliceTokens,
-      used: () => this.#output(),
+      used: () => outputOf(this.#legs),
       onBlocked: () => this.#pace(),
       onExhausted: () => this.#stopAll(MONEY_ENDED),
       onError: (error) => this.#stopAll(toAppError(error)),
@@ -66,11 +70,12 @@ export class Relay {
         path: job.path,
         streamUpstream: job.streamUpstream,
         assembled: !job.stream,
+        resumable: job.stream && job.resumable,
         limits: deps.limits,
         inputBound: job.inputBound,
         outputMax: job.outputMax,
         totalUntilMs: createdMs + job.maxWaitMs + spec.limits.totalMs,
-        body: () => job.bodyOf(index),
+        body: (from) => job.bodyOf(index, from),
         onDelta: (leg, choice) => this.#delta(leg, choice),
         onCounts: () => this.#budget.check(),
         onRead: () => this.#flush(),
@@ -104,11 +109,11 @@ export class Relay {
   }
 
   async #runLeg(leg: Leg): Promise<void> {
-    const excluded = new Set<string>();
-    for (let attempt = 1; ; attempt += 1) {
-      const slot = await this.#slot(excluded);
+    let attempts: Attempts | null = null;
+    for (;;) {
+      const slot = await this.#slot(leg, attempts);
       if (slot === null) {
-        this.#cutLeg(leg);
+        this.#cutLeg(leg, MONEY_TOLD);
         return;
       }
       if (this.#stopped) {
@@ -118,49 +123,67 @@ export class Relay {
       }
       this.#served = slot.target;
       try {
-        await leg.attempt(slot);
+        await leg.run(slot);
         slot.release('served');
         return;
       } catch (error) {
         const failure = toAppError(error);
+        const busyMs = failure instanceof AttemptFailure ? failure.busyMs : 0;
+        slot.release(outcomeOf(failure, leg.begun), busyMs);
         if (failure === MONEY_ENDED) {
-          slot.release('cancelled');
-          this.#cutLeg(leg);
+          this.#cutLeg(leg, MONEY_TOLD);
           return;
         }
-        const theirs = failure.code === 'upstream_error' || failure.code === 'upstream_timeout';
-        slot.release(theirs ? 'failed' : 'cancelled');
-        const delivered = leg.begun && this.#job.stream;
-        if (!theirs || delivered || attempt >= ATTEMPTS_MAX || this.#stopped) throw failure;
+        if (failure instanceof AttemptFailure && leg.full && this.#job.stream) {
+          // Nothing is missing but the words that it is over.
+          this.#cutLeg(leg, null);
+          return;
+        }
+        attempts ??= new Attempts();
+        if (this.#stopped || !this.#mayGoOn(leg, slot, failure, attempts)) throw failure;
         this.#deps.log(`${this.#job.id}: ${slot.target.id} failed, trying another: ${describeError(failure)}`);
-        excluded.add(slot.target.id);
-        if (!slot.lost && !this.#job.router.hasOther(excluded)) throw failure;
+        if (leg.begun && this.#job.stream) this.#resumed += 1;
       }
     }
   }
 
+  #mayGoOn(leg: Leg, slot: Slot, error: AppError, attempts: Attempts): boolean {
+    const { router, stream } = this.#job;
+    attempts.note(slot.target.id, error, this.#deps.clock.now());
+    return attempts.again({
+      error,
+      delivered: leg.begun && stream,
+      resumable: leg.canResume && router.resumes,
+      fruitful: leg.fruitful,
+      hope: slot.lost || router.supervised || router.hasOther(attempts.failed),
+    });
+  }
+
   /** Null when the money ended meanwhile: there is nothing to start any more. */
-  async #slot(exclude: ReadonlySet<string>): Promise<Slot | null> {
+  async #slot(leg: Leg, attempts: Attempts | null): Promise<Slot | null> {
     const { router, account, maxWaitMs, createdMs } = this.#job;
     if (this.#stopped === MONEY_ENDED) return null;
     if (this.#stopped) throw this.#stopped;
+    const exclude = attempts?.failed;
     const free = router.tryTake(exclude);
     if (free) return free;
     const leave = this.#patience?.begin();
     try {
-      const left = createdMs + maxWaitMs - this.#deps.clock.now();
+      const now = this.#deps.clock.now();
+      // An answer that has begun waits as long as a new one may, within its own end.
+      const left = leg.begun ? Math.min(maxWaitMs, leg.untilMs - now) : createdMs + maxWaitMs - now;
       const slot = await router.take({
         account,
         maxWaitMs: left,
         signal: (this.#ended ??= new AbortController()).signal,
-        exclude,
+        ...(exclude ? { exclude } : {}),
       });
       this.#waitedMs = Math.max(this.#waitedMs, slot.waitedMs);
       if (slot.cold) this.#coldStartMs = Math.max(this.#coldStartMs, slot.waitedMs);
       return slot;
     } catch (error) {
       if (this.#stopped === MONEY_ENDED) return null;
-      throw this.#stopped ?? error;
+      throw this.#stopped ?? attempts?.last ?? error;
     } finally {
       leave?.();
     }
@@ -184,20 +207,21 @@ export class Relay {
   }
 
   #pace(): void {
-    const hold = this.#slowClient || this.#budget.blocked;
+    const { blocked } = this.#budget;
     for (const leg of this.#legs) {
-      if (hold) leg.pause();
+      if (this.#slowClient || blocked) leg.pause(blocked);
       else leg.resume();
     }
   }
 
-  #cutLeg(leg: Leg): void {
+  /** The answer ends as `length`; `why` goes into a comment. */
+  #cutLeg(leg: Leg, why: string | null): void {
     // Its last count came with or after its end: the answer is whole.
     if (leg.finishReason !== null) return;
     leg.cutShort();
-    this.#cut.add(leg);
+    if (why !== null) this.#cut.add(leg);
     if (!this.#job.stream) return;
-    this.#reply.cutShort(leg.index, 'the credit is used up: the answer ends here');
+    this.#reply.cutShort(leg.index, why);
     this.#flush();
   }
 
@@ -207,28 +231,9 @@ export class Relay {
     for (const leg of this.#legs) leg.stop(error);
   }
 
-  #output(): Tokens {
-    let sum = 0;
-    for (const leg of this.#legs) sum += leg.counts.output;
-    return sum;
-  }
-
-  /** The prompt counts once, however many choices were made of it. */
   #tokens(): TokenCounts {
-    let input = 0;
-    let cached = 0;
-    for (const { counts } of this.#legs) {
-      if (counts.input <= input) continue;
-      input = counts.input;
-      cached = counts.cached;
-    }
-    // A client that reads the answer and hangs up before the usage is told has had its prompt worked on all the same.
-    if (input === 0 && this.#output() > 0) input = this.#job.inputLeast;
-    return {
-      inputTokens: input,
-      cachedTokens: cached,
-      outputTokens: Math.min(this.#output(), this.#job.reservation.outputTokens),
-    };
+    const { inputLeast, reservation } = this.#job;
+    return tokensOf(this.#legs, { inputLeast, outputHeld: reservation.outputTokens });
   }
 
   async #finish(): Promise<void> {
@@ -257,7 +262,7 @@ export class Relay {
     const cancelled = error.code === 'client_closed' || sink.gone;
     const status: UsageStatus = cancelled ? 'cancelled' : 'failed';
     const delivered = cancelled || (stream && this.#firstTokenMs !== null);
-    const tokens = delivered ? this.#tokens() : { inputTokens: 0, cachedTokens: 0, outputTokens: 0 };
+    const tokens = delivered ? this.#tokens() : NO_TOKENS;
     if (!cancelled) this.#deps.log(`${this.#job.id}: ${describeError(error)}`);
     try {
       await reservation.settle(tokens, status, this.#detail(error.code));
@@ -274,22 +279,19 @@ export class Relay {
   }
 
   #detail(error: string | null): UsageDetail {
-    const { stream, createdMs } = this.#job;
-    const target = this.#served;
-    const refused = this.#legs.reduce((sum, { counts }) => sum + counts.refused, 0);
-    const now = this.#deps.clock.now();
-    return {
-      stream,
-      lease: target?.leaseId ?? null,
-      provider: target?.provider ?? null,
-      market: target?.market ?? null,
-      finish: this.#legs[0]?.finishReason ?? null,
+    return detailOf({
+      legs: this.#legs,
+      stream: this.#job.stream,
+      target: this.#served,
+      resumed: this.#resumed,
       error,
-      coldStartMs: this.#coldStartMs,
-      waitedMs: this.#waitedMs,
-      firstTokenMs: this.#firstTokenMs === null ? null : this.#firstTokenMs - createdMs,
-      totalMs: now - createdMs,
-      ...(refused > 0 ? { refusedTokens: refused } : {}),
-    };
+      timings: {
+        createdMs: this.#job.createdMs,
+        nowMs: this.#deps.clock.now(),
+        firstTokenMs: this.#firstTokenMs,
+        waitedMs: this.#waitedMs,
+        coldStartMs: this.#coldStartMs,
+      },
+    });
   }
 }

@@ -23,6 +23,8 @@ export class Tally {
   #seen = 0;
   #chunks = 0;
   #claimed: Tokens = 0;
+  /** Of replicas before this one, whose part of the answer was delivered. */
+  #before: { readonly output: Tokens; readonly refused: Tokens } = { output: 0, refused: 0 };
 
   constructor({ inputBound, outputMax }: { readonly inputBound: Tokens; readonly outputMax: Tokens }) {
     this.#inputBound = inputBound;
@@ -33,7 +35,22 @@ export class Tally {
     this.#seen = 0;
     this.#chunks = 0;
     this.#claimed = 0;
+    this.#before = { output: 0, refused: 0 };
     Object.assign(this.counts, { input: 0, cached: 0, output: 0, refused: 0 });
+  }
+
+  /** Tokens that the answer may still have. */
+  get left(): Tokens {
+    return this.#outputMax - this.counts.output;
+  }
+
+  /** Another replica goes on with the answer: what was counted stands. Returns what is left of the maximum. */
+  carryOn(): Tokens {
+    this.#before = { output: this.counts.output, refused: this.counts.refused };
+    this.#seen = 0;
+    this.#chunks = 0;
+    this.#claimed = 0;
+    return this.left;
   }
 
   see(text: string): void {
@@ -58,18 +75,25 @@ export class Tally {
   report(reply: Readonly<Record<string, unknown>>): void {
     const told = reportedCounts(reply);
     if (!told) return;
-    if (told.input !== null) this.counts.input = Math.min(told.input, this.#inputBound);
-    if (told.cached !== null) this.counts.cached = Math.min(told.cached, this.counts.input);
+    if (this.#before.output === 0) this.#reportInput(told.input, told.cached);
+    // Its prompt has the answer so far in it, which is no prompt of the client's.
+    else if (this.counts.input === 0 && told.input !== null) this.#reportInput(told.input - this.#before.output, 0);
     if (told.output !== null) this.#claimed = Math.max(this.#claimed, told.output);
     this.#recount();
   }
 
+  #reportInput(input: Tokens | null, cached: Tokens | null): void {
+    if (input !== null) this.counts.input = Math.min(Math.max(0, input), this.#inputBound);
+    if (cached !== null) this.counts.cached = Math.min(cached, this.counts.input);
+  }
+
   /** At least a token a chunk where the server claims nothing. */
   #recount(): void {
-    const most = Math.min(this.#outputMax, this.#seen + UNSEEN_TOKENS);
+    const { output, refused } = this.#before;
+    const most = Math.min(this.#outputMax - output, this.#seen + UNSEEN_TOKENS);
     const claimed = this.#claimed > 0 ? this.#claimed : this.#chunks;
-    this.counts.output = Math.min(claimed, most);
-    this.counts.refused = Math.max(0, claimed - most);
+    this.counts.output = output + Math.min(claimed, most);
+    this.counts.refused = refused + Math.max(0, claimed - most);
   }
 }
 

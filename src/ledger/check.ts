@@ -4,7 +4,7 @@ import { bigintOf, textOf, textOrNull, type Sql, type SqlRow, type SqlValue } fr
 import { minBig, nanoFromPicoUp } from '../units.ts';
 import { CHAIN_START, TRANSFER_COLUMNS, USAGE_COLUMNS, chain } from './chain.ts';
 import { readLegs } from './hold-rows.ts';
-import type { CheckReport, UsageStatus } from './operations.ts';
+import type { CheckReport } from './operations.ts';
 
 /**
  * Every invariant of the ledger, on the file itself and without the writer's memory: each names the first row that

@@ -24,6 +24,8 @@ export interface UsageDetail {
   readonly totalMs?: number;
   /** Tokens that a model server claimed beyond what we counted or allowed; never charged. */
   readonly refusedTokens?: number;
+  /** How often another machine went on with the answer. */
+  readonly resumed?: number;
 }
 
 export interface HoldOp {

@@ -35,8 +35,6 @@ const BEFORE_A_TOKEN: readonly Failure[] = [
   { name: 'a reset', script: reset },
   { name: '500', script: json(500, { error: { message: 'crashed' } }) },
   { name: '503', script: json(503, { error: { message: 'Loading model' } }) },
-  { name: '429 with Retry-After', script: json(429, { error: {} }, { 'retry-after': '30' }) },
-  { name: '429 without', script: json(429, 'busy') },
   { name: '401: our key is wrong', script: json(401, { error: {} }) },
   { name: '404: it lost its model', script: json(404, { error: { message: 'no such model' } }) },
   { name: 'a redirect', script: json(307, {}, { location: 'http://127.0.0.1:1/' }) },
@@ -44,6 +42,13 @@ const BEFORE_A_TOKEN: readonly Failure[] = [
   { name: 'a reply that is not JSON', script: (turn) => (turn.head(200, {}), turn.end('<html>')) },
   { name: 'a reply without a choice', script: json(200, { choices: [] }) },
   { name: 'a reply that breaks off', script: (turn) => (turn.head(200, { 'content-length': '99' }), turn.reset()) },
+];
+
+/** A machine that is busy is no worse for it. */
+const BUSY: readonly Failure[] = [
+  { name: '429 with Retry-After', script: json(429, { error: {} }, { 'retry-after': '30' }) },
+  { name: '429 without', script: json(429, 'busy') },
+  { name: '503 with Retry-After', script: json(503, 'loading', { 'retry-after': '7' }) },
 ];
 
 const STREAMED: readonly Failure[] = [
@@ -83,6 +88,42 @@ for (const { name, script, code = 'upstream_error' } of BEFORE_A_TOKEN) {
     assert.equal(servers[0]?.requests.length, 1);
   });
 }
+
+for (const { name, script } of BUSY) {
+  onBothDoors(`${name}: another replica answers, and the busy one has not failed`, async (t, door) => {
+    const { chat, servers, router } = await setup(t, { door, servers: 2 });
+    servers[0]?.usually(script);
+    assert.deepEqual((await streamOf(await chat(STREAM))).texts, ['Hello world!']);
+    const { failed, suspectMs } = router.load('replica-0') ?? {};
+    assert.deepEqual([failed, suspectMs, router.load('replica-1')?.served], [0, null, 1]);
+    // It is left alone for as long as it asked for.
+    await streamOf(await chat(STREAM));
+    assert.equal(servers[0]?.requests.length, 1);
+  });
+
+  onBothDoors(`${name}: a client that does not wait is told so, and when to come back`, async (t, door) => {
+    const { chat, server, ledger } = await setup(t, { door });
+    server.usually(script);
+    const reply = await chat({ max_tokens: 5 }, { headers: { 'x-underbid-max-wait': '0' } });
+    assert.ok(Number(reply.headers.get('retry-after')) >= 1);
+    assert.equal((await errorOf(reply, 502)).code, 'upstream_error');
+    assert.equal(ledger.settlements[0]?.charged, 0n);
+  });
+}
+
+onBothDoors('a machine that is busy for a moment is asked again when the moment is over', async (t, door) => {
+  const { chat, server } = await setup(t, { door });
+  server.play(json(429, 'busy', { 'retry-after': '1' }), answer());
+  assert.deepEqual((await streamOf(await chat(STREAM))).texts, ['Hello world!']);
+  assert.equal(server.requests.length, 2);
+});
+
+test('a request that breaks two model servers is not passed to all the others', async (t) => {
+  const { chat, servers } = await setup(t, { servers: 5 });
+  for (const server of servers) server.usually(reset);
+  await errorOf(await chat({ max_tokens: 5 }), 502);
+  assert.equal(servers.filter(({ requests }) => requests.length > 0).length, 3);
+});
 
 const AFTER_A_TOKEN: readonly Failure[] = [
   { name: 'cut', script: cutAfter(ALL.slice(0, 3)) },

@@ -77,10 +77,23 @@ for (const { engine, asked, sent } of MAXIMA) {
   });
 }
 
-test('the same maximum written twice, or with escapes, is still one', async (t) => {
+test('a field that is written twice is refused, however it is escaped: readers differ in which one counts', async (t) => {
   const { chat, server } = await setup(t);
-  const twice = `"max_tokens":3,"max\\u005ftokens":4,"max_completion_tokens":5,"max_tokens":60`;
-  await completionOf(await chat({}, { body: `{"model":"${MODEL}",${twice},${MESSAGES}}` }));
+  for (const [field, twice] of [
+    ['max_tokens', '"max_tokens":3,"max\\u005ftokens":4'],
+    ['messages', '"\\u006dessages":[]'],
+    ['x', '"x":1,"x":1'],
+  ] as const) {
+    const error = await errorOf(await chat({}, { body: `{"model":"${MODEL}",${MESSAGES},${twice}}` }), 400);
+    assert.deepEqual([error.code, error.param], ['invalid_request', field]);
+  }
+  assert.equal(server.requests.length, 0);
+});
+
+test('every alias of the maximum, however it is escaped, becomes ours', async (t) => {
+  const { chat, server } = await setup(t);
+  const maximum = `"max\\u005ftokens":4,"max_completion_tokens":5`;
+  await completionOf(await chat({}, { body: `{"model":"${MODEL}",${maximum},${MESSAGES}}` }));
   const { text } = server.requests[0] ?? assert.fail('no request');
   const maxima = topLevelMembers(text).filter(({ key }) => ALIASES.includes(key));
   assert.deepEqual(

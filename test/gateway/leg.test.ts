@@ -137,7 +137,7 @@ test('listens for the loss of its machine while it is at work, and no longer', a
 
 test('a choice that starts while the client is slow is held back from its first byte', () => {
   const { leg, upstream, start } = setup({ idle: true });
-  leg.pause();
+  leg.pause(false);
   start();
   assert.deepEqual(upstream.calls, ['send', 'pause']);
   leg.resume();
@@ -148,7 +148,7 @@ test('a choice that starts while the client is slow is held back from its first 
 
 test('an answer that ends while the client is slow lets its connection end', async () => {
   const { leg, upstream, feed, result } = setup({});
-  leg.pause();
+  leg.pause(false);
   feed(eventsOf().join(''));
   await result;
   assert.deepEqual(upstream.calls, ['send', 'pause', 'resume']);
@@ -197,7 +197,18 @@ function setup(settings: Setup) {
   const upstream = openUpstream(broken);
   const deltas: DeltaChoice[] = [];
   const leg = new Leg({
-    ...{ index: 0, spec, clock, upstream, watch, path: '/', streamUpstream: stream, assembled, outputMax },
+    ...{
+      index: 0,
+      spec,
+      clock,
+      upstream,
+      watch,
+      path: '/',
+      streamUpstream: stream,
+      assembled,
+      outputMax,
+      resumable: true,
+    },
     limits: LIMITS,
     inputBound: 100,
     totalUntilMs: clock.now() + 1_000_000,
@@ -207,7 +218,7 @@ function setup(settings: Setup) {
     onRead: () => undefined,
     onTick: () => undefined,
   });
-  const start = (): Promise<void> => leg.attempt(slot);
+  const start = (): Promise<void> => leg.run(slot);
   const result = idle ? Promise.resolve() : start();
   result.catch(() => undefined);
   const encoder = new TextEncoder();
@@ -249,6 +260,7 @@ function slotOf(lost: boolean): Slot & { readonly listeners: Set<() => void> } {
       listeners.add(listener);
       return () => listeners.delete(listener);
     },
+    alive: () => undefined,
     release: () => undefined,
   };
 }

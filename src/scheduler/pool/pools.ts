@@ -13,12 +13,15 @@ export interface Pool {
 /** Every pool by its public model id; the gateway looks models up here, the scheduler feeds their routers. */
 export class Pools {
   readonly #clock: Clock;
+  readonly #supervised: boolean;
   readonly #pools = new Map<string, Pool>();
   readonly #retired = new Map<string, Pool>();
   #onDemand: () => void = () => undefined;
 
-  constructor(clock: Clock) {
+  /** @param supervised a scheduler probes replicas that failed, see `PoolRouter.supervised` */
+  constructor(clock: Clock, supervised = false) {
     this.#clock = clock;
+    this.#supervised = supervised;
   }
 
   /** Called when a request starts to wait or a draining replica falls idle. */
@@ -45,7 +48,7 @@ export class Pools {
 
   put(spec: PoolSpec, priceVersion: number, source: Pool['source']): Pool {
     const known = this.#pools.get(spec.id) ?? this.#retired.get(spec.id);
-    const router = known?.router ?? new PoolRouter(spec, this.#clock, () => this.#onDemand());
+    const router = known?.router ?? new PoolRouter(spec, this.#clock, () => this.#onDemand(), this.#supervised);
     router.update(spec);
     const pool = { router, priceVersion, source };
     this.#retired.delete(spec.id);

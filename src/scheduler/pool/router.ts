@@ -3,7 +3,20 @@ import { AppError } from '../../errors.ts';
 import type { PoolSpec } from '../../spec.ts';
 import type { EpochMs, Ms } from '../../units.ts';
 import { Line } from './line.ts';
-import type { Replica, ReplicaLoad, RouterStats, Slot, TakeOptions, Target, Waiter } from './slot.ts';
+import {
+  isExcluded,
+  loadOf,
+  newReplica,
+  TakenSlot,
+  type Outcome,
+  type Replica,
+  type ReplicaLoad,
+  type RouterStats,
+  type Slot,
+  type TakeOptions,
+  type Target,
+  type Waiter,
+} from './slot.ts';
 
 /**
  * Requests of one pool and the replicas that serve them: the least loaded ready replica is taken at once, else the
@@ -21,8 +34,18 @@ export class PoolRouter {
   #lastUsedMs: EpochMs = 0;
   #phase = 'asleep';
   #startMs: Ms | null = null;
+  #resumes = false;
+  /** Wakes the line when a replica that was left alone may be tried again. */
+  #cancelWake: (() => void) | null = null;
+  readonly #release = {
+    clock: { now: (): EpochMs => this.#clock.now() },
+    onRelease: (replica: Replica, outcome: Outcome, busyMs: Ms): void => this.#released(replica, outcome, busyMs),
+  };
+  /** Somebody probes replicas that failed and takes the dead ones away: waiting for that makes sense. */
+  readonly supervised: boolean;
 
-  constructor(spec: PoolSpec, clock: Clock, onDemand: () => void) {
+  constructor(spec: PoolSpec, clock: Clock, onDemand: () => void, supervised = false) {
+    this.supervised = supervised;
     this.#spec = spec;
     this.#clock = clock;
     this.#onDemand = onDemand;
@@ -63,13 +86,29 @@ export class PoolRouter {
 
   load(id: string): ReplicaLoad | null {
     const replica = this.#replicas.get(id);
-    if (!replica) return null;
-    const { inFlight, lastUsedMs, draining, served, failed } = replica;
-    return { inFlight, lastUsedMs, draining, served, failed };
+    return replica ? loadOf(replica) : null;
+  }
+
+  /** Whether this pool's model servers were seen to go on with an answer that another had begun. */
+  get resumes(): boolean {
+    return this.#resumes;
+  }
+
+  setResumes(proven: boolean): void {
+    this.#resumes = proven;
   }
 
   update(spec: PoolSpec): void {
+    const { engine, model, image, resume } = this.#spec;
+    const same = spec.engine === engine && spec.model === model && spec.image === image && spec.resume === resume;
+    if (!same) this.#resumes = false;
     this.#spec = spec;
+  }
+
+  /** It has answered a probe: what was held against it is forgotten. */
+  verified(id: string): void {
+    this.#replicas.get(id)?.circuit.verified(this.#clock.now());
+    this.#serveLine();
   }
 
   setPhase(phase: string): void {
@@ -84,17 +123,7 @@ export class PoolRouter {
   }
 
   add(target: Target, startMs: Ms): void {
-    const lastUsedMs = this.#clock.now();
-    this.#replicas.set(target.id, {
-      target,
-      onLost: new Set(),
-      lost: false,
-      inFlight: 0,
-      draining: false,
-      lastUsedMs,
-      served: 0,
-      failed: 0,
-    });
+    this.#replicas.set(target.id, newReplica(target, this.#clock.now()));
     // Half of the old expectation, half of the new: one slow start does not frighten every client away.
     this.#startMs = this.#startMs === null ? startMs : Math.round((this.#startMs + startMs) / 2);
     this.#serveLine();
@@ -116,7 +145,7 @@ export class PoolRouter {
   }
 
   /** A slot when one is free now, else null. */
-  tryTake(exclude?: ReadonlySet<string>): Slot | null {
+  tryTake(exclude?: ReadonlyMap<string, EpochMs>): Slot | null {
     const free = this.#leastLoaded(exclude);
     if (!free) return null;
     this.#arrivals += 1;
@@ -125,8 +154,8 @@ export class PoolRouter {
   }
 
   /** Whether some ready replica, busy or not, is none of these. */
-  hasOther(exclude: ReadonlySet<string>): boolean {
-    for (const { target, draining } of this.#replicas.values()) if (!draining && !exclude.has(target.id)) return true;
+  hasOther(exclude: ReadonlyMap<string, EpochMs>): boolean {
+    for (const replica of this.#replicas.values()) if (!replica.draining && !isExcluded(replica, exclude)) return true;
     return false;
   }
 
@@ -152,6 +181,7 @@ export class PoolRouter {
         cancelTimer();
         signal.removeEventListener('abort', onAbort);
         this.#since.delete(waiter);
+        if (this.#since.size === 0) this.#planWake();
       };
       const waiter: Waiter = {
         account,
@@ -175,6 +205,7 @@ export class PoolRouter {
       signal.addEventListener('abort', onAbort, { once: true });
       this.#line.push(account, waiter);
       this.#since.add(waiter);
+      this.#planWake();
       this.#onDemand();
     });
   }
@@ -202,11 +233,13 @@ export class PoolRouter {
     });
   }
 
-  #leastLoaded(exclude: ReadonlySet<string> | undefined): Replica | undefined {
+  #leastLoaded(exclude: ReadonlyMap<string, EpochMs> | undefined): Replica | undefined {
+    const nowMs = this.#clock.now();
     let best: Replica | undefined;
     for (const replica of this.#replicas.values()) {
-      const { target, inFlight, draining } = replica;
-      if (draining || inFlight >= target.slots || exclude?.has(target.id)) continue;
+      const { target, inFlight, draining, circuit } = replica;
+      if (draining || inFlight >= target.slots || !circuit.admits(nowMs)) continue;
+      if (exclude && isExcluded(replica, exclude)) continue;
       if (!best || inFlight / target.slots < best.inFlight / best.target.slots) best = replica;
     }
     return best;
@@ -215,30 +248,39 @@ export class PoolRouter {
   #occupy(replica: Replica, waitedMs: Ms, cold: boolean): Slot {
     replica.inFlight += 1;
     replica.lastUsedMs = this.#clock.now();
-    let held = true;
-    return {
-      target: replica.target,
-      waitedMs,
-      cold,
-      get lost() {
-        return replica.lost;
-      },
-      onLost: (listener) => {
-        replica.onLost.add(listener);
-        return () => replica.onLost.delete(listener);
-      },
-      release: (outcome) => {
-        if (!held) return;
-        held = false;
-        replica.inFlight -= 1;
-        replica.lastUsedMs = this.#clock.now();
-        this.#lastUsedMs = replica.lastUsedMs;
-        if (outcome === 'served') replica.served += 1;
-        if (outcome === 'failed') replica.failed += 1;
-        this.#serveLine();
-        if (replica.draining && replica.inFlight === 0) this.#onDemand();
-      },
-    };
+    replica.circuit.taken();
+    return new TakenSlot(replica, { waitedMs, cold }, this.#release);
+  }
+
+  #released(replica: Replica, outcome: Outcome, busyMs: Ms): void {
+    const nowMs = this.#clock.now();
+    const { circuit } = replica;
+    replica.inFlight -= 1;
+    replica.lastUsedMs = nowMs;
+    this.#lastUsedMs = nowMs;
+    if (outcome === 'served') {
+      replica.served += 1;
+      circuit.served();
+    } else if (outcome === 'failed') {
+      replica.failed += 1;
+      circuit.failed(nowMs);
+    } else if (outcome === 'busy') circuit.busy(nowMs, busyMs);
+    else circuit.cancelled();
+    this.#serveLine();
+    if ((outcome === 'failed' && this.supervised) || (replica.draining && replica.inFlight === 0)) this.#onDemand();
+  }
+
+  /** One timer, only while somebody waits. */
+  #planWake(): void {
+    this.#cancelWake?.();
+    this.#cancelWake = null;
+    if (this.#line.size === 0) return;
+    const nowMs = this.#clock.now();
+    let next = Infinity;
+    for (const { draining, circuit } of this.#replicas.values()) {
+      if (!draining) next = Math.min(next, circuit.admitsAtMs(nowMs) ?? Infinity);
+    }
+    if (next !== Infinity) this.#cancelWake = this.#clock.timer(next - nowMs, () => this.#serveLine());
   }
 
   #serveLine(): void {
@@ -248,8 +290,9 @@ export class PoolRouter {
         replica = this.#leastLoaded(exclude);
         return replica !== undefined;
       });
-      if (!waiter || !replica) return;
+      if (!waiter || !replica) break;
       waiter.give(replica);
     }
+    this.#planWake();
   }
 }

@@ -1,6 +1,7 @@
 import type { AppError } from '../../errors.ts';
 import type { Engine } from '../../spec.ts';
 import type { EpochMs, Ms } from '../../units.ts';
+import { Circuit } from './circuit.ts';
 
 /** A replica that takes requests: a model server that has answered a real probe. */
 export interface Target {
@@ -25,7 +26,11 @@ export interface Replica {
   lastUsedMs: EpochMs;
   served: number;
   failed: number;
+  readonly circuit: Circuit;
 }
+
+/** `busy`: it asked to come back later, and is no worse for it. */
+export type Outcome = 'served' | 'failed' | 'cancelled' | 'busy';
 
 /** A place on a replica. Give it back exactly once; a second time does nothing. */
 export interface Slot {
@@ -38,15 +43,18 @@ export interface Slot {
   readonly lost: boolean;
   /** Called once when that happens; the returned function takes the listener off. */
   onLost(listener: () => void): () => void;
-  release(outcome: 'served' | 'failed' | 'cancelled'): void;
+  /** Tokens come from it. */
+  alive(): void;
+  /** @param busyMs with `busy`: for how long */
+  release(outcome: Outcome, busyMs?: Ms): void;
 }
 
 export interface TakeOptions {
   readonly account: string;
   readonly maxWaitMs: Ms;
   readonly signal: AbortSignal;
-  /** Replicas that failed this request already. */
-  readonly exclude?: ReadonlySet<string>;
+  /** Replicas that failed this request, and when: taken again only if they have answered a probe since. */
+  readonly exclude?: ReadonlyMap<string, EpochMs>;
 }
 
 export interface RouterStats {
@@ -66,13 +74,81 @@ export interface ReplicaLoad {
   readonly draining: boolean;
   readonly served: number;
   readonly failed: number;
+  /** Since when it is under suspicion, and when it last sent tokens. */
+  readonly suspectMs: EpochMs | null;
+  readonly aliveMs: EpochMs;
 }
 
 /** A request in line. */
 export interface Waiter {
   readonly account: string;
   readonly sinceMs: EpochMs;
-  readonly exclude: ReadonlySet<string> | undefined;
+  readonly exclude: ReadonlyMap<string, EpochMs> | undefined;
   readonly give: (replica: Replica) => void;
   readonly fail: (error: AppError) => void;
+}
+
+/** A slot that is taken; what happens to it goes to its replica, and its end to the router. */
+export class TakenSlot implements Slot {
+  readonly waitedMs: Ms;
+  readonly cold: boolean;
+  readonly #replica: Replica;
+  readonly #onRelease: (replica: Replica, outcome: Outcome, busyMs: Ms) => void;
+  readonly #clock: { now(): EpochMs };
+  #held = true;
+
+  constructor(
+    replica: Replica,
+    waited: { readonly waitedMs: Ms; readonly cold: boolean },
+    router: {
+      readonly clock: { now(): EpochMs };
+      readonly onRelease: (replica: Replica, outcome: Outcome, busyMs: Ms) => void;
+    },
+  ) {
+    this.#replica = replica;
+    this.waitedMs = waited.waitedMs;
+    this.cold = waited.cold;
+    this.#clock = router.clock;
+    this.#onRelease = router.onRelease;
+  }
+
+  get target(): Target {
+    return this.#replica.target;
+  }
+
+  get lost(): boolean {
+    return this.#replica.lost;
+  }
+
+  onLost(listener: () => void): () => void {
+    const { onLost } = this.#replica;
+    onLost.add(listener);
+    return () => onLost.delete(listener);
+  }
+
+  alive(): void {
+    this.#replica.circuit.alive(this.#clock.now());
+  }
+
+  release(outcome: Outcome, busyMs: Ms = 0): void {
+    if (!this.#held) return;
+    this.#held = false;
+    this.#onRelease(this.#replica, outcome, busyMs);
+  }
+}
+
+export function newReplica(target: Target, nowMs: EpochMs): Replica {
+  const counts = { inFlight: 0, served: 0, failed: 0, lastUsedMs: nowMs };
+  return { target, onLost: new Set(), lost: false, draining: false, ...counts, circuit: new Circuit() };
+}
+
+export function loadOf({ inFlight, lastUsedMs, draining, served, failed, circuit }: Replica): ReplicaLoad {
+  const { suspectMs, aliveMs } = circuit;
+  return { inFlight, lastUsedMs, draining, served, failed, suspectMs, aliveMs };
+}
+
+/** Whether a request that these replicas have failed may not have this one. */
+export function isExcluded({ target, circuit }: Replica, exclude: ReadonlyMap<string, EpochMs>): boolean {
+  const failedMs = exclude.get(target.id);
+  return failedMs !== undefined && !circuit.readmits(failedMs);
 }

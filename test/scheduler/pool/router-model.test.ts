@@ -13,7 +13,7 @@ const IDS = ['r0', 'r1', 'r2'];
 const WAITING_MAX = 4;
 
 interface Asker {
-  readonly exclude: ReadonlySet<string>;
+  readonly exclude: ReadonlyMap<string, number>;
   readonly leave: AbortController;
   slot: Slot | null;
   error: AppError | null;
@@ -58,7 +58,12 @@ function setup() {
   const replicas = new Map<string, { slots: number; draining: boolean }>();
   let askers: Asker[] = [];
   const take = (account: string, exclude: readonly string[], maxWaitMs: number): void => {
-    const asker: Asker = { exclude: new Set(exclude), leave: new AbortController(), slot: null, error: null };
+    const asker: Asker = {
+      exclude: new Map(exclude.map((id) => [id, clock.now()])),
+      leave: new AbortController(),
+      slot: null,
+      error: null,
+    };
     askers.push(asker);
     router.take({ account, maxWaitMs, signal: asker.leave.signal, exclude: asker.exclude }).then(
       (slot) => (asker.slot = slot),

@@ -1,0 +1,67 @@
+import type { UsageDetail } from '../ledger/operations.ts';
+import type { TokenCounts } from '../ledger/pricing.ts';
+import type { Slot } from '../scheduler/pool/slot.ts';
+import type { EpochMs, Ms, Tokens } from '../units.ts';
+import type { Leg } from './leg.ts';
+
+export const NO_TOKENS: TokenCounts = { inputTokens: 0, cachedTokens: 0, outputTokens: 0 };
+
+export function outputOf(legs: readonly Leg[]): Tokens {
+  let sum = 0;
+  for (const leg of legs) sum += leg.counts.output;
+  return sum;
+}
+
+/** What an answer has used: the prompt counts once, however many choices were made of it. */
+export function tokensOf(
+  legs: readonly Leg[],
+  bounds: { readonly inputLeast: Tokens; readonly outputHeld: Tokens },
+): TokenCounts {
+  let input = 0;
+  let cached = 0;
+  for (const { counts } of legs) {
+    if (counts.input <= input) continue;
+    input = counts.input;
+    cached = counts.cached;
+  }
+  const output = outputOf(legs);
+  // A client that reads the answer and hangs up before the usage is told has had its prompt worked on all the same.
+  if (input === 0 && output > 0) input = bounds.inputLeast;
+  return { inputTokens: input, cachedTokens: cached, outputTokens: Math.min(output, bounds.outputHeld) };
+}
+
+export interface Timings {
+  readonly createdMs: EpochMs;
+  readonly nowMs: EpochMs;
+  readonly firstTokenMs: EpochMs | null;
+  readonly waitedMs: Ms;
+  readonly coldStartMs: Ms;
+}
+
+/** What the look-up by id shows of an answer. */
+export function detailOf(answer: {
+  readonly legs: readonly Leg[];
+  readonly stream: boolean;
+  readonly target: Slot['target'] | null;
+  readonly resumed: number;
+  readonly error: string | null;
+  readonly timings: Timings;
+}): UsageDetail {
+  const { legs, stream, target, resumed, error, timings } = answer;
+  const { createdMs, nowMs, firstTokenMs, waitedMs, coldStartMs } = timings;
+  const refused = legs.reduce((sum, { counts }) => sum + counts.refused, 0);
+  return {
+    stream,
+    lease: target?.leaseId ?? null,
+    provider: target?.provider ?? null,
+    market: target?.market ?? null,
+    finish: legs[0]?.finishReason ?? null,
+    error,
+    coldStartMs,
+    waitedMs,
+    firstTokenMs: firstTokenMs === null ? null : firstTokenMs - createdMs,
+    totalMs: nowMs - createdMs,
+    ...(refused > 0 ? { refusedTokens: refused } : {}),
+    ...(resumed > 0 ? { resumed } : {}),
+  };
+}
