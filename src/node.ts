@@ -9,6 +9,7 @@ import { hashKey, Keys } from './gateway/auth.ts';
 import { Limiter } from './gateway/limits.ts';
 import { nodeTransport } from './gateway/node-transport.ts';
 import { probeModelServer } from './gateway/probe.ts';
+import { proveResumption } from './gateway/resume-probe.ts';
 import { createUndiciUpstream } from './gateway/undici-upstream.ts';
 import { Watch } from './gateway/watch.ts';
 import { openLedger } from './ledger/client.ts';
@@ -133,6 +134,7 @@ async function startGateway(parts: Parts): Promise<Gateway> {
     newId,
     log,
     probe: (target, spec, signal) => probeModelServer(upstream, target, spec, signal),
+    proveResumption: (target, spec, signal) => proveResumption(upstream, target, spec, signal),
   });
   const keys = new Keys(ledger);
   await keys.refresh();

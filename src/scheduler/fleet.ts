@@ -21,6 +21,10 @@ export interface Notes {
   /** Markets where its order may still stand although another won. */
   readonly uncancelled: Set<MarketName>;
   fundAgainMs: EpochMs;
+  /** Since when it was under suspicion at the last look. */
+  suspectMs: EpochMs | null;
+  /** Probes in a row that it left unanswered since it failed requests. */
+  silentProbes: number;
   /** A refusal that was told already. */
   told: string | null;
 }
@@ -72,6 +76,8 @@ export class Fleet {
       startSinceMs: null,
       uncancelled: new Set(),
       fundAgainMs: 0,
+      suspectMs: null,
+      silentProbes: 0,
       told: null,
     };
     if (this.#replicas.has(id)) this.#notes.set(id, notes);

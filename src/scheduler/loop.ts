@@ -7,7 +7,7 @@ import { Adoption } from './adoption.ts';
 import { Ending } from './ending.ts';
 import { Fleet } from './fleet.ts';
 import { observePool } from './observation.ts';
-import type { Decide, Parts, Probe } from './parts.ts';
+import type { Decide, Parts, Probe, ProveResumption } from './parts.ts';
 import { planPool, type Action } from './plan.ts';
 import type { Pool, Pools } from './pool/pools.ts';
 import type { ReplicaRecord, ReplicaState, SchedulerRecords } from './records.ts';
@@ -20,6 +20,7 @@ export interface SchedulerOptions {
   readonly pools: Pools;
   readonly markets: ReadonlyMap<MarketName, Market>;
   readonly probe: Probe;
+  readonly proveResumption?: ProveResumption | undefined;
   readonly newId: (prefix: string) => string;
   readonly log: (line: string) => void;
 }
@@ -40,6 +41,7 @@ const LOOK_MS: Record<ReplicaState, number> = {
   closing: 2000,
   closed: 0,
 };
+const SUSPECT_LOOK_MS = 500;
 /** What a plan may have seen of a replica that it gives up; when it moved on meanwhile, the next plan decides. */
 const PLANNED: Record<'withdraw' | 'drain' | 'close', readonly ReplicaState[]> = {
   withdraw: ['ordering', 'starting'],
@@ -238,8 +240,14 @@ export class Scheduler {
 
   #advance(record: ReplicaRecord): void {
     const { id, state } = record;
+    const suspectMs = this.#options.pools.find(record.pool)?.router.load(id)?.suspectMs ?? null;
+    const notes = this.#fleet.notes(id);
+    // One that has begun to fail requests is looked at now, then again and again until it is known whether it lives.
+    if (suspectMs !== null && suspectMs !== notes.suspectMs) this.#notBefore.delete(id);
+    notes.suspectMs = suspectMs;
     if (this.#isEarly(id)) return;
-    this.#notBefore.set(id, this.#options.clock.now() + LOOK_MS[state]);
+    const lookMs = suspectMs === null ? LOOK_MS[state] : SUSPECT_LOOK_MS;
+    this.#notBefore.set(id, this.#options.clock.now() + lookMs);
     const after = (): void => {
       if (this.#fleet.find(id)?.state === state) return;
       this.#notBefore.delete(id);

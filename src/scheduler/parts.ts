@@ -9,6 +9,12 @@ import type { ReplicaRecord } from './records.ts';
 /** Asks a model server a real question; rejects when it does not answer it. */
 export type Probe = (target: Target, spec: PoolSpec, signal: AbortSignal) => Promise<void>;
 
+/**
+ * Asks a model server to go on with an answer of its own that was cut, and compares: null when nothing was doubled or lost at
+ * the seam, else what was.
+ */
+export type ProveResumption = (target: Target, spec: PoolSpec, signal: AbortSignal) => Promise<string | null>;
+
 export type Decide = (decision: {
   readonly pool: string | null;
   readonly kind: string;
@@ -23,6 +29,8 @@ export interface Parts {
   readonly pools: Pools;
   readonly markets: ReadonlyMap<MarketName, Market>;
   readonly probe: Probe;
+  /** Absent where no pool's answers are resumed. */
+  readonly proveResumption?: ProveResumption | undefined;
   readonly decide: Decide;
   readonly newId: (prefix: string) => string;
   readonly log: (line: string) => void;

@@ -2,6 +2,7 @@ import { describeError } from '../errors.ts';
 import type { Delivery, Lease, LeaseStatus, Market } from '../leases/market.ts';
 import type { PoolSpec } from '../spec.ts';
 import { formatUsd, type Ms, type NanoUsd } from '../units.ts';
+import { Checking } from './checking.ts';
 import type { Ending } from './ending.ts';
 import { workloadOf } from './ordering.ts';
 import { marketOf, type Parts } from './parts.ts';
@@ -10,17 +11,18 @@ import type { Pool } from './pool/pools.ts';
 import type { Target } from './pool/slot.ts';
 import type { ReplicaRecord } from './records.ts';
 
-const PROBE_MS: Ms = 20_000;
 const FUND_AGAIN_MS: Ms = 30_000;
 
 /** A leased replica: its model server comes up and is probed, then its lease is watched and its escrow filled. */
 export class Serving {
   readonly #parts: Parts;
   readonly #ending: Ending;
+  readonly #checking: Checking;
 
   constructor(parts: Parts, ending: Ending) {
     this.#parts = parts;
     this.#ending = ending;
+    this.#checking = new Checking(parts, ending);
   }
 
   async start(record: ReplicaRecord): Promise<void> {
@@ -45,7 +47,7 @@ export class Serving {
     if (delivery.state !== 'running' || delivery.url === null) return;
     const running = record.runningMs === null ? await fleet.save({ ...record, runningMs: clock.now() }) : record;
     const target = targetOf(running, status, spec, delivery.url);
-    const problem = await this.#problemOf(target, spec);
+    const problem = await this.#checking.problemOf(target, spec);
     if (problem === null) return this.#ready(running, pool, target);
     const reason = `not answering yet: ${problem}`;
     if (reason !== running.reason) await fleet.save({ ...running, reason });
@@ -59,7 +61,10 @@ export class Serving {
     const { lease, delivery } = status;
     if (delivery.state !== 'running') return this.#ending.fail(record, gone(delivery), lease.provider);
     await this.#ending.cancelElsewhere(record);
-    if (record.state === 'ready') await this.#fund(record, pool, market, lease);
+    if (record.state !== 'ready') return;
+    await this.#fund(record, pool, market, lease);
+    if (delivery.url === null) return;
+    await this.#checking.suspect(record, pool, targetOf(record, status, pool.router.spec, delivery.url));
   }
 
   /** What there is of a leased replica; null when that was its end. */
@@ -99,20 +104,6 @@ export class Serving {
     return this.#ending.fail(record, `it was not ready within ${seconds} s`, record.provider);
   }
 
-  async #problemOf(target: Target, spec: PoolSpec): Promise<string | null> {
-    const { clock, probe, signal } = this.#parts;
-    const late = new AbortController();
-    const cancel = clock.timer(PROBE_MS, () => late.abort(new Error(`no answer within ${PROBE_MS / 1000} s`)));
-    try {
-      await probe(target, spec, AbortSignal.any([signal, late.signal]));
-      return null;
-    } catch (error) {
-      return describeError(error).slice(0, 200);
-    } finally {
-      cancel();
-    }
-  }
-
   async #ready(record: ReplicaRecord, pool: Pool, target: Target): Promise<void> {
     const { clock, fleet, decide } = this.#parts;
     const now = clock.now();
@@ -126,6 +117,8 @@ export class Serving {
     pool.router.setPhase('ready');
     const detail = { replica: record.id, lease: target.leaseId, provider: target.provider, start_ms: startMs };
     await decide({ pool: record.pool, kind: 'replica.ready', reason, detail });
+    // Beside its first requests, which need not wait for it.
+    void this.#checking.prove(record, pool, target);
   }
 
   async #fund(record: ReplicaRecord, pool: Pool, market: Market, lease: Lease): Promise<void> {

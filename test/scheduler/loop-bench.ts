@@ -6,7 +6,7 @@ import type { TestContext } from 'node:test';
 import type { Clock } from '../../src/clock.ts';
 import type { Market } from '../../src/leases/market.ts';
 import { Scheduler } from '../../src/scheduler/loop.ts';
-import type { Probe } from '../../src/scheduler/parts.ts';
+import type { Probe, ProveResumption } from '../../src/scheduler/parts.ts';
 import { Pools, type Pool } from '../../src/scheduler/pool/pools.ts';
 import type { Slot } from '../../src/scheduler/pool/slot.ts';
 import { SchedulerRecords, type DecisionRecord, type ReplicaRecord } from '../../src/scheduler/records.ts';
@@ -64,6 +64,7 @@ export interface BenchOptions {
   readonly prepare: (clock: Clock) => Promise<void>;
   readonly markets: (clock: FakeClock) => readonly Market[];
   readonly records: typeof SchedulerRecords;
+  readonly proveResumption: ProveResumption;
 }
 
 export const providers = (): FakeProvider[] => [
@@ -92,7 +93,7 @@ export async function openBench(t: TestContext, options: Partial<BenchOptions> =
     mortal.kill();
     mortal = new MortalClock(clock);
     await options.prepare?.(mortal);
-    const pools = new Pools(mortal);
+    const pools = new Pools(mortal, true);
     const made = (change.specs ?? specs).map((spec) => pools.put(spec, 1, 'api'));
     const named = (change.markets ?? markets)(clock).map((market): [MarketName, Market] => [market.name, market]);
     const newId = (prefix: string): string => `${prefix}${(count += 1)}`;
@@ -103,6 +104,7 @@ export async function openBench(t: TestContext, options: Partial<BenchOptions> =
       pools,
       markets: new Map(named),
       probe: probe.ask,
+      proveResumption: options.proveResumption,
       newId,
       log,
     });

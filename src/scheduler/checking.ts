@@ -1,0 +1,94 @@
+import { describeError } from '../errors.ts';
+import type { PoolSpec } from '../spec.ts';
+import type { Ms } from '../units.ts';
+import type { Ending } from './ending.ts';
+import type { Parts } from './parts.ts';
+import type { Pool } from './pool/pools.ts';
+import type { Target } from './pool/slot.ts';
+import type { ReplicaRecord } from './records.ts';
+
+const PROBE_MS: Ms = 20_000;
+const PROOF_MS: Ms = 120_000;
+/** Probes that a machine under suspicion may leave unanswered, in a row. */
+const SILENT_MAX = 3;
+
+/** Questions put to model servers: are you ready, are you still there, can you go on with an answer. */
+export class Checking {
+  readonly #parts: Parts;
+  readonly #ending: Ending;
+  /** Pools whose proof is under way, or was tried on this replica. */
+  readonly #tried = new Map<string, string>();
+
+  constructor(parts: Parts, ending: Ending) {
+    this.#parts = parts;
+    this.#ending = ending;
+  }
+
+  /** Null when the model answers, else why not. */
+  async problemOf(target: Target, spec: PoolSpec): Promise<string | null> {
+    const { clock, probe, signal } = this.#parts;
+    const late = new AbortController();
+    const cancel = clock.timer(PROBE_MS, () => late.abort(new Error(`no answer within ${PROBE_MS / 1000} s`)));
+    try {
+      await probe(target, spec, AbortSignal.any([signal, late.signal]));
+      return null;
+    } catch (error) {
+      return describeError(error).slice(0, 200);
+    } finally {
+      cancel();
+    }
+  }
+
+  /**
+   * A replica that failed requests is asked itself. One that answers is taken back at once; one that is silent again and
+   * again, and has sent no token to anybody meanwhile, is dead: it is replaced, and its provider blamed.
+   */
+  async suspect(record: ReplicaRecord, pool: Pool, target: Target): Promise<void> {
+    const { fleet, clock, decide } = this.#parts;
+    const suspectMs = pool.router.load(record.id)?.suspectMs ?? null;
+    const notes = fleet.notes(record.id);
+    if (suspectMs === null) {
+      notes.silentProbes = 0;
+      return;
+    }
+    const problem = await this.problemOf(target, pool.router.spec);
+    const aliveMs = pool.router.load(record.id)?.aliveMs ?? 0;
+    const detail = { replica: record.id, lease: target.leaseId, provider: target.provider };
+    if (problem === null || aliveMs > suspectMs) {
+      notes.silentProbes = 0;
+      pool.router.verified(record.id);
+      const reason =
+        problem === null ? 'it failed requests and answers its probe' : 'it failed requests and streams others';
+      await decide({ pool: record.pool, kind: 'replica.verified', reason, detail });
+      return;
+    }
+    notes.silentProbes += 1;
+    if (notes.silentProbes < SILENT_MAX) return;
+    const seconds = Math.round((clock.now() - suspectMs) / 1000);
+    await this.#ending.fail(record, `it has not answered for ${seconds} s: ${problem}`, target.provider);
+  }
+
+  /** Whether this pool's model servers can go on with an answer: asked once, of the first replica that is ready. */
+  async prove(record: ReplicaRecord, pool: Pool, target: Target): Promise<void> {
+    const { proveResumption, clock, signal, decide, log } = this.#parts;
+    const { router } = pool;
+    const { spec } = router;
+    if (!proveResumption || spec.resume === 'off' || router.resumes || this.#tried.get(spec.id) === record.id) return;
+    this.#tried.set(spec.id, record.id);
+    const late = new AbortController();
+    const cancel = clock.timer(PROOF_MS, () => late.abort(new Error(`no answer within ${PROOF_MS / 1000} s`)));
+    try {
+      const problem = await proveResumption(target, spec, AbortSignal.any([signal, late.signal]));
+      // Another description of the pool may have come meanwhile: this proof is not about it.
+      if (router.spec !== spec) return;
+      router.setResumes(problem === null);
+      const kind = problem === null ? 'pool.resumes' : 'pool.does_not_resume';
+      const reason = problem ?? 'a cut answer was gone on with, nothing doubled or lost';
+      await decide({ pool: spec.id, kind, reason, detail: { replica: record.id } });
+    } catch (error) {
+      if (!signal.aborted) log(`${spec.id}: whether it resumes is not known: ${describeError(error)}`);
+    } finally {
+      cancel();
+    }
+  }
+}
