@@ -54,6 +54,7 @@ export interface OwnedServer {
 /** The most the gateway takes (decision 25); a pool has limits of its own besides. */
 export interface GatewayLimits {
   readonly bodyBytes: number;
+  readonly bodiesBytes: number;
   readonly headerBytes: number;
   readonly headersMax: number;
   readonly requestsMax: number;
@@ -162,6 +163,7 @@ const ms = (seconds: number): Ms => seconds * 1000;
 function buildLimits(limits: FileSettings['limits']): GatewayLimits {
   return {
     bodyBytes: limits.body_bytes,
+    bodiesBytes: limits.bodies_bytes,
     headerBytes: limits.header_bytes,
     headersMax: limits.headers,
     requestsMax: limits.concurrent_requests,

@@ -5,6 +5,7 @@ import { systemClock, type Clock } from './clock.ts';
 import { loadSettings, type Settings } from './config.ts';
 import { AppError, describeError } from './errors.ts';
 import { createApp } from './gateway/app.ts';
+import { BodyRoom } from './gateway/body-room.ts';
 import { hashKey, Keys } from './gateway/auth.ts';
 import { Limiter } from './gateway/limits.ts';
 import { nodeTransport } from './gateway/node-transport.ts';
@@ -159,6 +160,7 @@ async function startGateway(parts: Parts): Promise<Gateway> {
     fleet: createOperations({ clock, pools, records, scheduler, markets, ledger }),
     adminKeyHash: hashKey(adminKey),
     limiter: new Limiter(),
+    bodyRoom: new BodyRoom(limits.bodiesBytes),
     limits,
     notReady: () => refusing,
     log,

@@ -1,5 +1,6 @@
 import { systemClock } from './clock.ts';
 import { createApp } from './gateway/app.ts';
+import { BodyRoom } from './gateway/body-room.ts';
 import { hashKey, hintOf, Keys } from './gateway/auth.ts';
 import { createFetchUpstream } from './gateway/fetch-upstream.ts';
 import { Limiter } from './gateway/limits.ts';
@@ -78,6 +79,7 @@ async function buildApp(env: Env): Promise<App> {
     fleet: null,
     adminKeyHash: null,
     limiter: new Limiter(),
+    bodyRoom: new BodyRoom(64 * 1024 * 1024),
     limits: LIMITS,
     notReady: () => null,
     log: () => undefined,

@@ -138,6 +138,7 @@ function describeOwned(owned: OwnedMarketSettings): unknown {
 function describeLimits(limits: GatewayLimits): unknown {
   return {
     body_bytes: limits.bodyBytes,
+    bodies_bytes: limits.bodiesBytes,
     header_bytes: limits.headerBytes,
     headers: limits.headersMax,
     concurrent_requests: limits.requestsMax,

@@ -159,6 +159,9 @@ const marketsSchema = z
 const limitsSchema = z
   .strictObject({
     body_bytes: count(1024, 1_000_000_000).default(20_000_000).describe("a request's body"),
+    bodies_bytes: count(1024, 1_000_000_000_000)
+      .default(1_000_000_000)
+      .describe('bodies of all requests in work together'),
     header_bytes: count(1024, 1_000_000).default(16_384).describe("a request's headers together"),
     headers: count(10, 1000).default(100).describe('headers of a request'),
     // Two descriptors per stream and 20,000 per process on the smallest machine in use: 9,000 leave room for files.

@@ -5,6 +5,7 @@ import type { Ledger } from '../ledger/operations.ts';
 import { formatUsd, parseUsd } from '../units.ts';
 
 import { hashKey, hintOf, isAdmin, newKey } from './auth.ts';
+import { BodyShare } from './body-room.ts';
 import type { AppDeps, AppEnv } from './deps.ts';
 import { decodePath } from './models.ts';
 import { parseJsonBody } from './openai.ts';
@@ -194,8 +195,13 @@ async function describeAccount(ledger: Ledger, id: string): Promise<Record<strin
 }
 
 async function bodyOf<T>(context: Context<AppEnv>, deps: AppDeps, schema: z.ZodType<T>): Promise<T> {
-  const { text } = await deps.transport(context as unknown as Context).readBody(BODY_MAX);
-  return parseJsonBody(text, schema);
+  const share = new BodyShare(deps.bodyRoom);
+  try {
+    const { text } = await deps.transport(context as unknown as Context).readBody(BODY_MAX, share);
+    return parseJsonBody(text, schema);
+  } finally {
+    share.give();
+  }
 }
 
 function idempotent(context: Context<AppEnv>, prefix: string): string | null {

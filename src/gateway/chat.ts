@@ -4,6 +4,7 @@ import type { Pool } from '../scheduler/pool/pools.ts';
 import type { PoolSpec } from '../spec.ts';
 import type { Ms, Tokens } from '../units.ts';
 import { Reservation } from './admission.ts';
+import { BodyShare } from './body-room.ts';
 import type { AppDeps, AppEnv } from './deps.ts';
 import { requireModel, type Caller } from './auth.ts';
 import { admit, identify } from './caller.ts';
@@ -26,17 +27,21 @@ export async function handleChat(context: Context<AppEnv>, deps: AppDeps): Promi
   const admission = admit(deps, caller);
   context.set('rateHeaders', () => admission.headers);
   const exchange = deps.transport(context as unknown as Context);
+  // Of a request's whole life: what is sent to model servers, again after a failure too, is its body.
+  const share = new BodyShare(deps.bodyRoom);
   try {
-    const { relay, reservation } = await prepareChat({ context, deps, caller, admission, exchange });
+    const { relay, reservation } = await prepareChat({ context, deps, caller, admission, exchange, share });
     const run = async (): Promise<void> => {
       try {
         await relay.run();
       } finally {
+        share.give();
         admission.end(reservation.tokensUsed);
       }
     };
     return exchange.respond(run());
   } catch (error) {
+    share.give();
     admission.end(0);
     throw error;
   }
@@ -48,14 +53,15 @@ interface ChatParts {
   readonly caller: Caller;
   readonly admission: Admission;
   readonly exchange: Exchange;
+  readonly share: BodyShare;
 }
 
 /** Reads and checks the request, reserves its tokens and its money. */
 async function prepareChat(parts: ChatParts): Promise<{ relay: Relay; reservation: Reservation }> {
-  const { context, deps, caller, admission, exchange } = parts;
+  const { context, deps, caller, admission, exchange, share } = parts;
   const { clock, ledger, limits } = deps;
   const createdMs = clock.now();
-  const { text, bytes } = await exchange.readBody(limits.bodyBytes);
+  const { text, bytes } = await exchange.readBody(limits.bodyBytes, share);
   // The key may have been revoked while its body came in.
   deps.keys.authenticate(context.req.header('authorization'), clock.now());
   const request = parseJsonBody(text, chatSchema);

@@ -3,6 +3,7 @@ import type { Ledger } from '../ledger/operations.ts';
 import type { RandomBytes } from '../random.ts';
 import type { Pools } from '../scheduler/pool/pools.ts';
 import type { Keys } from './auth.ts';
+import type { BodyRoom } from './body-room.ts';
 import type { Limiter } from './limits.ts';
 import type { Transport } from './transport.ts';
 import type { Upstream } from './upstream.ts';
@@ -35,6 +36,7 @@ export interface AppDeps {
   readonly fleet: FleetOperations | null;
   readonly adminKeyHash: string | null;
   readonly limiter: Limiter;
+  readonly bodyRoom: BodyRoom;
   readonly limits: GatewayLimits;
   /** Why requests cannot be taken now, or null. */
   readonly notReady: () => string | null;

@@ -1,7 +1,9 @@
+import { isUtf8 } from 'node:buffer';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response';
 import type { Context } from 'hono';
-import { AppError } from '../errors.ts';
+import { AppError, describeError } from '../errors.ts';
+import { notUtf8, refuseEncoding, type BodyShare } from './body-room.ts';
 import type { Exchange, ReplySink, RequestBody } from './transport.ts';
 
 interface NodeBindings {
@@ -17,7 +19,7 @@ export function nodeTransport(context: Context): Exchange {
   const { incoming, outgoing } = context.env as NodeBindings;
   return {
     sink: new NodeSink(outgoing),
-    readBody: (bytesMax) => readIncoming(incoming, bytesMax),
+    readBody: (bytesMax, share) => readIncoming(incoming, bytesMax, share),
     respond: async (run) => {
       await run;
       return RESPONSE_ALREADY_SENT;
@@ -96,10 +98,11 @@ class NodeSink implements ReplySink {
   }
 }
 
-function readIncoming(incoming: IncomingMessage, bytesMax: number): Promise<RequestBody> {
+function readIncoming(incoming: IncomingMessage, bytesMax: number, share: BodyShare): Promise<RequestBody> {
   return new Promise((resolve, reject) => {
     const tooLarge = (): AppError =>
       new AppError('request_too_large', `the request body is larger than ${bytesMax} bytes`);
+    refuseEncoding(incoming.headers['content-encoding']);
     if (Number(incoming.headers['content-length'] ?? 0) > bytesMax) {
       reject(tooLarge());
       return;
@@ -108,19 +111,23 @@ function readIncoming(incoming: IncomingMessage, bytesMax: number): Promise<Requ
     let size = 0;
     incoming.on('data', (part: Buffer) => {
       size += part.length;
-      if (size <= bytesMax) parts.push(part);
-      else {
+      try {
+        if (size > bytesMax) throw tooLarge();
+        share.take(part.length);
+        parts.push(part);
+      } catch (error) {
         // The rest is not read: the reply is sent and the connection ended.
         incoming.pause();
         parts.length = 0;
-        reject(tooLarge());
+        reject(error instanceof AppError ? error : new Error(describeError(error)));
       }
     });
     let over = false;
     incoming.once('end', () => {
       over = true;
-      const whole = parts.length === 1 ? parts[0] : Buffer.concat(parts);
-      resolve({ text: whole?.toString('utf8') ?? '', bytes: size });
+      const whole = (parts.length === 1 ? parts[0] : null) ?? Buffer.concat(parts);
+      if (isUtf8(whole)) resolve({ text: whole.toString('utf8'), bytes: size });
+      else reject(notUtf8());
     });
     const gone = (): void => {
       // 'close' follows every 'end': an error with its stack is only made when there was none.

@@ -1,4 +1,5 @@
 import type { Context } from 'hono';
+import type { BodyShare } from './body-room.ts';
 
 /** Where a reply goes: Node's raw response, or a web stream on workerd and in `app.request` tests. */
 export interface ReplySink {
@@ -27,8 +28,11 @@ export interface RequestBody {
 /** One request and its reply. */
 export interface Exchange {
   readonly sink: ReplySink;
-  /** The whole body as text, and its size. Throws AppError `request_too_large` or `client_closed`. */
-  readBody(bytesMax: number): Promise<RequestBody>;
+  /**
+   * The whole body as text, and its size; its bytes are taken from the share as they come.
+   * @throws AppError `request_too_large`, `queue_full`, `invalid_request` or `client_closed`
+   */
+  readBody(bytesMax: number, share: BodyShare): Promise<RequestBody>;
   /**
    * What the handler returns to Hono: on Node when `run` is over, on the web as soon as the reply has begun, since the
    * client reads it from there. Rejects with `run` before that.

@@ -1,5 +1,6 @@
 import type { Context } from 'hono';
 import { AppError } from '../errors.ts';
+import { notUtf8, refuseEncoding, type BodyShare } from './body-room.ts';
 import type { Exchange, ReplySink, RequestBody } from './transport.ts';
 
 /** Replies over a web stream: workerd, and tests that call the app without a socket. */
@@ -7,7 +8,7 @@ export function webTransport(context: Context): Exchange {
   const sink = new WebSink(context.req.raw.signal);
   return {
     sink,
-    readBody: (bytesMax) => readBody(context.req.raw, bytesMax),
+    readBody: (bytesMax, share) => readBody(context.req.raw, bytesMax, share),
     respond: (run) => Promise.race([sink.response, run.then(() => sink.response)]),
   };
 }
@@ -96,20 +97,24 @@ class WebSink implements ReplySink {
   }
 }
 
-async function readBody(request: Request, bytesMax: number): Promise<RequestBody> {
+async function readBody(request: Request, bytesMax: number, share: BodyShare): Promise<RequestBody> {
+  refuseEncoding(request.headers.get('content-encoding'));
   const reader = request.body?.getReader();
   if (!reader) return { text: '', bytes: 0 };
-  const decoder = new TextDecoder();
+  const decoder = new TextDecoder('utf-8', { fatal: true });
   let text = '';
   let size = 0;
-  for (;;) {
-    const { done, value } = await reader.read();
-    if (done) return { text: text + decoder.decode(), bytes: size };
-    size += value.length;
-    if (size > bytesMax) {
-      await reader.cancel();
-      throw new AppError('request_too_large', `the request body is larger than ${bytesMax} bytes`);
+  try {
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) return { text: text + decoder.decode(), bytes: size };
+      size += value.length;
+      if (size > bytesMax) throw new AppError('request_too_large', `the request body is larger than ${bytesMax} bytes`);
+      share.take(value.length);
+      text += decoder.decode(value, { stream: true });
     }
-    text += decoder.decode(value, { stream: true });
+  } catch (error) {
+    await reader.cancel().catch(() => undefined);
+    throw error instanceof TypeError ? notUtf8() : error;
   }
 }

@@ -3,6 +3,7 @@ import { test, type TestContext } from 'node:test';
 import { isDeepStrictEqual } from 'node:util';
 import type { Clock } from '../../src/clock.ts';
 import { createApp } from '../../src/gateway/app.ts';
+import { BodyRoom } from '../../src/gateway/body-room.ts';
 import { hashKey, hintOf, Keys, newKey } from '../../src/gateway/auth.ts';
 import type { AppDeps } from '../../src/gateway/deps.ts';
 import { createFetchUpstream } from '../../src/gateway/fetch-upstream.ts';
@@ -45,6 +46,7 @@ export interface GatewaySettings {
   readonly clock?: Clock;
   readonly limits?: Partial<AppDeps['limits']>;
   readonly notReady?: () => string | null;
+  readonly bodiesBytes?: number;
 }
 
 export const MODEL = 'org/tiny';
@@ -104,10 +106,11 @@ export async function startGateway(t: TestContext, settings: GatewaySettings = {
   const keys = new Keys(ledger);
   const pools = new Pools(clock);
   const watch = new Watch(clock);
+  const bodyRoom = new BodyRoom(settings.bodiesBytes ?? 100_000_000);
   const spec = parsePool(MODEL, { ...POOL, ...settings.pool }, clock.now());
   const price = { op: 'price' as const, model: MODEL, price: spec.price, atMs: clock.now() };
   const { router } = pools.put(spec, await ledger.ask(price), 'file');
-  const leftOver = checkQuiet(t, { router, ledger, watch, clock });
+  const leftOver = checkQuiet(t, { router, ledger, watch, clock, bodyRoom });
   const servers: FakeModelServer[] = [];
   const addReplica: Gateway['addReplica'] = (server, more = {}) => {
     const id = more.id ?? `replica-${servers.indexOf(server)}`;
@@ -130,6 +133,7 @@ export async function startGateway(t: TestContext, settings: GatewaySettings = {
     fleet: null,
     adminKeyHash: hashKey('sk-ub-admin'),
     limiter: new Limiter(),
+    bodyRoom,
     limits: { ...LIMITS, ...limits },
     log: (line) => logs.push(line),
   });
@@ -201,21 +205,30 @@ interface Counted {
   readonly ledger: WatchedLedger;
   readonly watch: Watch;
   readonly clock: Clock;
+  readonly bodyRoom: BodyRoom;
 }
 
 /**
  * When the test is over and before anything is closed: every slot given back, every hold settled, every deadline and
  * timer taken off. The returned hook says what was not; it comes last, since a hook that fails ends the others.
  */
-function checkQuiet(t: TestContext, { router, ledger, watch, clock }: Counted): () => void {
-  const quiet = { held: 0n, inFlight: 0, waiting: 0, waitingSinceMs: null, watched: 0, timers: 0 };
+function checkQuiet(t: TestContext, { router, ledger, watch, clock, bodyRoom }: Counted): () => void {
+  const quiet = { held: 0n, inFlight: 0, waiting: 0, waitingSinceMs: null, watched: 0, timers: 0, bodies: 0 };
   const rest = async (): Promise<typeof quiet> => {
     const balance = await ledger.ask({ op: 'balance', customer: CUSTOMER });
     const { inFlight, waiting, waitingSinceMs } = router.stats;
     // The watch's own timer ends by itself when there is nothing to watch.
     const timers = clock instanceof CountingClock ? Math.max(0, clock.pending - 1) : 0;
     const since = waitingSinceMs as null;
-    return { held: balance?.held ?? -1n, inFlight, waiting, waitingSinceMs: since, watched: watch.size, timers };
+    return {
+      held: balance?.held ?? -1n,
+      inFlight,
+      waiting,
+      waitingSinceMs: since,
+      watched: watch.size,
+      timers,
+      bodies: bodyRoom.taken,
+    };
   };
   let last = quiet;
   t.after(async () => {

@@ -10,7 +10,7 @@ const WORDS = Array.from({ length: 30 }, (_, at) => ` word${at}`);
 
 for (const engine of ['llama.cpp', 'vllm', 'sglang'] as const) {
   test(`${engine}: a server that goes on where it was cut is proven`, async (t) => {
-    const { prove, server } = await setup(t, engine, (turn, said, max) => WORDS.slice(said, said + max));
+    const { prove, server } = await setup(t, engine, (_turn, said, max) => WORDS.slice(said, said + max));
     assert.equal(await prove(), null);
     const continued = server.requests.filter(({ body }) => saidIn(body) !== '');
     assert.ok(continued.length > 0);
