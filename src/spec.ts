@@ -50,8 +50,6 @@ export const hardwareSchema = z.strictObject({
   storage: size.default('1Gi'),
 });
 
-const RESUME_HELP = 'how another replica goes on with an answer that broke off; auto: as the engine can';
-
 export const poolSchema = z
   .strictObject({
     engine: z.enum(['vllm', 'sglang', 'llama.cpp', 'openai']).describe('whose dialect the model server speaks'),
@@ -117,7 +115,8 @@ export const poolSchema = z
     template_tokens: count(0, 100_000)
       .default(256)
       .describe('most tokens the chat template adds besides what the request holds'),
-    resume: z.enum(['auto', 'prefill', 'continue_final_message', 'off']).default('auto').describe(RESUME_HELP),
+    resume: z.enum(['auto', 'prefill', 'continue_final_message', 'off']).default('auto'),
+    image_tokens_max: count(0, 100_000).default(0).describe('most tokens an image becomes; 0: text only'),
     show_prices: z.boolean().default(false).describe("whether customers may see what the pool's leases cost"),
   })
   .refine((pool) => pool.hardware.gpus === 0 || pool.hardware.gpu.length > 0, {
@@ -192,6 +191,8 @@ export interface PoolSpec {
   readonly templateTokens: Tokens;
   /** How a model server is asked to go on with an answer that another had begun. */
   readonly resume: Resume;
+  /** The most that an image becomes; 0: the model takes text only. */
+  readonly imageTokensMax: Tokens;
   readonly showPrices: boolean;
   /** When this description was loaded; a change makes a new one. */
   readonly loadedAtMs: EpochMs;
@@ -264,6 +265,7 @@ export function parsePool(id: string, input: unknown, loadedAtMs: EpochMs): Pool
     sliceTokens: pool.slice_tokens,
     templateTokens: pool.template_tokens,
     resume: pool.resume,
+    imageTokensMax: pool.image_tokens_max,
     showPrices: pool.show_prices,
     loadedAtMs,
   };

@@ -9,6 +9,7 @@ import type { AppDeps, AppEnv } from './deps.ts';
 import { requireModel, type Caller } from './auth.ts';
 import { admit, identify } from './caller.ts';
 import { MANAGED, managedFields, refuseFields } from './dialect.ts';
+import { imagesOf } from './images.ts';
 import { repeatedKey, spliceObject, topLevelMembers, type Member } from './json-splice.ts';
 import type { Continuation } from './leg.ts';
 import type { Admission } from './limits.ts';
@@ -131,9 +132,10 @@ export function boundTokens(request: ChatRequest, spec: PoolSpec, bodyBytes: num
   const choices = request.n ?? 1;
   if (choices > spec.nMax)
     throw new AppError('invalid_request', `n: is at most ${spec.nMax} for this model`, { param: 'n' });
-  refuseImages(request);
+  const images = imagesOf(request, spec);
   const rendersMore = request.tools?.length || request['functions'] !== undefined || request.response_format;
-  const bytesBound = rendersMore ? spec.contextTokens : bodyBytes + spec.templateTokens;
+  const textBytes = bodyBytes - images.bytes + images.count * spec.imageTokensMax;
+  const bytesBound = rendersMore ? spec.contextTokens : textBytes + spec.templateTokens;
   const inputBound = Math.min(spec.contextTokens, bytesBound);
   const asked = request.max_completion_tokens ?? request.max_tokens ?? null;
   const outputMax = Math.min(asked ?? spec.contextTokens, spec.contextTokens);
@@ -152,16 +154,6 @@ function leastTokens({ messages }: ChatRequest): Tokens {
     else if (content) for (const part of content) letters += typeof part['text'] === 'string' ? part['text'].length : 0;
   }
   return Math.floor(letters / LETTERS_PER_TOKEN);
-}
-
-function refuseImages({ messages }: ChatRequest): void {
-  for (const [at, { content }] of messages.entries()) {
-    if (!Array.isArray(content)) continue;
-    const other = content.findIndex((part) => part.type !== 'text');
-    if (other < 0) continue;
-    const param = `messages[${at}].content[${other}]`;
-    throw new AppError('invalid_request', `${param}: this model takes text only`, { param });
-  }
 }
 
 /** Seconds in `x-underbid-max-wait`, at most the pool's; 0 takes only a machine that is free now. */
