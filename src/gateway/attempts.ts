@@ -62,6 +62,7 @@ export class Attempts {
 export function outcomeOf(error: AppError, begun: boolean): Outcome {
   if (!(error instanceof AttemptFailure)) return 'cancelled';
   if (error.kind === 'busy') return 'busy';
+  if (error.kind === 'refused') return 'refused';
   // A long answer that ran into the request's own end is no fault of the machine's.
   return error.kind === 'deadline' && begun ? 'cancelled' : 'failed';
 }

@@ -108,6 +108,11 @@ export class Leg implements ReplyReader {
     return this.#begun && this.#tally.left <= 0;
   }
 
+  /** Told when it is over: what was claimed beyond the bounds is noted against who claimed it. */
+  noteClaims(): void {
+    if (this.counts.refused > 0) this.#slot?.overclaimed(this.counts.refused);
+  }
+
   /** The choice for a reply in one piece. */
   choice(): Record<string, unknown> {
     const message = this.#whole?.message ?? this.#assembly?.message() ?? normaliseMessage(null);

@@ -105,6 +105,7 @@ export class Relay {
       await this.#fail(toAppError(error));
     } finally {
       this.#patience?.stop();
+      for (const leg of this.#legs) leg.noteClaims();
     }
   }
 

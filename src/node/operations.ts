@@ -33,7 +33,10 @@ export function createOperations(deps: OperationsDeps): FleetOperations {
       await records.deletePool(id);
       pools.remove(id);
     },
-    replicas: () => scheduler.replicas().map(viewReplica),
+    replicas: () =>
+      scheduler
+        .replicas()
+        .map((replica) => viewReplica(replica, pools.find(replica.pool)?.router.load(replica.id) ?? null)),
     orders: async () => (await records.listOrders()).map((order) => viewOrder(order, markets)),
     leases: async () => {
       const leased = (await records.listReplicas()).filter(({ leaseId }) => leaseId !== null);

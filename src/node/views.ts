@@ -2,6 +2,7 @@ import { describePool } from '../config/describe.ts';
 import type { Lease, Market } from '../leases/market.ts';
 import { costPerHour } from '../scheduler/place.ts';
 import type { Pool } from '../scheduler/pool/pools.ts';
+import type { ReplicaLoad } from '../scheduler/pool/slot.ts';
 import type { OrderRecord, ReplicaRecord } from '../scheduler/records.ts';
 import type { MarketName } from '../spec.ts';
 import { formatUsd, perHourFromPerBlock, type EpochMs, type NanoUsd } from '../units.ts';
@@ -31,7 +32,7 @@ export function viewPool(pool: Pool): Record<string, unknown> {
   };
 }
 
-export function viewReplica(replica: ReplicaRecord): Record<string, unknown> {
+export function viewReplica(replica: ReplicaRecord, load: ReplicaLoad | null): Record<string, unknown> {
   const { id, pool, state, orderId, market, leaseId, provider, costNanoUsdPerHour, reason, failed } = replica;
   return {
     id,
@@ -45,6 +46,11 @@ export function viewReplica(replica: ReplicaRecord): Record<string, unknown> {
     ordered_at: iso(replica.orderedMs),
     leased_at: iso(replica.leasedMs),
     ready_at: iso(replica.readyMs),
+    in_flight: load?.inFlight ?? 0,
+    requests_served: load?.served ?? 0,
+    requests_failed: load?.failed ?? 0,
+    suspect_since: iso(load?.suspectMs ?? null),
+    overclaimed_tokens: load?.overclaimed ?? 0,
     failed,
     reason,
   };

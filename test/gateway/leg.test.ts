@@ -261,6 +261,7 @@ function slotOf(lost: boolean): Slot & { readonly listeners: Set<() => void> } {
       return () => listeners.delete(listener);
     },
     alive: () => undefined,
+    overclaimed: () => undefined,
     release: () => undefined,
   };
 }

@@ -9,7 +9,7 @@ import { streamOf } from '../fakes/reply.ts';
 const PIECES = ['One', ' two', ' three', ' four', ' fünf', ' 六', '.'];
 const WHOLE = PIECES.join('');
 const STREAM = { stream: true, stream_options: { include_usage: true }, max_tokens: 50 };
-const LIMITS = { first_token_s: 0.3, between_tokens_s: 0.3 };
+const LIMITS = { first_token_s: 10, between_tokens_s: 1 };
 
 /** What each engine is asked with, and what it counts. */
 const ENGINES = ['llama.cpp', 'vllm', 'sglang'] as const;
@@ -176,6 +176,7 @@ test('a server that lies about the answer before it is charged for no more than 
   const [settled] = ledger.settlements;
   assert.deepEqual([settled?.tokens.inputTokens, settled?.tokens.outputTokens], [12, 50]);
   assert.ok((settled?.detail.refusedTokens ?? 0) > 4000);
+  assert.ok((gateway?.router.load('replica-1')?.overclaimed ?? 0) > 4000, 'it is noted against who claimed it');
 });
 
 async function answerOf(reply: Response) {

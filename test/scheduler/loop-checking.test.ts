@@ -18,6 +18,19 @@ test('a replica that fails requests and answers its probe is taken back at once'
   slot?.release('served');
 });
 
+test('one that refuses what it is sent is asked itself before it is kept from others', async (t) => {
+  const { bench, ready } = await setup(t);
+  const id = await ready();
+  const { router } = bench.run.pool;
+  for (let count = 0; count < 5; count += 1) {
+    const slot = router.tryTake();
+    assert.equal(slot?.target.id, id, 'a bad request of one client takes no machine from the others');
+    slot?.release('refused');
+  }
+  assert.equal(router.hasOther(new Map([[id, bench.clock.now()]])), false, 'but is not sent there again');
+  await bench.until('it is verified', async () => (await bench.decisions('replica.verified')).length === 1, 5000);
+});
+
 test('one that stays silent is replaced, within seconds when it refuses connections', async (t) => {
   const { bench, market, ready } = await setup(t);
   const id = await ready();

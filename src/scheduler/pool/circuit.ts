@@ -71,6 +71,12 @@ export class Circuit {
     this.#busyUntilMs = nowMs + ms;
   }
 
+  /** It answered, but not as it should: a probe will tell. */
+  refused(nowMs: EpochMs): void {
+    this.#trying = false;
+    this.#suspectMs ??= nowMs;
+  }
+
   failed(nowMs: EpochMs): void {
     this.#trying = false;
     this.#strikes += 1;

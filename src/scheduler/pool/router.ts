@@ -261,13 +261,15 @@ export class PoolRouter {
     if (outcome === 'served') {
       replica.served += 1;
       circuit.served();
-    } else if (outcome === 'failed') {
+    } else if (outcome === 'failed' || outcome === 'refused') {
       replica.failed += 1;
-      circuit.failed(nowMs);
+      if (outcome === 'refused' && this.supervised) circuit.refused(nowMs);
+      else circuit.failed(nowMs);
     } else if (outcome === 'busy') circuit.busy(nowMs, busyMs);
     else circuit.cancelled();
     this.#serveLine();
-    if ((outcome === 'failed' && this.supervised) || (replica.draining && replica.inFlight === 0)) this.#onDemand();
+    if ((circuit.suspectMs !== null && this.supervised) || (replica.draining && replica.inFlight === 0))
+      this.#onDemand();
   }
 
   /** One timer, only while somebody waits. */

@@ -26,11 +26,15 @@ export interface Replica {
   lastUsedMs: EpochMs;
   served: number;
   failed: number;
+  overclaimed: number;
   readonly circuit: Circuit;
 }
 
-/** `busy`: it asked to come back later, and is no worse for it. */
-export type Outcome = 'served' | 'failed' | 'cancelled' | 'busy';
+/**
+ * `busy`: it asked to come back later, and is no worse for it. `refused`: it answered, with a status of its own fault; what
+ * one client can bring about with a bad request does not take a machine away from the others before it was probed.
+ */
+export type Outcome = 'served' | 'failed' | 'refused' | 'cancelled' | 'busy';
 
 /** A place on a replica. Give it back exactly once; a second time does nothing. */
 export interface Slot {
@@ -45,6 +49,8 @@ export interface Slot {
   onLost(listener: () => void): () => void;
   /** Tokens come from it. */
   alive(): void;
+  /** It claimed so many tokens more than it can have made. */
+  overclaimed(tokens: number): void;
   /** @param busyMs with `busy`: for how long */
   release(outcome: Outcome, busyMs?: Ms): void;
 }
@@ -74,6 +80,8 @@ export interface ReplicaLoad {
   readonly draining: boolean;
   readonly served: number;
   readonly failed: number;
+  /** Tokens that it claimed beyond what it can have made; never charged. */
+  readonly overclaimed: number;
   /** Since when it is under suspicion, and when it last sent tokens. */
   readonly suspectMs: EpochMs | null;
   readonly aliveMs: EpochMs;
@@ -126,6 +134,10 @@ export class TakenSlot implements Slot {
     return () => onLost.delete(listener);
   }
 
+  overclaimed(tokens: number): void {
+    this.#replica.overclaimed += tokens;
+  }
+
   alive(): void {
     this.#replica.circuit.alive(this.#clock.now());
   }
@@ -138,13 +150,14 @@ export class TakenSlot implements Slot {
 }
 
 export function newReplica(target: Target, nowMs: EpochMs): Replica {
-  const counts = { inFlight: 0, served: 0, failed: 0, lastUsedMs: nowMs };
+  const counts = { inFlight: 0, served: 0, failed: 0, overclaimed: 0, lastUsedMs: nowMs };
   return { target, onLost: new Set(), lost: false, draining: false, ...counts, circuit: new Circuit() };
 }
 
-export function loadOf({ inFlight, lastUsedMs, draining, served, failed, circuit }: Replica): ReplicaLoad {
+export function loadOf(replica: Replica): ReplicaLoad {
+  const { inFlight, lastUsedMs, draining, served, failed, overclaimed, circuit } = replica;
   const { suspectMs, aliveMs } = circuit;
-  return { inFlight, lastUsedMs, draining, served, failed, suspectMs, aliveMs };
+  return { inFlight, lastUsedMs, draining, served, failed, overclaimed, suspectMs, aliveMs };
 }
 
 /** Whether a request that these replicas have failed may not have this one. */
