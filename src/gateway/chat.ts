@@ -13,7 +13,7 @@ import { imagesOf } from './images.ts';
 import { repeatedKey, spliceObject, topLevelMembers, type Member } from './json-splice.ts';
 import type { Continuation } from './leg.ts';
 import type { Admission } from './limits.ts';
-import { chatSchema, parseJsonBody, type ChatRequest } from './openai.ts';
+import { parseChat, type ChatRequest } from './openai.ts';
 import { Relay } from './relay.ts';
 import { continuedBody, isResumable } from './resumption.ts';
 import type { Exchange } from './transport.ts';
@@ -65,7 +65,7 @@ async function prepareChat(parts: ChatParts): Promise<{ relay: Relay; reservatio
   const { text, bytes } = await exchange.readBody(limits.bodyBytes, share);
   // The key may have been revoked while its body came in.
   deps.keys.authenticate(context.req.header('authorization'), clock.now());
-  const request = parseJsonBody(text, chatSchema);
+  const request = parseChat(text);
   refuseFields(request);
   requireModel(caller, request.model);
   const pool = deps.pools.get(request.model);

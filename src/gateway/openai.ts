@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { AppError, type ErrorCode } from '../errors.ts';
 import { refuseStructure } from './json-splice.ts';
+import { isPlainChat } from './plain-chat.ts';
 
 /** The OpenAI wire: error bodies, statuses, and the request schema of chat completions (OpenAPI 2.3.0). */
 
@@ -136,14 +137,26 @@ function paramOf(path: readonly PropertyKey[]): string {
 
 /** @throws AppError `invalid_request` naming the first bad field */
 export function parseJsonBody<T>(body: string, schema: z.ZodType<T>): T {
+  return checked(parseBody(body), schema);
+}
+
+/** @throws AppError `invalid_request` naming the first bad field */
+export function parseChat(body: string): ChatRequest {
+  const value = parseBody(body);
+  return isPlainChat(value) ? value : checked(value, chatSchema);
+}
+
+function parseBody(body: string): unknown {
   const refused = refuseStructure(body);
   if (refused !== null) throw new AppError('invalid_request', `the request body ${refused}`);
-  let value: unknown;
   try {
-    value = JSON.parse(body);
+    return JSON.parse(body);
   } catch {
     throw new AppError('invalid_request', 'the request body is not valid JSON');
   }
+}
+
+function checked<T>(value: unknown, schema: z.ZodType<T>): T {
   const result = schema.safeParse(value);
   if (result.success) return result.data;
   const [issue] = result.error.issues;
