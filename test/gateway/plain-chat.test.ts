@@ -8,53 +8,65 @@ const anything = fc.oneof(
   fc.jsonValue({ maxDepth: 2 }),
   fc.constantFrom(0, -0, 1, 2, 0.5, 1e308, -1, '', 'a', null, true),
 );
-const message = fc.oneof(
-  fc.record({ role: fc.constantFrom('system', 'developer', 'user', 'assistant'), content: fc.string() }),
-  fc.record(
-    { role: fc.oneof(fc.constantFrom('user', 'tool', 'x'), anything), content: anything, name: anything },
-    { requiredKeys: [] },
-  ),
+const texts = fc.record({ role: fc.constantFrom('system', 'developer', 'user', 'assistant'), content: fc.string() });
+const odd = fc.record(
+  { role: fc.oneof(fc.constantFrom('user', 'tool', 'x'), anything), content: anything, name: anything },
+  { requiredKeys: [] },
 );
-const FIELDS = [
-  ...[
-    'stream',
-    'n',
-    'max_tokens',
-    'max_completion_tokens',
-    'temperature',
-    'top_p',
-    'presence_penalty',
-    'frequency_penalty',
-  ],
-  ...[
-    'logprobs',
-    'top_logprobs',
-    'stop',
-    'seed',
-    'user',
-    'metadata',
-    'tools',
-    'response_format',
-    'grammar',
-    'constructor',
-  ],
-  ...['stream_options', 'logit_bias', 'unknown', '__proto__'],
+const near = (least: number, most: number) => fc.double({ min: least - 0.2, max: most + 0.2, noNaN: true });
+/** Mostly right, and a little beside it. */
+const FIELDS = {
+  model: fc.oneof(
+    { weight: 20, arbitrary: fc.constantFrom('m', 'a/b') },
+    fc.constantFrom('x'.repeat(129), ''),
+    anything,
+  ),
+  messages: fc.oneof(
+    { weight: 20, arbitrary: fc.array(texts, { minLength: 1, maxLength: 3 }) },
+    fc.array(odd),
+    anything,
+  ),
+  stream: fc.oneof(fc.boolean(), anything),
+  stream_options: fc.oneof(fc.record({ include_usage: fc.boolean() }, { requiredKeys: [] }), anything),
+  max_tokens: fc.oneof(fc.integer({ min: 0 }), anything),
+  max_completion_tokens: fc.oneof(fc.integer({ min: 0 }), fc.constant(2 ** 53), anything),
+  temperature: near(0, 2),
+  top_p: near(0, 1),
+  presence_penalty: near(-2, 2),
+  frequency_penalty: near(-2, 2),
+  stop: fc.oneof(fc.string(), anything),
+  user: fc.oneof(fc.string(), anything),
+};
+const OTHERS = [
+  'n',
+  'logprobs',
+  'top_logprobs',
+  'seed',
+  'metadata',
+  'tools',
+  'grammar',
+  'constructor',
+  'x',
+  '__proto__',
 ];
 
 const request = fc
-  .record({
-    model: fc.oneof(fc.constantFrom('m', 'a/b', 'x'.repeat(129), ''), anything),
-    messages: fc.oneof(fc.array(message, { maxLength: 3 }), anything),
-    fields: fc.dictionary(fc.constantFrom(...FIELDS), fc.oneof(anything, fc.constant({ include_usage: true })), {
-      maxKeys: 4,
+  .tuple(
+    fc.record(FIELDS, { requiredKeys: ['model', 'messages'] }),
+    fc.oneof(
+      { weight: 4, arbitrary: fc.constant({}) },
+      fc.dictionary(fc.constantFrom(...OTHERS), anything, { maxKeys: 2 }),
+    ),
+    fc.constantFrom('' as const, '' as const, '' as const, 'model' as const, 'messages' as const),
+  )
+  .chain(([fields, others, without]) =>
+    fc.subarray(Object.keys(fields)).map((kept) => {
+      const whole: Record<string, unknown> = { model: fields.model, messages: fields.messages, ...others };
+      for (const key of kept.slice(0, 3)) whole[key] = fields[key as keyof typeof fields];
+      if (without !== '') delete whole[without];
+      return whole;
     }),
-    without: fc.constantFrom('', '', '', 'model', 'messages'),
-  })
-  .map(({ model, messages, fields, without }) => {
-    const whole: Record<string, unknown> = { model, messages, ...fields };
-    delete whole[without];
-    return whole;
-  });
+  );
 
 test('what is taken for a plain chat is one by the schema too, and means the same', () => {
   let plain = 0;
