@@ -33,6 +33,7 @@ const LIMITS = {
   bodyBytes: 20 * 1024 * 1024,
   requestsMax: 1000,
   replyBytes: 32_000_000,
+  replayBytes: 65_536,
   eventBytes: 1_000_000,
   keyRequestsPerMinute: 600,
   keyTokensPerMinute: 1_000_000,
@@ -66,6 +67,7 @@ async function buildApp(env: Env): Promise<App> {
   return createApp({
     clock,
     random: systemRandom,
+    subtle: crypto.subtle,
     newId: createIds(systemRandom),
     ledger,
     keys,

@@ -9,6 +9,7 @@ import { requireModel, type Caller } from './auth.ts';
 import { admit, identify } from './caller.ts';
 import { MANAGED, managedFields, refuseFields } from './dialect.ts';
 import { spliceObject, topLevelMembers } from './json-splice.ts';
+import { IdempotencyKey } from './idempotency.ts';
 import type { Admission } from './limits.ts';
 import { chatSchema, parseJsonBody, type ChatRequest } from './openai.ts';
 import { Relay } from './relay.ts';
@@ -25,12 +26,12 @@ export async function handleChat(context: Context<AppEnv>, deps: AppDeps): Promi
   context.set('rateHeaders', () => admission.headers);
   const exchange = deps.transport(context as unknown as Context);
   try {
-    const { relay, reservation } = await prepareChat({ context, deps, caller, admission, exchange });
+    const work = await prepareChat({ context, deps, caller, admission, exchange });
     const run = async (): Promise<void> => {
       try {
-        await relay.run();
+        await work.run();
       } finally {
-        admission.end(reservation.tokensUsed);
+        admission.end(work.tokensUsed());
       }
     };
     return exchange.respond(run());
@@ -48,11 +49,18 @@ interface ChatParts {
   readonly exchange: Exchange;
 }
 
+interface Work {
+  run(): Promise<void>;
+  tokensUsed(): Tokens;
+}
+
 /** Reads and checks the request, reserves its tokens and its money. */
-async function prepareChat(parts: ChatParts): Promise<{ relay: Relay; reservation: Reservation }> {
+async function prepareChat(parts: ChatParts): Promise<Work> {
   const { context, deps, caller, admission, exchange } = parts;
   const { clock, ledger, limits } = deps;
   const createdMs = clock.now();
+  const scope = { account: caller.customer, route: PATH };
+  const key = IdempotencyKey.read(context.req.header('idempotency-key'), scope, deps);
   const { text, bytes } = await exchange.readBody(limits.bodyBytes);
   // The key may have been revoked while its body came in.
   deps.keys.authenticate(context.req.header('authorization'), clock.now());
@@ -76,12 +84,19 @@ async function prepareChat(parts: ChatParts): Promise<{ relay: Relay; reservatio
     outputTokens: sizes.held,
     mayShorten: sizes.mayShorten,
     deadlineMs: createdMs + maxWaitMs + spec.limits.totalMs + HOLD_SLACK_MS,
+    idempotency: (await key?.claim(text)) ?? null,
   });
+  const headers = { ...admission.headers, 'x-request-id': context.get('requestId') };
+  if (!(reservation instanceof Reservation)) {
+    if (!key) throw new Error('a request without an Idempotency-Key was taken for a repeat');
+    const { headers: own, body } = await key.replay(reservation);
+    return { run: async () => exchange.sink.whole(200, { ...headers, ...own }, body), tokensUsed: () => 0 };
+  }
   const stream = request.stream === true;
   const streamUpstream = stream || sizes.outputMax > spec.sliceTokens || reservation.outputTokens < sizes.held;
   const relay = new Relay(deps, {
     id,
-    headers: { ...admission.headers, 'x-request-id': context.get('requestId') },
+    headers,
     createdMs,
     model: spec.id,
     router: pool.router,
@@ -97,9 +112,10 @@ async function prepareChat(parts: ChatParts): Promise<{ relay: Relay; reservatio
     maxWaitMs,
     bodyOf: upstreamBodies(text, request, pool, { ...sizes, stream: streamUpstream }),
     reservation,
+    keep: key?.keeper(id, reservation) ?? null,
     sink: exchange.sink,
   });
-  return { relay, reservation };
+  return { run: () => relay.run(), tokensUsed: () => reservation.tokensUsed };
 }
 
 interface Sizes {

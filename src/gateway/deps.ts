@@ -3,6 +3,7 @@ import type { Ledger } from '../ledger/operations.ts';
 import type { RandomBytes } from '../random.ts';
 import type { Pools } from '../scheduler/pool/pools.ts';
 import type { Keys } from './auth.ts';
+import type { Subtle } from './idempotency.ts';
 import type { Limiter } from './limits.ts';
 import type { Transport } from './transport.ts';
 import type { Upstream } from './upstream.ts';
@@ -14,6 +15,8 @@ export interface GatewayLimits {
   /** A model server's whole reply, and one event of its stream. */
   readonly replyBytes: number;
   readonly eventBytes: number;
+  /** A reply that is kept for a repeat under its Idempotency-Key. */
+  readonly replayBytes: number;
   /** Of keys that set none of their own. */
   readonly keyRequestsPerMinute: number;
   readonly keyTokensPerMinute: number;
@@ -23,6 +26,7 @@ export interface GatewayLimits {
 export interface AppDeps {
   readonly clock: Clock;
   readonly random: RandomBytes;
+  readonly subtle: Subtle;
   readonly newId: (prefix: string) => string;
   readonly ledger: Ledger;
   readonly keys: Keys;

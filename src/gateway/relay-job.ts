@@ -1,8 +1,9 @@
 import type { Clock } from '../clock.ts';
+import type { TokenCounts } from '../ledger/pricing.ts';
 import type { PoolRouter } from '../scheduler/pool/router.ts';
-import type { EpochMs, Ms, Tokens } from '../units.ts';
+import type { EpochMs, Ms, NanoUsd, Tokens } from '../units.ts';
 import type { Reservation } from './admission.ts';
-import type { ReplySink } from './transport.ts';
+import type { ReplySink, WholeReply } from './transport.ts';
 import type { Upstream } from './upstream.ts';
 import type { Watch } from './watch.ts';
 
@@ -13,6 +14,9 @@ export interface RelayDeps {
   readonly limits: { readonly replyBytes: number; readonly eventBytes: number };
   readonly log: (line: string) => void;
 }
+
+/** Called before the settlement, with what makes the reply once its cost is known. */
+export type KeepReply = (tokens: TokenCounts, compose: (cost: NanoUsd) => WholeReply) => Promise<void>;
 
 /** One request, admitted and paid for, on its way to replicas. */
 export interface RelayJob {
@@ -39,5 +43,7 @@ export interface RelayJob {
   /** The request as the model server of this choice gets it. */
   readonly bodyOf: (choice: number) => string;
   readonly reservation: Reservation;
+  /** Keeps the reply of an answer in one piece for a repeat of its request; null without an Idempotency-Key. */
+  readonly keep: KeepReply | null;
   readonly sink: ReplySink;
 }

@@ -1,5 +1,5 @@
 import type { Price } from '../spec.ts';
-import { LEDGER_SCHEMA, LEDGER_SCHEMA_VERSION } from '../store/ledger-schema.ts';
+import { LEDGER_SCHEMA, LEDGER_SCHEMA_VERSION, REPLAYS_SCHEMA } from '../store/ledger-schema.ts';
 import { bigintOf, numberOf, textOf, textOrNull, type Sql } from '../store/sql.ts';
 import type { EpochMs } from '../units.ts';
 import { Customers } from './customers.ts';
@@ -16,6 +16,7 @@ import type {
   UsageRecord,
   UsageStatus,
 } from './operations.ts';
+import { FILE_BOUNDS, Replays, type ReplayBounds } from './replays.ts';
 
 type Reply = LedgerReplies[LedgerOp['op']];
 
@@ -30,18 +31,21 @@ export class Book {
   readonly #journal: Journal;
   readonly #customers: Customers;
   readonly #holds: Holds;
+  readonly #replays: Replays;
   readonly #prices = new Map<number, { model: string; price: Price }>();
 
-  constructor(sql: Sql | null, nowMs: EpochMs) {
+  constructor(sql: Sql | null, nowMs: EpochMs, bounds: ReplayBounds = FILE_BOUNDS) {
     this.#sql = sql;
     const epoch = sql ? prepare(sql) : 1;
     this.#file = sql ? new JournalFile(sql) : null;
     this.#journal = new Journal(sql, this.#file?.seq ?? 0n);
     this.#customers = new Customers(this.#journal, sql);
+    this.#replays = new Replays(sql, this.#journal, bounds);
     this.#loadPrices();
     this.#holds = new Holds({
       journal: this.#journal,
       customers: this.#customers,
+      replays: this.#replays,
       priceOf: (version, model) => {
         const known = this.#prices.get(version);
         return known?.model === model ? known.price : undefined;
@@ -110,24 +114,27 @@ export class Book {
     this.#holds.recover(nowMs, ({ deadlineMs }) => deadlineMs <= nowMs, 'the request outlived its deadline');
     this.#holds.journalOld(nowMs);
     this.#customers.expireLots(nowMs);
+    this.#replays.prune(nowMs);
   }
 
   /** Everything new, for whoever has the disk; then nobody may call `commit`. In the order of the calls, each once. */
   take(): Batch | null {
+    this.#replays.take();
     return this.#journal.take();
   }
 
   /** A batch that was taken is on disk. */
   confirm(batch: Batch): void {
     this.#journal.confirm(batch);
+    this.#replays.confirm();
   }
 
   /** Takes and writes at once, on this thread. */
   commit(): void {
-    const batch = this.#journal.take();
+    const batch = this.take();
     if (!batch) return;
     this.#file?.write(batch);
-    this.#journal.confirm(batch);
+    this.confirm(batch);
   }
 
   #transfer(transfers: readonly Omit<TransferOp, 'op'>[]): TransferResult {
@@ -216,6 +223,7 @@ function prepare(sql: Sql): number {
       sql.run(`INSERT INTO meta VALUES ('schema', ?), ('epoch', '0')`, [String(LEDGER_SCHEMA_VERSION)]);
     });
   }
+  sql.exec(REPLAYS_SCHEMA);
   const meta = new Map(sql.all('SELECT key, value FROM meta').map((row) => [textOf(row, 'key'), textOf(row, 'value')]));
   if (meta.get('schema') !== String(LEDGER_SCHEMA_VERSION)) {
     throw new Error(`the ledger's file has schema ${meta.get('schema')}, this version speaks ${LEDGER_SCHEMA_VERSION}`);

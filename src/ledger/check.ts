@@ -50,6 +50,7 @@ const CHECKS: readonly { readonly name: string; readonly find: (sql: Sql) => Fin
   { name: 'I4 a hold is settled once', find: holdsSettledOnce },
   { name: 'I5 captures equal the charge and stay within the hold', find: capturesMatch },
   { name: 'I6 the journal is append-only', find: triggersStand },
+  { name: 'I7 an Idempotency-Key has one request', find: replaysHaveUsage },
   { name: 'I10 charges are the priced tokens', find: chargesArePriced },
   { name: 'I11 the hash chain is whole', find: chainIsWhole },
 ];
@@ -136,6 +137,22 @@ function capturesMatch(sql: Sql): Finding {
     rows,
     (row) => `the captures of request ${textOrNull(row, 'request')} do not match its usage row`,
     'all match',
+  );
+}
+
+function replaysHaveUsage(sql: Sql): Finding {
+  const rows = sql.all(
+    `SELECT r.request, r.state FROM replays r LEFT JOIN usage u ON u.request = r.request
+     LEFT JOIN holds h ON h.request = r.request AND h.state = 'pending'
+     WHERE (r.state = 'completed' AND u.request IS NULL) OR (r.state = 'in_flight' AND h.request IS NULL)
+     ORDER BY r.expires_ms LIMIT 1`,
+  );
+  return first(
+    rows,
+    (row) =>
+      `the Idempotency-Key of request ${textOf(row, 'request')} is ${textOf(row, 'state')}, but ` +
+      (row['state'] === 'completed' ? 'there is no usage row' : 'nothing is held'),
+    'each has its charge or its hold',
   );
 }
 

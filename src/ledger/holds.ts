@@ -7,6 +7,7 @@ import { insertHold, readHold, updateHold, type Hold } from './hold-rows.ts';
 import type { Journal } from './journal.ts';
 import type { ExtendOp, HoldOp, HoldResult, LimitSource, ProgressOp, SettleOp, SettleResult } from './operations.ts';
 import { costPico, soundCounts, type TokenCounts } from './pricing.ts';
+import type { Replays } from './replays.ts';
 
 const NOTHING: TokenCounts = { inputTokens: 0, cachedTokens: 0, outputTokens: 0 };
 
@@ -16,6 +17,7 @@ const JOURNAL_AFTER_MS = 1000;
 export interface HoldsOptions {
   readonly journal: Journal;
   readonly customers: Customers;
+  readonly replays: Replays;
   /** The price of that version if it is that model's. */
   readonly priceOf: (version: number, model: string) => Price | undefined;
   /** Number of this start: holds of an earlier one have no living owner. */
@@ -44,6 +46,10 @@ export class Holds {
     if (!customer || customer.record.frozen) return refuse('unknown_customer', amount);
     // A key that is not known here would spend without its limit.
     if (keyId !== null && key?.record.customer !== owner) return refuse('unknown_customer', amount);
+    // Before anything that may have changed since: a finished request is answered from an empty account too.
+    const taken = this.#options.replays.whyNot(operation);
+    if (taken === 'too_many_keys') return refuse(taken, amount);
+    if (taken) return { ...refuse('repeated', amount), earlier: taken };
     if (!price) return refuse('unknown_price', amount);
     if (this.#holds.has(request)) return refuse('exists', amount);
     const short = this.#whyShort({ customer, key, amount, atMs });
@@ -66,6 +72,7 @@ export class Holds {
     };
     this.#reserve(hold, amount, atMs);
     this.#holds.set(request, hold);
+    this.#options.replays.claim(operation);
     return { ok: true };
   }
 
@@ -89,7 +96,8 @@ export class Holds {
     hold.progress = tokens;
   }
 
-  settle({ request, tokens: claimed, status, detail, atMs }: SettleOp): SettleResult {
+  settle(operation: SettleOp): SettleResult {
+    const { request, tokens: claimed, status, detail, atMs } = operation;
     const hold = this.#holds.get(request);
     if (!hold) return { ok: false, charged: 0n, priceVersion: 0 };
     this.#holds.delete(request);
@@ -144,6 +152,7 @@ export class Holds {
     if (hold.journaled) {
       journal.write(`UPDATE holds SET state = 'settled' WHERE request = ?`, [request]);
     }
+    this.#options.replays.settle(operation, charged);
     return { ok: true, charged, priceVersion };
   }
 
@@ -238,7 +247,7 @@ export class Holds {
   }
 
   #insert(hold: Hold): void {
-    const { journal, epoch } = this.#options;
+    const { journal, epoch, replays } = this.#options;
     for (const { account, amount } of hold.legs) {
       account.journaled += amount;
       journal.touch(account);
@@ -246,6 +255,7 @@ export class Holds {
     hold.journaled = true;
     hold.stale = false;
     insertHold(journal, hold, epoch);
+    replays.journal(hold.request);
   }
 
   #update(hold: Hold): void {
@@ -254,7 +264,9 @@ export class Holds {
   }
 }
 
-function refuse(why: 'unknown_customer' | 'unknown_price' | 'exists' | 'no_hold', needed: NanoUsd): HoldResult {
+type Refusal = Extract<HoldResult, { ok: false }>;
+
+function refuse(why: Exclude<Refusal['why'], 'insufficient'>, needed: NanoUsd): Refusal {
   return { ok: false, why, needed, available: 0n, limitSource: 'account', transient: false };
 }
 

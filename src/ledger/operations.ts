@@ -26,6 +26,13 @@ export interface UsageDetail {
   readonly refusedTokens?: number;
 }
 
+/** What a client's Idempotency-Key comes to, without the key itself. */
+export interface Idempotency {
+  /** Of account, route and key. */
+  readonly hash: string;
+  readonly bodyHash: string;
+}
+
 export interface HoldOp {
   readonly op: 'hold';
   readonly request: string;
@@ -36,6 +43,7 @@ export interface HoldOp {
   readonly amount: NanoUsd;
   readonly atMs: EpochMs;
   readonly deadlineMs: EpochMs;
+  readonly idempotency?: Idempotency;
 }
 
 /** Raises the hold by `amount`. */
@@ -60,6 +68,8 @@ export interface SettleOp {
   readonly status: UsageStatus;
   readonly detail: UsageDetail;
   readonly atMs: EpochMs;
+  /** For a hold with an Idempotency-Key: the reply, encrypted, and the cost that it names. Kept in the charge's commit. */
+  readonly replay?: { readonly sealed: Uint8Array; readonly cost: NanoUsd };
 }
 
 /** Any other movement. Durable; the same id again changes nothing. */
@@ -159,11 +169,22 @@ export type LedgerOp =
 
 export type LimitSource = 'account' | 'project' | 'key';
 
+/** The request that had an Idempotency-Key before; `mismatch`: it had another body. */
+export interface EarlierRequest {
+  readonly request: string;
+  readonly state: 'in_flight' | 'completed' | 'mismatch';
+  /** The encrypted reply of a completed one, where it was kept. */
+  readonly sealed: Uint8Array | null;
+}
+
 export type HoldResult =
   | { readonly ok: true }
   | {
       readonly ok: false;
-      readonly why: 'insufficient' | 'exists' | 'unknown_customer' | 'unknown_price' | 'no_hold';
+      readonly why:
+        'insufficient' | 'exists' | 'unknown_customer' | 'unknown_price' | 'no_hold' | 'repeated' | 'too_many_keys';
+      /** With `repeated`. Its answer comes once that request's charge is on disk. */
+      readonly earlier?: EarlierRequest;
       readonly needed: NanoUsd;
       readonly available: NanoUsd;
       readonly limitSource: LimitSource;

@@ -119,3 +119,22 @@ CREATE TRIGGER holds_once BEFORE UPDATE ON holds WHEN OLD.state <> 'pending'
   BEGIN SELECT RAISE(ABORT, 'a hold is settled once'); END;
 CREATE TRIGGER holds_no_delete BEFORE DELETE ON holds BEGIN SELECT RAISE(ABORT, 'holds are kept'); END;
 `;
+
+/**
+ * Requests under an Idempotency-Key: in flight with their journaled hold, completed with their charge. `sealed` is the
+ * reply, encrypted with a key that is derived from the client's and stored nowhere.
+ */
+export const REPLAYS_SCHEMA = `
+CREATE TABLE IF NOT EXISTS replays (
+  hash TEXT PRIMARY KEY,
+  account TEXT NOT NULL,
+  body_hash TEXT NOT NULL,
+  request TEXT NOT NULL,
+  state TEXT NOT NULL CHECK (state IN ('in_flight', 'completed')),
+  expires_ms INTEGER NOT NULL,
+  sealed BLOB
+) STRICT;
+CREATE INDEX IF NOT EXISTS replays_expiry ON replays (expires_ms) WHERE state = 'completed';
+CREATE INDEX IF NOT EXISTS replays_kept ON replays (expires_ms) WHERE sealed IS NOT NULL;
+CREATE INDEX IF NOT EXISTS replays_account ON replays (account);
+`;

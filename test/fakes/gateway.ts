@@ -65,6 +65,7 @@ const POOL: PoolInput = {
 const LIMITS = {
   bodyBytes: 1_000_000,
   replyBytes: 32_000_000,
+  replayBytes: 262_144,
   eventBytes: 1_000_000,
   requestsMax: 100,
   keyRequestsPerMinute: 100_000,
@@ -122,7 +123,15 @@ export async function startGateway(t: TestContext, settings: GatewaySettings = {
   await openAccount(ledger, settings.creditUsd ?? '5.00', clock);
   const { key } = await addKey(settings.key ?? {});
   const logs: string[] = [];
-  const deps = { clock, ledger, keys, pools, notReady: settings.notReady ?? (() => null), random: systemRandom };
+  const deps = {
+    clock,
+    ledger,
+    keys,
+    pools,
+    notReady: settings.notReady ?? (() => null),
+    random: systemRandom,
+    subtle: crypto.subtle,
+  };
   const { url, request } = await open(t, door, {
     ...deps,
     newId: createIds(systemRandom),
