@@ -1,11 +1,11 @@
 import type { Price } from '../spec.ts';
-import { LEDGER_SCHEMA, LEDGER_SCHEMA_VERSION, REPLAYS_SCHEMA } from '../store/ledger-schema.ts';
 import { bigintOf, numberOf, textOf, textOrNull, type Sql } from '../store/sql.ts';
 import type { EpochMs } from '../units.ts';
 import { Customers } from './customers.ts';
 import { Holds } from './holds.ts';
 import { JournalFile, type Batch } from './journal-file.ts';
 import { Journal } from './journal.ts';
+import { migrateLedger } from './migrate.ts';
 import type {
   LedgerOp,
   LedgerReplies,
@@ -36,7 +36,7 @@ export class Book {
 
   constructor(sql: Sql | null, nowMs: EpochMs, bounds: ReplayBounds = FILE_BOUNDS) {
     this.#sql = sql;
-    const epoch = sql ? prepare(sql) : 1;
+    const epoch = sql ? migrateLedger(sql) : 1;
     this.#file = sql ? new JournalFile(sql) : null;
     this.#journal = new Journal(sql, this.#file?.seq ?? 0n);
     this.#customers = new Customers(this.#journal, sql);
@@ -212,23 +212,4 @@ export class Book {
       atMs: numberOf(row, 'at_ms'),
     };
   }
-}
-
-/** Makes the tables on the first start, refuses a file of another version, and counts this start. */
-function prepare(sql: Sql): number {
-  const exists = sql.all(`SELECT 1 AS found FROM sqlite_master WHERE type = 'table' AND name = 'meta'`).length > 0;
-  if (!exists) {
-    sql.transaction(() => {
-      sql.exec(LEDGER_SCHEMA);
-      sql.run(`INSERT INTO meta VALUES ('schema', ?), ('epoch', '0')`, [String(LEDGER_SCHEMA_VERSION)]);
-    });
-  }
-  sql.exec(REPLAYS_SCHEMA);
-  const meta = new Map(sql.all('SELECT key, value FROM meta').map((row) => [textOf(row, 'key'), textOf(row, 'value')]));
-  if (meta.get('schema') !== String(LEDGER_SCHEMA_VERSION)) {
-    throw new Error(`the ledger's file has schema ${meta.get('schema')}, this version speaks ${LEDGER_SCHEMA_VERSION}`);
-  }
-  const epoch = Number(meta.get('epoch')) + 1;
-  sql.transaction(() => sql.run(`UPDATE meta SET value = ? WHERE key = 'epoch'`, [String(epoch)]));
-  return epoch;
 }

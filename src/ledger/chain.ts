@@ -29,6 +29,8 @@ export interface UsageLink {
   readonly status: UsageStatus;
   readonly detail: string;
   readonly atMs: EpochMs;
+  /** When its hold was made; null in rows of version 1, whose links do not have it. */
+  readonly heldMs: EpochMs | null;
 }
 
 const SEPARATOR = '\u001f';
@@ -56,11 +58,21 @@ export function transferFields(seq: bigint, row: TransferLink): string[] {
 }
 
 export function usageFields(seq: bigint, row: UsageLink): string[] {
-  const { request, customer, key, model, priceVersion, tokens, costPico, held, charged, status, detail, atMs } = row;
+  const { request, customer, key, model, priceVersion, tokens, costPico, held, charged } = row;
+  const { status, detail, atMs, heldMs } = row;
   const { inputTokens, cachedTokens, outputTokens } = tokens;
   const counts = [inputTokens, cachedTokens, outputTokens, costPico, held, charged].map(String);
   const names = [request, customer, key ?? '', model, String(priceVersion)];
-  return ['u', String(seq), ...names, ...counts, status, detail, String(atMs)];
+  return [
+    'u',
+    String(seq),
+    ...names,
+    ...counts,
+    status,
+    detail,
+    String(atMs),
+    ...(heldMs === null ? [] : [String(heldMs)]),
+  ];
 }
 
 /** The binding stores a NUL inside a text but reads only up to it, which would break the row's hash. */

@@ -1,6 +1,15 @@
 import { describeError } from '../errors.ts';
-import { LEDGER_SCHEMA } from '../store/ledger-schema.ts';
-import { bigintOf, numberOf, textOf, textOrNull, type Sql, type SqlRow, type SqlValue } from '../store/sql.ts';
+import { LEDGER_STEPS } from '../store/ledger-schema.ts';
+import {
+  bigintOf,
+  numberOf,
+  numberOrNull,
+  textOf,
+  textOrNull,
+  type Sql,
+  type SqlRow,
+  type SqlValue,
+} from '../store/sql.ts';
 import { minBig, nanoFromPicoUp } from '../units.ts';
 import { CHAIN_START, chain, linkOf, transferFields, usageFields } from './chain.ts';
 import { readLegs } from './hold-rows.ts';
@@ -158,7 +167,10 @@ function replaysHaveUsage(sql: Sql): Finding {
 
 /** What the schema says of each trigger: one of the same name that does nothing is as bad as none. */
 const TRIGGERS = new Map(
-  [...LEDGER_SCHEMA.matchAll(/CREATE TRIGGER (\w+)[\s\S]*?END(?=;)/g)].map(([text, name]) => [name ?? '', text]),
+  [...LEDGER_STEPS.join('\n').matchAll(/CREATE TRIGGER (\w+)[\s\S]*?END(?=;)/g)].map(([text, name]) => [
+    name ?? '',
+    text,
+  ]),
 );
 
 function triggersStand(sql: Sql): Finding {
@@ -270,5 +282,6 @@ function fieldsOfUsage(seq: bigint, row: SqlRow): string[] {
     status: textOf(row, 'status') as UsageStatus,
     detail: textOf(row, 'detail'),
     atMs: numberOf(row, 'at_ms'),
+    heldMs: numberOrNull(row, 'held_ms'),
   });
 }

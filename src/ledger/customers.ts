@@ -152,7 +152,11 @@ export class Customers {
   create({ id, name, atMs }: CustomerOp): TransferResult {
     if (this.#customers.has(id)) return { ok: true, existed: true };
     this.#customers.set(id, { record: { id, name, frozen: false, atMs }, lots: [], credits: 0n, used: 0n });
-    this.#journal.write('INSERT INTO customers VALUES (?, ?, 0, ?)', [id, name, BigInt(atMs)]);
+    this.#journal.write('INSERT INTO customers (id, name, frozen, at_ms) VALUES (?, ?, 0, ?)', [
+      id,
+      name,
+      BigInt(atMs),
+    ]);
     return { ok: true, existed: false };
   }
 
@@ -210,7 +214,10 @@ export class Customers {
       held: 0n,
     });
     const values = [id, hash, hint, customer, name, writeKeySettings(settings), BigInt(atMs)];
-    this.#journal.write('INSERT INTO api_keys VALUES (?, ?, ?, ?, ?, ?, ?, NULL)', values);
+    this.#journal.write(
+      'INSERT INTO api_keys (id, hash, hint, customer, name, settings, at_ms) VALUES (?, ?, ?, ?, ?, ?, ?)',
+      values,
+    );
     return { ok: true, existed: false };
   }
 

@@ -148,6 +148,7 @@ export class Holds {
       status,
       detail,
       atMs,
+      heldMs: hold.atMs,
     });
     if (hold.journaled) {
       journal.write(`UPDATE holds SET state = 'settled' WHERE request = ?`, [request]);

@@ -179,6 +179,7 @@ export class Journal {
       row.status,
       detail,
       BigInt(row.atMs),
+      row.heldMs === null ? null : BigInt(row.heldMs),
     ];
     this.#rows.push({ text: INSERT_USAGE, values, link: linkOf(usageFields(seq, { ...row, detail })) });
   }
@@ -220,4 +221,6 @@ export class Journal {
 }
 
 const INSERT_TRANSFER = 'INSERT INTO transfers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)';
-const INSERT_USAGE = 'INSERT INTO usage VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)';
+const INSERT_USAGE = `INSERT INTO usage (seq, request, account, key, model, price_version, input_tokens, cached_tokens,
+  output_tokens, cost_pico, held, charged, status, detail, at_ms, held_ms, hash)
+  VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`;

@@ -1,10 +1,11 @@
+import { KEYS_AND_ADMINS } from './ledger-schema-2.ts';
+import { REPLAYS } from './replay-schema.ts';
+
 /**
  * Tables of the ledger's file. Hand-written, STRICT, integers only: drizzle-kit has neither STRICT tables nor triggers.
  * `seq` runs through transfers and usage together; their hashes make one chain in its order.
  */
-export const LEDGER_SCHEMA_VERSION = 1;
-
-export const LEDGER_SCHEMA = `
+const FIRST = `
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 
 -- posted: on the account's natural side (assets and expenses: debits less credits; the others: credits less debits).
@@ -121,20 +122,9 @@ CREATE TRIGGER holds_no_delete BEFORE DELETE ON holds BEGIN SELECT RAISE(ABORT, 
 `;
 
 /**
- * Requests under an Idempotency-Key: in flight with their journaled hold, completed with their charge. `sealed` is the
- * reply, encrypted with a key that is derived from the client's and stored nowhere.
+ * Step n brings a file from version n to n + 1; a new file takes all of them. A step that was released is never changed:
+ * files that have taken it would not see the change.
  */
-export const REPLAYS_SCHEMA = `
-CREATE TABLE IF NOT EXISTS replays (
-  hash TEXT PRIMARY KEY,
-  account TEXT NOT NULL,
-  body_hash TEXT NOT NULL,
-  request TEXT NOT NULL,
-  state TEXT NOT NULL CHECK (state IN ('in_flight', 'completed')),
-  expires_ms INTEGER NOT NULL,
-  sealed BLOB
-) STRICT;
-CREATE INDEX IF NOT EXISTS replays_expiry ON replays (expires_ms) WHERE state = 'completed';
-CREATE INDEX IF NOT EXISTS replays_kept ON replays (expires_ms) WHERE sealed IS NOT NULL;
-CREATE INDEX IF NOT EXISTS replays_account ON replays (account);
-`;
+export const LEDGER_STEPS: readonly string[] = [FIRST, KEYS_AND_ADMINS + REPLAYS];
+
+export const LEDGER_SCHEMA_VERSION = LEDGER_STEPS.length;
