@@ -88,7 +88,9 @@ export class Replays {
       return { request: claim.request, state: claim.bodyHash === bodyHash ? 'in_flight' : 'mismatch', sealed: null };
     const finished = this.#rows.find(hash);
     if (finished && finished.expiresMs > atMs) {
-      const { request, sealed } = finished;
+      const { request } = finished;
+      // The file may still have what is being dropped: memory judges.
+      const sealed = this.#all.replies.has(hash) ? finished.sealed : null;
       return finished.bodyHash === bodyHash
         ? { request, state: 'completed', sealed }
         : { request, state: 'mismatch', sealed: null };
