@@ -12,7 +12,7 @@ import { createUndiciUpstream } from '../../src/gateway/undici-upstream.ts';
 import { Watch } from '../../src/gateway/watch.ts';
 import { webTransport } from '../../src/gateway/web-transport.ts';
 import { createMemoryLedger } from '../../src/ledger/memory.ts';
-import type { KeySettings } from '../../src/ledger/operations.ts';
+import type { KeySettings, Ledger } from '../../src/ledger/operations.ts';
 import { startServer } from '../../src/node/server.ts';
 import { createIds, systemRandom } from '../../src/random.ts';
 import { Pools } from '../../src/scheduler/pool/pools.ts';
@@ -43,6 +43,8 @@ export interface GatewaySettings {
   readonly creditUsd?: string;
   readonly key?: Partial<KeySettings>;
   readonly clock?: Clock;
+  /** Default: one in memory. */
+  readonly ledger?: Ledger;
   readonly limits?: Partial<AppDeps['limits']>;
   readonly notReady?: () => string | null;
 }
@@ -101,7 +103,7 @@ export interface Gateway {
 export async function startGateway(t: TestContext, settings: GatewaySettings = {}): Promise<Gateway> {
   const { door = 'node', slots = 4, limits } = settings;
   const clock = settings.clock ?? new CountingClock();
-  const ledger = new WatchedLedger(createMemoryLedger(clock));
+  const ledger = new WatchedLedger(settings.ledger ?? createMemoryLedger(clock));
   const keys = new Keys(ledger);
   const pools = new Pools(clock);
   const watch = new Watch(clock);
