@@ -2,8 +2,10 @@ import type { Clock } from '../clock.ts';
 import { AppError } from '../errors.ts';
 import type {
   EarlierRequest,
+  HoldRefusal,
   Idempotency,
   Ledger,
+  LimitSource,
   SettleOp,
   SettleResult,
   UsageDetail,
@@ -12,7 +14,7 @@ import type {
 import { affordableOutput, chargeFor, chargeWithin, holdFor, type TokenCounts } from '../ledger/pricing.ts';
 import type { Price } from '../spec.ts';
 import { formatUsd, type NanoUsd, type Tokens } from '../units.ts';
-import type { Caller } from './auth.ts';
+import { BAD_KEY, type Caller } from './auth.ts';
 
 /** Below this, an answer is not worth starting. */
 const SHORTEST_ANSWER: Tokens = 16;
@@ -73,10 +75,8 @@ export class Reservation {
         ...(idempotency ? { idempotency } : {}),
       });
       if (result.ok) return new Reservation(ledger, clock, ask, outputTokens);
-      if (result.why === 'unknown_customer') throw new AppError('permission_denied', 'this account is frozen');
       if (result.earlier) return result.earlier;
-      if (result.why === 'too_many_keys') throw tooManyKeys();
-      if (result.why !== 'insufficient') throw new Error(`the hold was refused: ${result.why}`);
+      if (result.why !== 'insufficient') throw refusal(result.why);
       const affordable = affordableOutput(price, result.available, inputBound);
       const shorter = Math.min(affordable, outputTokens - 1);
       if (mayShorten && tries < 3 && shorter >= SHORTEST_ANSWER) {
@@ -158,19 +158,33 @@ function tooManyKeys(): AppError {
   return new AppError('rate_limit_exceeded', message, { retryAfterS: 3600, shouldRetry: false });
 }
 
+function refusal(why: HoldRefusal): Error {
+  if (why === 'frozen') return new AppError('permission_denied', 'this account is frozen');
+  // The key ended, or is gone, between its look-up and the hold.
+  if (why === 'key_ended' || why === 'unknown_customer') return new AppError('invalid_api_key', BAD_KEY);
+  if (why === 'too_many_keys') return tooManyKeys();
+  return new Error(`the hold was refused: ${why}`);
+}
+
+/** Whose limit it is, for people. */
+const LIMITS: Record<LimitSource, string> = {
+  account: 'the credit of this account',
+  project: "the spend limit of this API key's project",
+  key: "this API key's spend limit",
+};
+
 function insufficient(short: {
   readonly needed: NanoUsd;
   readonly available: NanoUsd;
-  readonly limitSource: string;
+  readonly limitSource: LimitSource;
   readonly transient: boolean;
   readonly affordable: Tokens;
 }): AppError {
   const { needed, available, limitSource, transient, affordable } = short;
   const free = available > 0n ? available : 0n;
-  const what = limitSource === 'key' ? "this API key's spend limit" : 'the credit of this account';
   return new AppError(
     'insufficient_credits',
-    `this request may cost up to ${formatUsd(needed)} USD, ${what} has ${formatUsd(free)} USD free`,
+    `this request may cost up to ${formatUsd(needed)} USD, ${LIMITS[limitSource]} has ${formatUsd(free)} USD free`,
     {
       metadata: {
         needed_usd: formatUsd(needed),

@@ -1,5 +1,19 @@
 import type { Price } from '../spec.ts';
 import type { EpochMs, NanoUsd } from '../units.ts';
+import type {
+  AccessOp,
+  AccessQuery,
+  ActResult,
+  AdminKeyRecord,
+  AuditNote,
+  AuditRecord,
+  CustomerRecord,
+  DepositResult,
+  KeyRecord,
+  ProjectRecord,
+  Spending,
+  SuspenseRecord,
+} from './access.ts';
 import type { AccountSpec } from './accounts.ts';
 import type { TokenCounts } from './pricing.ts';
 
@@ -101,40 +115,7 @@ export interface GrantOp {
   readonly actor: string;
   readonly reason: string;
   readonly atMs: EpochMs;
-}
-
-export interface CustomerOp {
-  readonly op: 'customer';
-  readonly id: string;
-  readonly name: string;
-  readonly atMs: EpochMs;
-}
-
-export interface KeySettings {
-  readonly models: readonly string[] | null;
-  readonly spendLimit: NanoUsd | null;
-  readonly expiresMs: EpochMs | null;
-  /** Requests and tokens a minute, requests at a time; null: the gateway's defaults. Kept by the gateway, not by the book. */
-  readonly rpm: number | null;
-  readonly tpm: number | null;
-  readonly concurrency: number | null;
-}
-
-export interface KeyOp {
-  readonly op: 'key';
-  readonly id: string;
-  readonly hash: string;
-  readonly hint: string;
-  readonly customer: string;
-  readonly name: string;
-  readonly settings: KeySettings;
-  readonly atMs: EpochMs;
-}
-
-export interface RevokeOp {
-  readonly op: 'revoke';
-  readonly id: string;
-  readonly atMs: EpochMs;
+  readonly audit?: AuditNote | undefined;
 }
 
 /** Registers a price; the same price again keeps its version. */
@@ -146,26 +127,14 @@ export interface PriceOp {
 }
 
 export type Query =
-  | { readonly op: 'keys' }
-  | { readonly op: 'customers' }
+  | AccessQuery
   | { readonly op: 'balance'; readonly customer: string }
   | { readonly op: 'account'; readonly name: string }
   | { readonly op: 'usage'; readonly request: string }
   | { readonly op: 'check' };
 
 export type LedgerOp =
-  | HoldOp
-  | ExtendOp
-  | ProgressOp
-  | SettleOp
-  | TransferOp
-  | TransfersOp
-  | GrantOp
-  | CustomerOp
-  | KeyOp
-  | RevokeOp
-  | PriceOp
-  | Query;
+  HoldOp | ExtendOp | ProgressOp | SettleOp | TransferOp | TransfersOp | GrantOp | AccessOp | PriceOp | Query;
 
 export type LimitSource = 'account' | 'project' | 'key';
 
@@ -177,13 +146,25 @@ export interface EarlierRequest {
   readonly sealed: Uint8Array | null;
 }
 
+export type HoldRefusal =
+  | 'exists'
+  | 'unknown_customer'
+  | 'frozen'
+  /** The key expired, was revoked, or was rotated and its overlap is over. */
+  | 'key_ended'
+  | 'unknown_price'
+  | 'no_hold'
+  /** Its Idempotency-Key has a request already, see `earlier`. */
+  | 'repeated'
+  /** Its account has used as many Idempotency-Keys as are remembered. */
+  | 'too_many_keys';
+
 export type HoldResult =
   | { readonly ok: true }
   | {
       readonly ok: false;
-      readonly why:
-        'insufficient' | 'exists' | 'unknown_customer' | 'unknown_price' | 'no_hold' | 'repeated' | 'too_many_keys';
-      /** With `repeated`. Its answer comes once that request's charge is on disk. */
+      readonly why: 'insufficient' | HoldRefusal;
+      /** With `repeated`; said once that request's charge is on disk. */
       readonly earlier?: EarlierRequest;
       readonly needed: NanoUsd;
       readonly available: NanoUsd;
@@ -200,24 +181,6 @@ export interface SettleResult {
 
 export type TransferResult =
   { readonly ok: true; readonly existed: boolean } | { readonly ok: false; readonly why: string };
-
-export interface KeyRecord {
-  readonly id: string;
-  readonly hash: string;
-  readonly hint: string;
-  readonly customer: string;
-  readonly name: string;
-  readonly settings: KeySettings;
-  readonly atMs: EpochMs;
-  readonly revokedMs: EpochMs | null;
-}
-
-export interface CustomerRecord {
-  readonly id: string;
-  readonly name: string;
-  readonly frozen: boolean;
-  readonly atMs: EpochMs;
-}
 
 export interface Balance {
   /** Ever granted or paid in. */
@@ -261,12 +224,25 @@ export interface LedgerReplies {
   transfer: TransferResult;
   transfers: TransferResult;
   grant: TransferResult;
-  customer: TransferResult;
-  key: TransferResult;
-  revoke: TransferResult;
+  customer: ActResult;
+  freeze: ActResult;
+  key: ActResult;
+  rotate: ActResult;
+  revoke: ActResult;
+  project: ActResult;
+  adminKey: ActResult;
+  revokeAdminKey: ActResult;
+  deposit: DepositResult;
+  assign: ActResult;
+  audit: null;
   price: number;
   keys: readonly KeyRecord[];
   customers: readonly CustomerRecord[];
+  spending: Spending | null;
+  projects: readonly ProjectRecord[];
+  adminKeys: readonly AdminKeyRecord[];
+  suspense: readonly SuspenseRecord[];
+  audits: readonly AuditRecord[];
   balance: Balance | null;
   account: AccountRecord | null;
   usage: UsageRecord | null;

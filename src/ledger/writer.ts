@@ -12,8 +12,16 @@ const DURABLE: ReadonlySet<LedgerOp['op']> = new Set([
   'transfers',
   'grant',
   'customer',
+  'freeze',
   'key',
+  'rotate',
   'revoke',
+  'project',
+  'adminKey',
+  'revokeAdminKey',
+  'deposit',
+  'assign',
+  'audit',
   'price',
 ]);
 

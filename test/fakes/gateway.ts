@@ -11,8 +11,9 @@ import { nodeTransport } from '../../src/gateway/node-transport.ts';
 import { createUndiciUpstream } from '../../src/gateway/undici-upstream.ts';
 import { Watch } from '../../src/gateway/watch.ts';
 import { webTransport } from '../../src/gateway/web-transport.ts';
+import { UNLIMITED, type KeySettings } from '../../src/ledger/access.ts';
 import { createMemoryLedger } from '../../src/ledger/memory.ts';
-import type { KeySettings, Ledger } from '../../src/ledger/operations.ts';
+import type { Ledger } from '../../src/ledger/operations.ts';
 import { startServer } from '../../src/node/server.ts';
 import { createIds, systemRandom } from '../../src/random.ts';
 import { Pools } from '../../src/scheduler/pool/pools.ts';
@@ -193,8 +194,14 @@ function keyAdder(ledger: WatchedLedger, keys: Keys, clock: Clock): Gateway['add
     count += 1;
     const id = `key-${count}`;
     const key = newKey(systemRandom);
-    const none = { models: null, spendLimit: null, expiresMs: null, rpm: null, tpm: null, concurrency: null };
-    const record = { id, hash: hashKey(key), hint: hintOf(key), customer, name: id, settings: { ...none, ...more } };
+    const record = {
+      id,
+      hash: hashKey(key),
+      hint: hintOf(key),
+      customer,
+      name: id,
+      settings: { ...UNLIMITED, ...more },
+    };
     await ledger.ask({ op: 'key', ...record, atMs: clock.now() });
     await keys.refresh();
     return { id, key };
