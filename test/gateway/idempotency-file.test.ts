@@ -144,6 +144,7 @@ function setup(t: TestContext) {
         throw error;
       },
     });
+    t.after(() => ledger.close());
     const gateway = await startGateway(t, { ledger });
     gateway.server.usually(answer({ pieces: [ANSWER] }));
     return {

@@ -251,6 +251,24 @@ onBothDoors('a key is 1 to 255 visible characters', async (t, door) => {
   assert.equal((await completionOf(await once({ max_tokens: 5 }, longest))).id, id);
 });
 
+test('a replay counts as a request, but its tokens are counted once', async (t) => {
+  const { once, addKey } = await setup(t, {});
+  // A bucket that fills by less than a token while this test runs.
+  const { key } = await addKey({ tpm: 1000, rpm: 100 });
+  const headers = { authorization: `Bearer ${key}` };
+  const left = async (): Promise<number[]> => {
+    const response = await once({ max_tokens: 5 }, { headers });
+    await completionOf(response);
+    const after = await once({ max_tokens: 6 }, { headers });
+    await after.text();
+    return ['requests', 'tokens'].map((what) => Number(after.headers.get(`x-ratelimit-remaining-${what}`)));
+  };
+  const [requests = 0, tokens = 0] = await left();
+  const [requestsLater = 0, tokensLater = 0] = await left();
+  assert.ok(requestsLater < requests);
+  assert.ok(tokensLater >= tokens, `${tokensLater} of ${tokens} tokens are left`);
+});
+
 test('without the header every request is its own', async (t) => {
   const { chat, server } = await setup(t, {});
   for (let count = 0; count < 2; count += 1) await completionOf(await chat({ max_tokens: 5 }));

@@ -166,6 +166,16 @@ test('a key that has expired is free though no tick has removed it yet', (t) => 
   assert.equal(checkLedger(ledger.sql).ok, true);
 });
 
+test('a key that is used again after its day counts once, and so does its reply', (t) => {
+  const { ledger } = setup(t, { bounds: { accountKeys: 1, accountReplies: 1 } });
+  for (const day of [0, 1, 2]) {
+    const atMs = day * DAY;
+    assert.deepEqual(ledger.do(keyed(`r${day}`, 'k', 'body', { atMs, deadlineMs: atMs + 5000 })), { ok: true });
+    ledger.do(finish(`r${day}`, 1n, `reply ${day}`, { atMs }));
+    assert.deepEqual(earlier(ledger.do(keyed('r9', 'k', 'body', { atMs }))), ['completed', `r${day}`, `reply ${day}`]);
+  }
+});
+
 test('a tick removes a bounded number of expired rows, and each once', (t) => {
   const { ledger, open } = setup(t);
   for (let at = 0; at < 1200; at += 1) {
