@@ -7,15 +7,7 @@ import type { ApiKeys } from './api-keys.ts';
 import type { Customers } from './customers.ts';
 import { insertHold, readHold, updateHold, type Hold } from './hold-rows.ts';
 import type { Journal } from './journal.ts';
-import type {
-  ExtendOp,
-  HoldOp,
-  HoldRefusal,
-  HoldResult,
-  ProgressOp,
-  SettleOp,
-  SettleResult,
-} from './operations.ts';
+import type { ExtendOp, HoldOp, HoldRefusal, HoldResult, ProgressOp, SettleOp, SettleResult } from './operations.ts';
 import { costPico, soundCounts, type TokenCounts } from './pricing.ts';
 import { RecentIds } from './recent-ids.ts';
 import { NO_CAPS, whyShort } from './shortage.ts';
