@@ -21,7 +21,7 @@ export function admit(deps: AppDeps, caller: Caller): Admission {
   return deps.limiter.admit(caller.meter, rateLimitsOf(caller.settings, deps.limits), 0, deps.clock.now());
 }
 
-function rateLimitsOf(settings: KeySettings, defaults: GatewayLimits): RateLimits {
+export function rateLimitsOf(settings: KeySettings, defaults: GatewayLimits): RateLimits {
   return {
     requestsPerMinute: settings.rpm ?? defaults.keyRequestsPerMinute,
     tokensPerMinute: settings.tpm ?? defaults.keyTokensPerMinute,

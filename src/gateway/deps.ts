@@ -1,4 +1,5 @@
 import type { Clock } from '../clock.ts';
+import type { Admin } from '../ledger/access.ts';
 import type { Ledger } from '../ledger/operations.ts';
 import type { RandomBytes } from '../random.ts';
 import type { Pools } from '../scheduler/pool/pools.ts';
@@ -48,6 +49,8 @@ export interface AppDeps {
 export interface AppEnv {
   Variables: {
     requestId: string;
+    /** Who calls an admin route. */
+    admin: Admin;
     /** `x-ratelimit-*` as they stand when the reply is made. */
     rateHeaders: (() => Readonly<Record<string, string>>) | undefined;
   };

@@ -13,12 +13,15 @@ export const SPEND_RESETS = ['none', 'day', 'week', 'month'] as const satisfies 
 export type AdminRole = 'operator' | 'finance' | 'read-only';
 export const ADMIN_ROLES = ['operator', 'finance', 'read-only'] as const satisfies readonly AdminRole[];
 
-/** An admin's action as the log has it. No secrets in `detail`. */
-export interface AuditNote {
-  /** The admin key's id, its name and its role then. */
+export interface Admin {
+  /** The admin key's id. */
   readonly admin: string;
   readonly name: string;
   readonly role: AdminRole;
+}
+
+/** An admin's action as the log has it, with the name and the role that its key had then. No secrets in `detail`. */
+export interface AuditNote extends Admin {
   /** `account.created` */
   readonly action: string;
   readonly target: string | null;

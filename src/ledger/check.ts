@@ -12,6 +12,8 @@ import {
 } from '../store/sql.ts';
 import { minBig, nanoFromPicoUp } from '../units.ts';
 import { CHAIN_START, chain, linkOf, transferFields, usageFields } from './chain.ts';
+import { ACCESS_CHECKS } from './check-access.ts';
+import { first, type Check, type Finding } from './finding.ts';
 import { readLegs } from './hold-rows.ts';
 import type { CheckReport, UsageStatus } from './operations.ts';
 
@@ -32,11 +34,6 @@ export function checkLedger(sql: Sql): CheckReport {
   }
 }
 
-interface Finding {
-  readonly problem: string | null;
-  readonly detail: string;
-}
-
 /** What cannot even be read is broken too; the other checks go on. */
 function attempt(find: () => Finding): Finding {
   try {
@@ -46,12 +43,7 @@ function attempt(find: () => Finding): Finding {
   }
 }
 
-function first(rows: readonly SqlRow[], tell: (row: SqlRow) => string, detail: string): Finding {
-  const [row] = rows;
-  return { problem: row ? tell(row) : null, detail };
-}
-
-const CHECKS: readonly { readonly name: string; readonly find: (sql: Sql) => Finding }[] = [
+const CHECKS: readonly Check[] = [
   { name: 'I1 transfers balance per asset', find: transfersBalance },
   { name: 'I2 balances are the sums of their entries', find: balancesAreSums },
   { name: 'I2 held is the sum of pending holds', find: heldIsSum },
@@ -62,6 +54,7 @@ const CHECKS: readonly { readonly name: string; readonly find: (sql: Sql) => Fin
   { name: 'I7 an Idempotency-Key has one request', find: replaysHaveUsage },
   { name: 'I10 charges are the priced tokens', find: chargesArePriced },
   { name: 'I11 the hash chain is whole', find: chainIsWhole },
+  ...ACCESS_CHECKS,
 ];
 
 function transfersBalance(sql: Sql): Finding {

@@ -6,6 +6,7 @@ import type {
   ActResult,
   AdminKeyRecord,
   AuditNote,
+  AuditOp,
   AuditRecord,
   CustomerRecord,
   DepositResult,
@@ -135,6 +136,9 @@ export type Query =
 
 export type LedgerOp =
   HoldOp | ExtendOp | ProgressOp | SettleOp | TransferOp | TransfersOp | GrantOp | AccessOp | PriceOp | Query;
+
+/** What an admin does to the books: `audit` goes into the same commit. */
+export type AuditedOp = GrantOp | Exclude<AccessOp, AuditOp>;
 
 export type LimitSource = 'account' | 'project' | 'key';
 

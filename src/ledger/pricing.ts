@@ -8,7 +8,7 @@ export interface TokenCounts {
   readonly outputTokens: Tokens;
 }
 
-/** Beyond any context times choices; with it a cost stays within 64 bits at prices up to 4,000 USD per million tokens. */
+/** Beyond any context times choices; with it a cost stays within 64 bits at any price up to `PRICE_MAX`. */
 const TOKENS_MAX = 1_000_000_000;
 
 /**

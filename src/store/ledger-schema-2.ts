@@ -47,6 +47,9 @@ CREATE TABLE audit (
 ) STRICT;
 CREATE TRIGGER audit_no_update BEFORE UPDATE ON audit BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END;
 CREATE TRIGGER audit_no_delete BEFORE DELETE ON audit BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END;
+-- INSERT OR REPLACE fires no delete trigger: this also keeps a row from being replaced.
+CREATE TRIGGER audit_in_order BEFORE INSERT ON audit WHEN NEW.seq <> (SELECT COALESCE(MAX(seq), 0) + 1 FROM audit)
+  BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END;
 
 -- A deposit's transfer has the id deposit:REFERENCE, its way out of suspense assign:REFERENCE.
 CREATE INDEX transfers_deposits ON transfers (type) WHERE type IN ('deposit', 'deposit_assign');

@@ -10,7 +10,8 @@ import { FakeClock } from '../fakes/clock.ts';
 test('a key is known by its hash, with its account and settings', async () => {
   const { keys, add, now } = await setup();
   const key = await add('k1', { models: ['a'] });
-  const expected = { customer: 'acct', key: 'k1', settings: { ...UNLIMITED, models: ['a'] } };
+  const settings = { ...UNLIMITED, models: ['a'] };
+  const expected = { customer: 'acct', key: 'k1', meter: 'k1', name: 'k1', endsMs: null, settings };
   for (const header of [`Bearer ${key}`, `bearer ${key}`, `Bearer   ${key} `]) {
     assert.deepEqual(keys.authenticate(header, now), expected);
     // The second time from memory.

@@ -29,6 +29,37 @@ test('of a thousand holds racing for the last cent of one key, exactly as many a
   assert.deepEqual([refused?.limitSource, refused?.available], ['key', 1_000_000n]);
 });
 
+test('of a thousand holds by two keys racing for the last cent of their project, as many are granted as fit', async (t) => {
+  const { ledger } = await setup(t, 1_000_000_000n);
+  for (const id of ['k0', 'k1']) {
+    const of = key(id);
+    await ledger.ask({ ...of, settings: { ...of.settings, project: 'web' } });
+  }
+  const limit = { customer: 'ann', name: 'web', spendLimit: 10_000_000n, reset: 'day' as const, atMs: 0 };
+  await ledger.ask({ op: 'project', ...limit });
+  const asks = range(1000).map((at) => ledger.ask(hold(`r${at}`, 1_500_000n, { key: `k${at % 2}` })));
+  const results = await Promise.all(asks);
+  assert.equal(results.filter(({ ok }) => ok).length, 6);
+  const refused = results.find((result) => !result.ok);
+  assert.deepEqual([refused?.limitSource, refused?.available], ['project', 1_000_000n]);
+});
+
+test('a thousand holds that race while their key is rotated share one limit', async (t) => {
+  const { ledger } = await setup(t, 1_000_000_000n);
+  await ledger.ask(key('k0', 10_000_000n));
+  const rotate = (at: number) => {
+    const successor = { id: `k${at + 1}`, hash: `h${at + 1}`, hint: '' };
+    return ledger.ask({ op: 'rotate', id: `k${at}`, overlapMs: 1000, successor, atMs: 0 });
+  };
+  const asks = range(1000).map((at) => {
+    if (at % 100 === 0) void rotate(at / 100);
+    return ledger.ask(hold(`r${at}`, 1_500_000n, { key: `k${Math.floor(at / 100) + (at % 2)}` }));
+  });
+  const results = await Promise.all(asks);
+  assert.equal(results.filter(({ ok }) => ok).length, 6);
+  assert.equal((await ledger.ask({ op: 'spending', key: 'k10', atMs: 0 }))?.cap.held, 9_000_000n);
+});
+
 test('holds, extensions and settlements at once never charge more than there is', async (t) => {
   const { ledger, file } = await setup(t, 1000n);
   const charges = await Promise.all(
