@@ -9,6 +9,7 @@ import {
   bodyOf,
   bodyOrNothing,
   expiry,
+  idempotent,
   iso,
   name,
   project,
@@ -80,8 +81,8 @@ async function createKey(context: Context<AppEnv>, action: Action, deps: AppDeps
   const { clock, newId, random, keys } = deps;
   const body = await bodyOf(context, deps, keySchema);
   const key = newKey(random);
-  const id = newId('key-');
   const customer = context.req.param('id') ?? '';
+  const id = idempotent(context, 'key-', customer) ?? newId('key-');
   const settings: KeySettings = {
     models: body.models ?? null,
     project: body.project ?? null,
@@ -95,7 +96,7 @@ async function createKey(context: Context<AppEnv>, action: Action, deps: AppDeps
   action.about(id, { account: customer, hint: hintOf(key), ...body });
   const record = { id, hash: hashKey(key), hint: hintOf(key), customer, name: body.name, settings };
   const result = await action.ask({ op: 'key', ...record, atMs: clock.now() });
-  if (!result.ok) throw refused(result);
+  if (!result.ok) throw refused(result, { id });
   await keys.refresh();
   return context.json({ id, key }, 201);
 }

@@ -1,11 +1,12 @@
 import type { Context } from 'hono';
 import { z } from 'zod';
 import { AppError } from '../errors.ts';
-import { SPEND_RESETS } from '../ledger/access.ts';
+import { SPEND_RESETS, type RefusalCode } from '../ledger/access.ts';
 import type { EpochMs } from '../units.ts';
 import { formatUsd, parseUsd, type NanoUsd } from '../units.ts';
 import { hashKey } from './auth.ts';
 import type { AppDeps, AppEnv } from './deps.ts';
+import { readIdempotencyKey } from './idempotency.ts';
 import { parseJsonBody } from './openai.ts';
 
 /** What the admin routes read and show alike: names, amounts, times. */
@@ -42,12 +43,10 @@ export async function bodyOrNothing<T>(context: Context<AppEnv>, deps: AppDeps, 
 }
 
 /** With an Idempotency-Key the id follows from it, so a repeat finds what the first one made. */
-export function idempotent(context: Context<AppEnv>, prefix: string): string | null {
-  const key = context.req.header('idempotency-key');
-  if (key === undefined) return null;
-  if (key.length === 0 || key.length > 255)
-    throw new AppError('invalid_request', 'an Idempotency-Key has 1 to 255 characters');
-  return `${prefix}${hashKey(key).slice(0, 32)}`;
+export function idempotent(context: Context<AppEnv>, prefix: string, scope?: string): string | null {
+  const key = readIdempotencyKey(context.req.header('idempotency-key'));
+  if (key === null) return null;
+  return `${prefix}${hashKey(scope === undefined ? key : JSON.stringify([scope, key])).slice(0, 32)}`;
 }
 
 /** A whole number of the query string. */
@@ -71,6 +70,9 @@ export const usdOrNull = (amount: NanoUsd | null): string | null => (amount === 
 export const iso = (ms: EpochMs | null): string | null => (ms === null ? null : new Date(ms).toISOString());
 
 /** What the ledger refused, as an error. */
-export function refused(result: { readonly why: string; readonly code?: 'not_found' | 'conflict' }): AppError {
-  return new AppError(result.code ?? 'invalid_request', result.why);
+export function refused(
+  { code, why }: { readonly why: string; readonly code?: RefusalCode },
+  metadata?: Record<string, unknown>,
+): AppError {
+  return new AppError(code ?? 'invalid_request', why, code === 'idempotency_completed' ? { metadata } : {});
 }

@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { ADMIN_ROLES } from '../ledger/access.ts';
 import { addAction } from './admin-action.ts';
 import { hintOfAdminKey, newAdminKey } from './admin-auth.ts';
-import { bodyOf, expiry, iso, name, refused, timeOf } from './admin-body.ts';
+import { bodyOf, expiry, idempotent, iso, name, refused, timeOf } from './admin-body.ts';
 import { hashKey } from './auth.ts';
 import type { AppDeps, AppEnv } from './deps.ts';
 
@@ -32,12 +32,12 @@ export function addAdminKeys(app: Hono<AppEnv>, deps: AppDeps): void {
     run: async (context, action) => {
       const body = await bodyOf(context, deps, adminKeySchema);
       const key = newAdminKey(random);
-      const id = newId('admin-');
+      const id = idempotent(context, 'admin-', 'admin-keys') ?? newId('admin-');
       const expiresMs = timeOf(body.expires_at);
       const record = { id, hash: hashKey(key), hint: hintOfAdminKey(key), name: body.name, role: body.role };
       action.about(id, { hint: record.hint, ...body });
       const result = await action.ask({ op: 'adminKey', ...record, expiresMs, atMs: clock.now() });
-      if (!result.ok) throw refused(result);
+      if (!result.ok) throw refused(result, { id });
       return context.json({ id, key }, 201);
     },
   });

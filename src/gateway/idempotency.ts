@@ -32,6 +32,18 @@ const encoder = new TextEncoder();
 const decoder = new TextDecoder();
 
 /**
+ * Null without the header.
+ * @throws AppError `invalid_request`
+ */
+export function readIdempotencyKey(header: string | undefined): string | null {
+  if (header === undefined) return null;
+  if (/^[\x21-\x7e]{1,255}$/.test(header)) return header;
+  throw new AppError('invalid_request', `an ${HEADER} has 1 to 255 visible characters and no blanks`, {
+    param: HEADER,
+  });
+}
+
+/**
  * A client's Idempotency-Key for one request. The ledger gets hashes and ciphertext; what opens a kept reply is derived from
  * the header itself, which only the client has. The body's hash is keyed with it too: nobody can test a guess at a prompt.
  */
@@ -53,11 +65,8 @@ export class IdempotencyKey {
    * @throws AppError `invalid_request`
    */
   static read(header: string | undefined, scope: IdempotencyScope, deps: IdempotencyDeps): IdempotencyKey | null {
-    if (header === undefined) return null;
-    if (/^[\x21-\x7e]{1,255}$/.test(header)) return new IdempotencyKey(deps, header, scope);
-    throw new AppError('invalid_request', `an ${HEADER} has 1 to 255 visible characters and no blanks`, {
-      param: HEADER,
-    });
+    const key = readIdempotencyKey(header);
+    return key === null ? null : new IdempotencyKey(deps, key, scope);
   }
 
   /** What the ledger judges by: the key, and whether a repeat has the same body. */
@@ -102,18 +111,16 @@ export class IdempotencyKey {
    * @throws AppError `idempotency_mismatch`, `idempotency_in_flight`, or `idempotency_completed` where none is kept
    */
   async replay({ request, state, sealed }: EarlierRequest): Promise<WholeReply> {
-    const shouldRetry = false;
-    if (state === 'mismatch')
-      throw new AppError('idempotency_mismatch', `this ${HEADER} was used with another body`, { shouldRetry });
+    if (state === 'mismatch') throw new AppError('idempotency_mismatch', `this ${HEADER} was used with another body`);
     const metadata = { generation_id: request };
     if (state === 'in_flight') {
       const message = `a request with this ${HEADER} is running`;
-      throw new AppError('idempotency_in_flight', message, { metadata, shouldRetry, retryAfterS: 1 });
+      throw new AppError('idempotency_in_flight', message, { metadata, retryAfterS: 1 });
     }
     const reply = sealed ? await this.#open(request, sealed) : null;
     if (reply) return { body: reply.body, headers: { ...reply.headers, ...REPLAYED } };
     const message = `a request with this ${HEADER} has ended, and its reply is not kept`;
-    throw new AppError('idempotency_completed', message, { metadata, shouldRetry });
+    throw new AppError('idempotency_completed', message, { metadata });
   }
 
   /** Null when the bytes are not what was sealed: then the request counts as one whose reply was not kept. */

@@ -48,7 +48,8 @@ export function errorBody(error: AppError): string {
 export function errorHeaders(error: AppError): Record<string, string> {
   const headers: Record<string, string> = { 'content-type': 'application/json' };
   if (error.retryAfterS !== undefined) headers['retry-after'] = String(error.retryAfterS);
-  const conflict = errorStatus(error) === 409 && error.shouldRetry === undefined;
+  const status = errorStatus(error);
+  const conflict = (status === 409 || status === 422) && error.shouldRetry === undefined;
   if (conflict) headers['x-should-retry'] = 'false';
   else if (error.shouldRetry !== undefined) headers['x-should-retry'] = String(error.shouldRetry);
   return headers;

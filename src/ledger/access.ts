@@ -268,7 +268,16 @@ export type AccessQuery =
   /** Newest first; `before`: rows with a lower number only. */
   | { readonly op: 'audits'; readonly limit: number; readonly before: number | null };
 
+/** `idempotency_completed`: it was made before, with a secret that is shown once; `idempotency_mismatch`: as something else. */
+export type RefusalCode = 'not_found' | 'conflict' | 'idempotency_completed' | 'idempotency_mismatch';
+
 /** What was done, or why not. */
 export type ActResult =
   | { readonly ok: true; readonly existed: boolean }
-  | { readonly ok: false; readonly why: string; readonly code?: 'not_found' | 'conflict' };
+  | { readonly ok: false; readonly why: string; readonly code?: RefusalCode };
+
+/** An id that is taken, by the same with another secret or by something else. */
+export function taken(what: string, same: boolean): ActResult {
+  if (same) return { ok: false, why: `this ${what} was made before and is shown once`, code: 'idempotency_completed' };
+  return { ok: false, why: `this id was used for another ${what}`, code: 'idempotency_mismatch' };
+}

@@ -1,5 +1,12 @@
 import { numberOf, numberOrNull, textOf, type Sql } from '../store/sql.ts';
-import type { ActResult, AdminKeyOp, AdminKeyRecord, AdminRole, RevokeAdminKeyOp } from './access.ts';
+import {
+  taken,
+  type ActResult,
+  type AdminKeyOp,
+  type AdminKeyRecord,
+  type AdminRole,
+  type RevokeAdminKeyOp,
+} from './access.ts';
 import type { Journal } from './journal.ts';
 
 /** Keys of people who run the gateway, by their hash. The root key is not among them: it is the entry's. */
@@ -29,7 +36,11 @@ export class AdminKeys {
   }
 
   add({ id, hash, hint, name, role, expiresMs, atMs }: AdminKeyOp): ActResult {
-    if (this.#keys.has(id)) return { ok: true, existed: true };
+    const known = this.#keys.get(id);
+    if (known) {
+      const same = known.name === name && known.role === role && known.expiresMs === expiresMs;
+      return same && known.hash === hash ? { ok: true, existed: true } : taken('key', same);
+    }
     this.#keys.set(id, { id, hash, hint, name, role, expiresMs, atMs, revokedMs: null });
     const values = [id, hash, hint, name, role, BigInt(atMs), expiresMs === null ? null : BigInt(expiresMs)];
     this.#journal.write('INSERT INTO admin_keys VALUES (?, ?, ?, ?, ?, ?, ?, NULL)', values);

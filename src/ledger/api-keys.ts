@@ -2,6 +2,7 @@ import { bigintOf, numberOf, numberOrNull, textOf, textOrNull, type Sql } from '
 import { formatUsd, parseUsd, type EpochMs, type NanoUsd } from '../units.ts';
 import {
   isLive,
+  taken,
   UNLIMITED,
   type ActResult,
   type CapView,
@@ -69,7 +70,11 @@ export class ApiKeys {
 
   add({ id, hash, hint, customer, name, settings, atMs }: KeyOp): ActResult {
     if (!this.#hasCustomer(customer)) return { ok: false, why: 'there is no such account', code: 'not_found' };
-    if (this.#keys.has(id)) return { ok: true, existed: true };
+    const known = this.#keys.get(id)?.record;
+    if (known) {
+      const same = known.customer === customer && known.name === name && sameSettings(known.settings, settings);
+      return same && known.hash === hash ? { ok: true, existed: true } : taken('key', same);
+    }
     const ends = { revokedMs: null, endsMs: null, replacedBy: null };
     this.#insert({ id, hash, hint, customer, name, settings, atMs, root: id, ...ends });
     return { ok: true, existed: false };
@@ -182,6 +187,12 @@ export class ApiKeys {
       this.#know(record, nowMs);
     }
   }
+}
+
+function sameSettings(one: KeySettings, other: KeySettings): boolean {
+  const names = Object.keys(UNLIMITED) as (keyof KeySettings)[];
+  // Lists of models by their text; a spend limit is a bigint, which JSON does not have.
+  return names.every((name) => String(one[name]) === String(other[name]));
 }
 
 function describeCap({ limit, reset, spend }: Cap, atMs: EpochMs): CapView {

@@ -1,7 +1,8 @@
 import { bigintOf, numberOf, numberOrNull, textOf, textOrNull, type Sql } from '../store/sql.ts';
 import type { EpochMs, NanoUsd } from '../units.ts';
-import type { ActResult, CustomerOp, CustomerRecord, FreezeOp } from './access.ts';
+import { taken, type ActResult, type CustomerOp, type CustomerRecord, type FreezeOp } from './access.ts';
 import { breakage, cash, customerPaid, customerPromo, promoExpense, type AccountSpec } from './accounts.ts';
+import { storable } from './chain.ts';
 import type { Account, Journal } from './journal.ts';
 import type { Balance, GrantOp, TransferOp, TransferResult } from './operations.ts';
 
@@ -106,7 +107,8 @@ export class Customers {
   }
 
   create({ id, name, atMs }: CustomerOp): ActResult {
-    if (this.#customers.has(id)) return { ok: true, existed: true };
+    const known = this.#customers.get(id)?.record;
+    if (known) return known.name === name ? { ok: true, existed: true } : taken('account', false);
     const record = { id, name, frozen: false, frozenReason: null, frozenMs: null, atMs };
     this.#customers.set(id, { record, lots: [], credits: 0n, used: 0n });
     this.#journal.write('INSERT INTO customers (id, name, frozen, at_ms) VALUES (?, ?, 0, ?)', [
@@ -131,16 +133,23 @@ export class Customers {
 
   grant(grant: GrantOp): TransferResult {
     const { id, customer: owner, kind, amount, actor, reason, atMs } = grant;
-    if (!this.#customers.has(owner)) return { ok: false, why: 'there is no such account' };
+    const customer = this.#customers.get(owner);
+    if (!customer) return { ok: false, why: 'there is no such account' };
+    // Paid credit is one lot for all deposits: one of them cannot make it expire.
+    const expiresMs = kind === 'paid' ? null : grant.expiresMs;
     const credit = kind === 'paid' ? customerPaid(owner) : customerPromo(owner, id);
     const debit = kind === 'paid' ? cash() : promoExpense();
     const known = this.#journal.findTransfer(id);
     if (known) {
-      const same = known.amount === amount && known.credit === credit.name;
+      // A lot whose credit has expired is gone: what was its expiry is not compared then.
+      const lot = customer.lots.find(({ account }) => account.spec.name === credit.name);
+      const same =
+        known.amount === amount &&
+        known.credit === credit.name &&
+        known.reason.toWellFormed() === storable(reason).toWellFormed() &&
+        (lot === undefined || lot.expiresMs === expiresMs);
       return same ? { ok: true, existed: true } : { ok: false, why: 'this id was used for another grant' };
     }
-    // Paid credit is one lot for all deposits: one of them cannot make it expire.
-    const expiresMs = kind === 'paid' ? null : grant.expiresMs;
     return this.#add(owner, { kind, credit, expiresMs }, { id, type: 'grant', debit, amount, actor, reason, atMs });
   }
 

@@ -94,12 +94,12 @@ export class Journal {
   }
 
   /** The transfer that has this id already, on disk or waiting for the next commit. */
-  findTransfer(id: string): Pick<TransferLink, 'type' | 'debit' | 'credit' | 'amount'> | null {
+  findTransfer(id: string): Pick<TransferLink, 'type' | 'debit' | 'credit' | 'amount' | 'reason'> | null {
     const recent = this.#recentIds.get(id);
     if (recent) return recent;
     const [row] =
       this.#sql?.all(
-        `SELECT t.type, d.name AS debit, c.name AS credit, t.amount FROM transfers t
+        `SELECT t.type, d.name AS debit, c.name AS credit, t.amount, t.reason FROM transfers t
          JOIN accounts d ON d.no = t.debit JOIN accounts c ON c.no = t.credit WHERE t.id = ?`,
         [id],
       ) ?? [];
@@ -109,6 +109,7 @@ export class Journal {
       debit: textOf(row, 'debit'),
       credit: textOf(row, 'credit'),
       amount: bigintOf(row, 'amount'),
+      reason: textOf(row, 'reason'),
     };
   }
 
