@@ -139,6 +139,19 @@ onBothDoors(
   },
 );
 
+onBothDoors(
+  'a key that ends between its look-up and its hold is refused like any other that ended',
+  async (t, door) => {
+    const { as, keyOf, keyIds, gateway, clock } = await setup(t, door);
+    const key = await keyOf({});
+    const [id = ''] = await keyIds();
+    // The book knows; the keys in the gateway's memory were not read anew.
+    await gateway.ledger.ask({ op: 'revoke', id, atMs: clock.now() });
+    const { code, message } = await errorOf(await as(key).chat({ max_tokens: 5 }), 401);
+    assert.deepEqual([code, message], ['invalid_api_key', 'this API key is unknown, expired or revoked']);
+  },
+);
+
 onBothDoors('an overlap is a day unless told otherwise, none at 0, and at most thirty days', async (t, door) => {
   const { root, as, keyOf, keyIds } = await setup(t, door);
   const key = await keyOf({});
