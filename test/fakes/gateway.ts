@@ -4,7 +4,7 @@ import { isDeepStrictEqual } from 'node:util';
 import type { Clock } from '../../src/clock.ts';
 import { createApp } from '../../src/gateway/app.ts';
 import { hashKey, hintOf, Keys, newKey } from '../../src/gateway/auth.ts';
-import type { AppDeps } from '../../src/gateway/deps.ts';
+import type { AppDeps, FleetOperations } from '../../src/gateway/deps.ts';
 import { createFetchUpstream } from '../../src/gateway/fetch-upstream.ts';
 import { Limiter } from '../../src/gateway/limits.ts';
 import { nodeTransport } from '../../src/gateway/node-transport.ts';
@@ -48,6 +48,8 @@ export interface GatewaySettings {
   readonly ledger?: Ledger;
   readonly limits?: Partial<AppDeps['limits']>;
   readonly notReady?: () => string | null;
+  /** None: the admin routes of pools and leases are not there. */
+  readonly fleet?: FleetOperations;
 }
 
 export const MODEL = 'org/tiny';
@@ -81,6 +83,8 @@ export interface Gateway {
   readonly door: Door;
   /** Null behind the web door. */
   readonly url: string | null;
+  /** As the app has them. */
+  readonly routes: Routes;
   readonly key: string;
   readonly keys: Keys;
   readonly servers: readonly FakeModelServer[];
@@ -126,20 +130,13 @@ export async function startGateway(t: TestContext, settings: GatewaySettings = {
   await openAccount(ledger, settings.creditUsd ?? '5.00', clock);
   const { key } = await addKey(settings.key ?? {});
   const logs: string[] = [];
-  const deps = {
-    clock,
-    ledger,
-    keys,
-    pools,
-    notReady: settings.notReady ?? (() => null),
-    random: systemRandom,
-    subtle: crypto.subtle,
-  };
-  const { url, request } = await open(t, door, {
+  const deps = { clock, ledger, keys, pools, notReady: settings.notReady ?? (() => null), random: systemRandom };
+  const { url, request, routes } = await open(t, door, {
     ...deps,
+    subtle: crypto.subtle,
     newId: createIds(systemRandom),
     watch: () => watch,
-    fleet: null,
+    fleet: settings.fleet ?? null,
     adminKeyHash: hashKey('sk-ub-admin'),
     limiter: new Limiter(),
     limits: { ...LIMITS, ...limits },
@@ -147,7 +144,23 @@ export async function startGateway(t: TestContext, settings: GatewaySettings = {
   });
   t.after(leftOver);
   return {
-    ...{ door, url, key, keys, servers, router, pools, ledger, clock, watch, logs, addKey, addReplica, fetch: request },
+    ...{
+      door,
+      url,
+      routes,
+      key,
+      keys,
+      servers,
+      router,
+      pools,
+      ledger,
+      clock,
+      watch,
+      logs,
+      addKey,
+      addReplica,
+      fetch: request,
+    },
     server: servers[0] ?? (await startModelServer(t, answer())),
     get: (path) => request(path, { headers: bearer(key) }),
     chat: (fields = {}, init = {}) => {
@@ -158,8 +171,11 @@ export async function startGateway(t: TestContext, settings: GatewaySettings = {
   };
 }
 
+type Routes = readonly { readonly method: string; readonly path: string }[];
+
 interface Opened {
   readonly url: string | null;
+  readonly routes: Routes;
   readonly request: (path: string, init?: RequestInit) => Promise<Response>;
 }
 
@@ -167,7 +183,7 @@ async function open(t: TestContext, door: Door, deps: Omit<AppDeps, 'upstream' |
   if (door === 'web') {
     const upstream = createFetchUpstream((...call) => fetch(...call));
     const app = createApp({ ...deps, upstream, transport: webTransport });
-    return { url: null, request: async (path, init) => app.request(path, init) };
+    return { url: null, routes: app.routes, request: async (path, init) => app.request(path, init) };
   }
   const upstream = createUndiciUpstream({ connectMs: 2000, connectionsMax: 64, headerBytesMax: 16_384 });
   const app = createApp({ ...deps, upstream, transport: nodeTransport });
@@ -176,7 +192,7 @@ async function open(t: TestContext, door: Door, deps: Omit<AppDeps, 'upstream' |
     await server.stop(0, AbortSignal.abort());
     await upstream.close();
   });
-  return { url: server.url, request: (path, init) => fetch(`${server.url}${path}`, init) };
+  return { url: server.url, routes: app.routes, request: (path, init) => fetch(`${server.url}${path}`, init) };
 }
 
 async function openAccount(ledger: WatchedLedger, usd: string, clock: Clock): Promise<void> {

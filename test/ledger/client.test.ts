@@ -3,8 +3,10 @@ import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import { test, type TestContext } from 'node:test';
 import { AppError } from '../../src/errors.ts';
+import { cash } from '../../src/ledger/accounts.ts';
 import { openLedger } from '../../src/ledger/client.ts';
 import { checkLedger } from '../../src/ledger/offline.ts';
+import type { LedgerOp } from '../../src/ledger/operations.ts';
 import { openSql } from '../../src/store/libsql.ts';
 import { lockDataFolder } from '../../src/store/lock.ts';
 import type { Sql } from '../../src/store/sql.ts';
@@ -77,6 +79,50 @@ test('holds, extensions and settlements at once never charge more than there is'
   const balance = await ledger.ask({ op: 'balance', customer: 'ann' });
   assert.deepEqual(balance, { credits: 1000n, used: sum, posted: 1000n - sum, held: 0n });
   assert.equal(amountOf(file(), `SELECT SUM(amount) AS n FROM transfers WHERE type = 'capture'`), sum);
+});
+
+const NOTE = {
+  ...{ admin: 'a', name: 'a', role: 'operator' as const },
+  ...{ action: 'x.y', target: null, detail: {}, request: 'q' },
+};
+const DEPOSIT = {
+  ...{ op: 'deposit' as const, reference: 'tx1', customer: null, amount: 5n, source: cash() },
+  ...{ actor: 'w', reason: 'r', atMs: 0 },
+};
+
+/** Each in its turn, and what another connection must see once it is answered. */
+const DURABLE: readonly (readonly [LedgerOp, string])[] = [
+  [key('k1'), `api_keys WHERE id = 'k1'`],
+  [
+    { op: 'rotate', id: 'k1', overlapMs: 5, successor: { id: 'k2', hash: 'h2', hint: '' }, atMs: 0 },
+    `api_keys WHERE id = 'k2' AND root = 'k1'`,
+  ],
+  [{ op: 'revoke', id: 'k1', atMs: 0 }, `api_keys WHERE id = 'k1' AND revoked_ms = 0`],
+  [{ op: 'freeze', id: 'ann', reason: 'x', atMs: 0 }, `customers WHERE frozen_reason = 'x'`],
+  [
+    { op: 'project', customer: 'ann', name: 'web', spendLimit: 5n, reset: 'day', atMs: 0 },
+    `projects WHERE name = 'web'`,
+  ],
+  [
+    { op: 'adminKey', id: 'a1', hash: 'h', hint: '', name: 'a', role: 'finance', expiresMs: null, atMs: 0 },
+    `admin_keys WHERE id = 'a1'`,
+  ],
+  [{ op: 'revokeAdminKey', id: 'a1', atMs: 0 }, `admin_keys WHERE revoked_ms = 0`],
+  [DEPOSIT, `transfers WHERE id = 'deposit:tx1'`],
+  [
+    { op: 'assign', reference: 'tx1', customer: 'ann', actor: 'a', reason: 'r', atMs: 0 },
+    `transfers WHERE id = 'assign:tx1'`,
+  ],
+  [{ op: 'audit', note: NOTE, outcome: 'ok', atMs: 0 }, `audit WHERE action = 'x.y'`],
+];
+
+test('what admins do is on disk when it is answered', async (t) => {
+  const { ledger, file } = await setup(t, 1000n);
+  const reader = file();
+  for (const [operation, where] of DURABLE) {
+    await ledger.ask(operation);
+    assert.equal(amountOf(reader, `SELECT COUNT(*) AS n FROM ${where}`), 1n, operation.op);
+  }
 });
 
 test('an answer to what is durable comes when another connection can read it', async (t) => {

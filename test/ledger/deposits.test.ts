@@ -54,6 +54,7 @@ for (const owner of [null, 'nobody']) {
       'a scan anew changes nothing',
     );
     assert.deepEqual(again.do(assign('tx1', 'ann')), { ok: true, existed: false });
+    assert.deepEqual(again.do({ op: 'suspense' }), []);
     assert.deepEqual(again.do(assign('tx1', 'ann')), { ok: true, existed: true });
     const second = again.do(assign('tx1', 'bob'));
     assert.ok(!second.ok && second.code === 'conflict');
