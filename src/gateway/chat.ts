@@ -84,7 +84,7 @@ async function prepareChat(parts: ChatParts): Promise<Work> {
     outputTokens: sizes.held,
     mayShorten: sizes.mayShorten,
     deadlineMs: createdMs + maxWaitMs + spec.limits.totalMs + HOLD_SLACK_MS,
-    idempotency: (await key?.claim(text)) ?? null,
+    idempotency: key ? await key.claim(text) : null,
   });
   const headers = { ...admission.headers, 'x-request-id': context.get('requestId') };
   if (!(reservation instanceof Reservation)) {
