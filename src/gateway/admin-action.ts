@@ -46,7 +46,7 @@ export class Action {
   /** An action of the ledger's own: its row in the log is in the same commit. */
   async ask<O extends AuditedOp>(operation: O): Promise<LedgerReplies[O['op']]> {
     const reply = await this.#ledger.ask({ ...operation, audit: this.note() });
-    if (typeof reply === 'object' && reply !== null && 'ok' in reply && reply.ok === true) this.logged = true;
+    if (typeof reply === 'object' && reply !== null && 'ok' in reply && reply.ok) this.logged = true;
     return reply;
   }
 

@@ -41,6 +41,8 @@ export class ApiKeys {
   readonly #journal: Journal;
   readonly #hasCustomer: (id: string) => boolean;
   readonly #keys = new Map<string, Key>();
+  /** By the first key of a chain. */
+  readonly #spends = new Map<string, Spend>();
   /** By customer, then by name. */
   readonly #projects = new Map<string, Map<string, Project>>();
 
@@ -144,7 +146,8 @@ export class ApiKeys {
 
   #know(record: KeyRecord, nowMs: EpochMs): void {
     const { customer, root, settings } = record;
-    const spend = this.#keys.get(root)?.spend ?? new Spend(nowMs);
+    const spend = this.#spends.get(root) ?? new Spend(nowMs);
+    this.#spends.set(root, spend);
     const project = settings.project === null ? null : this.#project(customer, settings.project, nowMs);
     const own: Cap = { source: 'key', limit: settings.spendLimit, reset: settings.limitReset, spend };
     this.#keys.set(record.id, { record, spend, project, caps: project ? [own, project.cap] : [own] });
@@ -168,7 +171,7 @@ export class ApiKeys {
       cap.limit = row['spend_limit'] === null ? null : bigintOf(row, 'spend_limit');
       cap.reset = textOf(row, 'reset') as SpendReset;
     }
-    // In the order in which they were made: the first of a chain has the spending of all.
+    // In the order in which they were made.
     for (const row of sql.all('SELECT * FROM api_keys ORDER BY rowid')) {
       const id = textOf(row, 'id');
       const record: KeyRecord = {

@@ -14,7 +14,7 @@ export interface UsageSum {
 }
 
 /**
- * Reads all of the usage once, about a second for every million requests: what each key was charged ever, and in the
+ * Reads all of the usage once, one to two seconds for every million requests: what each key was charged ever, and in the
  * windows of now and the ones before them.
  */
 export function* sumUsage(sql: Sql, nowMs: EpochMs): Generator<UsageSum> {

@@ -90,6 +90,10 @@ onBothDoors(
       .chat({ max_tokens: 50 }, { signal: leave.signal })
       .catch(() => null);
     await gateway.server.request(0);
+    const { project, held, usage } = await as(one).key();
+    const shared = project as Record<string, number>;
+    assert.ok(Number(held) > 0.0002 && held === shared['held'] && usage === 0);
+    assert.ok(Math.abs(Number(shared['limit_remaining']) + Number(held) - 0.0003) < 1e-12);
     const response = await as(other).chat({ max_tokens: 50 });
     const { message, metadata } = await errorOf(response, 402);
     assert.match(message, /the spend limit of this API key's project/);

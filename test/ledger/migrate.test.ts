@@ -69,8 +69,10 @@ const TABLES = ['transfers', 'usage', 'accounts', 'holds', 'price_versions', 'lo
 function rowsOf(sql: Sql): Record<string, unknown> {
   return Object.fromEntries(
     TABLES.map((table) => {
-      const rows = sql.all(`SELECT * FROM ${table}`).map(({ held_ms: _, ...row }) => row);
-      return [table, rows];
+      const rows = sql.all(`SELECT * FROM ${table}`);
+      // Added by version 2, and empty in rows of version 1.
+      const old = rows.map((row) => Object.fromEntries(Object.entries(row).filter(([name]) => name !== 'held_ms')));
+      return [table, old];
     }),
   );
 }
