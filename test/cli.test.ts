@@ -145,7 +145,9 @@ void test('calls the routes of keys, projects, admins and deposits', async (t) =
     'POST /admin/admin-keys': { id: 'a1', key: 'ak-ub-abc' },
     'DELETE /admin/admin-keys/a1': null,
     'GET /admin/audit': { data: [], has_more: false },
-    'GET /admin/audit?limit=5&before=9': { data: [{ seq: 8, action: 'key.rotated' }] },
+    'GET /admin/audit?limit=5&before=9': {
+      data: [{ seq: 8, action: 'key.rotated', detail: { new: 'k2', overlap_s: 60 } }],
+    },
     'GET /admin/deposits': { data: [] },
     'POST /admin/deposits/assign': {},
   };
@@ -162,7 +164,10 @@ void test('calls the routes of keys, projects, admins and deposits', async (t) =
   await run('admin-keys', 'create', '--name', 'Ada', '--role', 'read-only', '--expires-at', '1900000000');
   await run('admin-keys', 'revoke', 'a1');
   await run('audit');
-  assert.equal((await run('audit', '--limit', '5', '--before', '9')).out, 'seq  action\n  8  key.rotated\n');
+  assert.equal(
+    (await run('audit', '--limit', '5', '--before', '9')).out,
+    'seq  action       detail\n  8  key.rotated  new=k2 overlap_s=60\n',
+  );
   await run('deposits', 'list');
   await run('deposits', 'assign', 'tx/1:0', 'acc1', '--reason', 'they wrote');
   assert.deepEqual(

@@ -1,4 +1,5 @@
 import { Option, type Command } from 'commander';
+import { z } from 'zod';
 import { ADMIN_ROLES } from '../ledger/access.ts';
 import { addListing, ask, parseId, pathTo, withJson } from './ask.ts';
 import { parseCount, parseTime } from './values.ts';
@@ -49,9 +50,24 @@ export function addAdminCommands(program: Command, surface: Surface): void {
       value === undefined ? [] : [`${name}=${value}`],
     );
     const path = `/admin/audit${query.length === 0 ? '' : `?${query.join('&')}`}`;
-    return ask(surface, options, { method: 'GET', path });
+    return ask(surface, options, { method: 'GET', path }, joinDetails);
   });
   addDepositCommands(program, surface);
+}
+
+const pageSchema = z.looseObject({ data: z.array(z.looseObject({ detail: z.record(z.string(), z.unknown()) })) });
+
+/** Each action has details of its own: as columns, they would make the table as wide as all of them together. */
+function joinDetails(body: unknown): unknown {
+  const page = pageSchema.safeParse(body);
+  if (!page.success) return body;
+  const data = page.data.data.map(({ detail, ...row }) => {
+    const parts = Object.entries(detail).map(
+      ([name, value]) => `${name}=${typeof value === 'string' ? value : JSON.stringify(value)}`,
+    );
+    return { ...row, detail: parts.join(' ') };
+  });
+  return { ...page.data, data };
 }
 
 function addDepositCommands(program: Command, surface: Surface): void {

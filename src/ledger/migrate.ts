@@ -9,16 +9,21 @@ import { textOf, type Sql } from '../store/sql.ts';
 export function migrateLedger(sql: Sql): number {
   const exists = sql.all(`SELECT 1 AS found FROM sqlite_master WHERE type = 'table' AND name = 'meta'`).length > 0;
   if (!exists) takeSteps(sql, 0);
-  const meta = readMeta(sql);
-  const version = Number(meta.get('schema'));
+  const written = readVersion(sql);
+  const version = Number(written);
   const known = Number.isInteger(version) && version > 0 && version <= LEDGER_SCHEMA_VERSION;
   if (!known) {
-    throw new Error(`the ledger's file has schema ${meta.get('schema')}, this version speaks ${LEDGER_SCHEMA_VERSION}`);
+    throw new Error(`the ledger's file has schema ${written}, this version speaks ${LEDGER_SCHEMA_VERSION}`);
   }
   if (version < LEDGER_SCHEMA_VERSION) takeSteps(sql, version);
   const epoch = Number(readMeta(sql).get('epoch')) + 1;
   sql.transaction(() => sql.run(`UPDATE meta SET value = ? WHERE key = 'epoch'`, [String(epoch)]));
   return epoch;
+}
+
+/** The version of a ledger's file; what it says when it is none. */
+export function readVersion(sql: Sql): string | undefined {
+  return readMeta(sql).get('schema');
 }
 
 function takeSteps(sql: Sql, from: number): void {

@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
+import { dirname } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { CHAIN_START, chain, linkOf, transferFields, usageFields } from '../../src/ledger/chain.ts';
 import { checkLedger } from '../../src/ledger/check.ts';
+import { checkLedger as checkOffline } from '../../src/ledger/offline.ts';
 import { LEDGER_SCHEMA_VERSION } from '../../src/store/ledger-schema.ts';
 import { openSql } from '../../src/store/libsql.ts';
 import type { Sql, SqlValue } from '../../src/store/sql.ts';
@@ -51,6 +53,21 @@ test('opening again migrates no second time, and a migrated file has the tables 
   const first = schemaOf(open().sql);
   assert.deepEqual(schemaOf(open().sql), first);
   assert.deepEqual(first, schemaOf(booksOn(t).open().sql));
+});
+
+test('the check of a file that no start has migrated yet says what to do, and leaves it as it is', async (t) => {
+  const { path, file, open } = setup(t);
+  const before = schemaOf(file);
+  const folder = dirname(path);
+  await assert.rejects(checkOffline(folder), { code: 'setup_failed', message: /schema 1, .* start the gateway once/ });
+  assert.deepEqual(schemaOf(file), before);
+  open();
+  assert.equal((await checkOffline(folder)).ok, true);
+  file.run(`UPDATE meta SET value = '99' WHERE key = 'schema'`);
+  await assert.rejects(checkOffline(folder), {
+    code: 'setup_failed',
+    message: /schema 99, .* the version that wrote it/,
+  });
 });
 
 for (const version of ['99', '0', '-1', 'x', '1.5']) {
@@ -116,5 +133,5 @@ function setup(t: TestContext) {
   const paid = { costPico: 20_000n, held: 40n, charged: 20n, status: 'done' as const, detail: '{}', atMs: 2 };
   const third = chain(second, linkOf(usageFields(3n, { ...used, ...paid, heldMs: null })));
   run(`INSERT INTO usage VALUES (3, 'r1', 'ann', 'k', 'm', 1, 20, 0, 0, 20000, 40, 20, 'done', '{}', 2, ?)`, [third]);
-  return { open, file, before: rowsOf(file) };
+  return { path, open, file, before: rowsOf(file) };
 }
