@@ -63,6 +63,7 @@ export interface GatewayLimits {
   readonly keepAliveMs: Ms;
   /** A model server's whole reply. */
   readonly replyBytes: number;
+  readonly replayBytes: number;
   /** One event of a model server's stream. */
   readonly eventBytes: number;
   /** Of keys that set none of their own. */
@@ -171,6 +172,7 @@ function buildLimits(limits: FileSettings['limits']): GatewayLimits {
     bodyMs: ms(limits.body_s),
     keepAliveMs: ms(limits.keep_alive_s),
     replyBytes: limits.reply_bytes,
+    replayBytes: limits.replay_bytes,
     eventBytes: limits.event_bytes,
     keyRequestsPerMinute: limits.key_requests_per_minute,
     keyTokensPerMinute: limits.key_tokens_per_minute,

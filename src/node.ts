@@ -150,6 +150,7 @@ async function startGateway(parts: Parts): Promise<Gateway> {
   const app = createApp({
     clock,
     random: systemRandom,
+    subtle: crypto.subtle,
     newId,
     ledger,
     keys,

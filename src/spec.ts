@@ -63,7 +63,7 @@ export const poolSchema = z
         cached_input: pricePerMillion.optional().describe('default: the price of input'),
         output: pricePerMillion,
       })
-      .describe('USD per million tokens, at most six decimals'),
+      .describe('USD per million tokens, at most 4000, at most six decimals'),
     markets: z.array(z.enum(MARKET_NAMES)).min(1).optional().describe('who may bid; default: every configured market'),
     replicas: z
       .strictObject({ min: count(0, 1000).default(0), max: count(0, 1000).default(1) })

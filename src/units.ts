@@ -53,9 +53,17 @@ export function usdNumber(amount: NanoUsd): number {
   return Number(amount) / 1e9;
 }
 
-/** "0.02" USD per million tokens to pico-USD per token. Throws RangeError on a step finer than 1e-6. */
+/**
+ * 4,000 USD per million tokens. The exact cost of a request is kept in pico-USD in 64 bits: with input and output at this
+ * price it fits up to a thousand million tokens of each, beyond any context times choices.
+ */
+export const PRICE_MAX: PicoUsd = 4_000_000_000n;
+
+/** "0.02" USD per million tokens to pico-USD per token. Throws RangeError on a step finer than 1e-6 and above 4,000 USD. */
 export function parsePricePerMillion(text: string): PicoUsd {
-  return parseDecimal(text, 6, 'a price in USD per million tokens');
+  const price = parseDecimal(text, 6, 'a price in USD per million tokens');
+  if (price > PRICE_MAX) throw new RangeError(`a price in USD per million tokens is at most 4000, not ${text}`);
+  return price;
 }
 
 /** Pico-USD per token as USD per million tokens. */

@@ -6,6 +6,7 @@ import { createFetchUpstream } from './gateway/fetch-upstream.ts';
 import { Limiter } from './gateway/limits.ts';
 import { Watch } from './gateway/watch.ts';
 import { webTransport } from './gateway/web-transport.ts';
+import { UNLIMITED } from './ledger/access.ts';
 import { createMemoryLedger } from './ledger/memory.ts';
 import { createIds, systemRandom } from './random.ts';
 import { Pools } from './scheduler/pool/pools.ts';
@@ -34,6 +35,7 @@ const LIMITS = {
   bodyBytes: 20 * 1024 * 1024,
   requestsMax: 1000,
   replyBytes: 32_000_000,
+  replayBytes: 65_536,
   eventBytes: 1_000_000,
   keyRequestsPerMinute: 600,
   keyTokensPerMinute: 1_000_000,
@@ -67,6 +69,7 @@ async function buildApp(env: Env): Promise<App> {
   return createApp({
     clock,
     random: systemRandom,
+    subtle: crypto.subtle,
     newId: createIds(systemRandom),
     ledger,
     keys,
@@ -95,9 +98,8 @@ async function openAccount(
   await ledger.ask({ op: 'customer', id: 'edge', name: 'edge', atMs });
   const grant = { id: 'edge-credit', customer: 'edge', kind: 'promo' as const, amount: parseUsd(usd), expiresMs: null };
   await ledger.ask({ op: 'grant', ...grant, actor: 'worker', reason: 'fixed credit', atMs });
-  const settings = { models: null, spendLimit: null, expiresMs: null, rpm: null, tpm: null, concurrency: null };
   const record = { id: 'key-edge', hash: hashKey(key), hint: hintOf(key), customer: 'edge', name: 'edge' };
-  await ledger.ask({ op: 'key', ...record, settings, atMs });
+  await ledger.ask({ op: 'key', ...record, settings: UNLIMITED, atMs });
 }
 
 let app: Promise<App> | null = null;

@@ -132,6 +132,78 @@ void test('calls the route of each command, with the body that the contract name
   ]);
 });
 
+void test('calls the routes of keys, projects, admins and deposits', async (t) => {
+  const replies = {
+    'GET /admin/accounts/acc1/keys': { data: [{ id: 'k1', hint: 'sk-ub-abcd…' }] },
+    'POST /admin/accounts/acc1/keys': { id: 'k1', key: 'sk-ub-abc' },
+    'POST /admin/keys/k1/rotate': { id: 'k2', key: 'sk-ub-def' },
+    'POST /admin/accounts/acc1/freeze': { id: 'acc1', frozen: true },
+    'POST /admin/accounts/acc1/unfreeze': { id: 'acc1', frozen: false },
+    'GET /admin/accounts/acc1/projects': { data: [] },
+    'PUT /admin/accounts/acc1/projects/web%2F1': {},
+    'GET /admin/admin-keys': { data: [] },
+    'POST /admin/admin-keys': { id: 'a1', key: 'ak-ub-abc' },
+    'DELETE /admin/admin-keys/a1': null,
+    'GET /admin/audit': { data: [], has_more: false },
+    'GET /admin/audit?limit=5&before=9': {
+      data: [{ seq: 8, action: 'key.rotated', detail: { new: 'k2', overlap_s: 60 } }],
+    },
+    'GET /admin/deposits': { data: [] },
+    'POST /admin/deposits/assign': {},
+  };
+  const { run, requests, bodies } = await setup(t, replies);
+  assert.equal((await run('keys', 'list', 'acc1')).out, 'id  hint\nk1  sk-ub-abcd…\n');
+  const limits = ['--project', 'web', '--spend-limit-usd', '2.50', '--limit-reset', 'week'];
+  await run('keys', 'create', 'acc1', '--name', 'app', ...limits);
+  assert.equal((await run('keys', 'rotate', 'k1', '--overlap-s', '0')).out, 'id   k2\nkey  sk-ub-def\n');
+  await run('accounts', 'freeze', 'acc1', '--reason', 'unpaid');
+  await run('accounts', 'unfreeze', 'acc1');
+  await run('projects', 'list', 'acc1');
+  await run('projects', 'limit', 'acc1', 'web/1', '--usd', '5', '--reset', 'month');
+  await run('admin-keys', 'list');
+  await run('admin-keys', 'create', '--name', 'Ada', '--role', 'read-only', '--expires-at', '1900000000');
+  await run('admin-keys', 'revoke', 'a1');
+  await run('audit');
+  assert.equal(
+    (await run('audit', '--limit', '5', '--before', '9')).out,
+    'seq  action       detail\n  8  key.rotated  new=k2 overlap_s=60\n',
+  );
+  await run('deposits', 'list');
+  await run('deposits', 'assign', 'tx/1:0', 'acc1', '--reason', 'they wrote');
+  assert.deepEqual(
+    requests.map((request) => request.replace(' Bearer top-secret', '')),
+    Object.keys(replies),
+  );
+  assert.deepEqual(
+    bodies.filter((body) => JSON.stringify(body) !== '{}'),
+    [
+      { name: 'app', project: 'web', spend_limit_usd: '2.50', limit_reset: 'week' },
+      { overlap_s: 0 },
+      { reason: 'unpaid' },
+      { spend_limit_usd: '5', limit_reset: 'month' },
+      { name: 'Ada', role: 'read-only', expires_at: 1_900_000_000 },
+      { reference: 'tx/1:0', account: 'acc1', reason: 'they wrote' },
+    ],
+  );
+});
+
+void test('refuses values that cannot be right before anything is sent', async (t) => {
+  const { run, requests } = await setup(t, {});
+  for (const args of [
+    ['keys', 'rotate', 'k1', '--overlap-s', '-1'],
+    ['keys', 'rotate', 'k1', '--overlap-s', 'day'],
+    ['keys', 'create', 'a', '--name', 'x', '--limit-reset', 'year'],
+    ['accounts', 'freeze', 'a'],
+    ['admin-keys', 'create', '--name', 'x'],
+    ['admin-keys', 'create', '--name', 'x', '--role', 'owner'],
+    ['audit', '--limit', '0'],
+    ['projects', 'limit', 'a', 'web', '--usd', 'five'],
+  ]) {
+    assert.equal((await run(...args)).code, 2, args.join(' '));
+  }
+  assert.deepEqual(requests, []);
+});
+
 void test('adds credit under an Idempotency-Key, and tells it when the outcome is unknown', async (t) => {
   const { run, keys, bodies } = await setup(t, {
     'POST /admin/accounts/demo/credits': { id: 'tr1', amount_usd: '5.00' },

@@ -13,7 +13,7 @@ import { loadSettings, type Settings } from '../src/config.ts';
 import { AppError } from '../src/errors.ts';
 import { askingPrice } from '../src/leases/local/auction.ts';
 import { parsePool, type PoolInput } from '../src/spec.ts';
-import { formatPricePerMillion, formatUsd, perBlockFromPerHour } from '../src/units.ts';
+import { PRICE_MAX, formatPricePerMillion, formatUsd, perBlockFromPerHour } from '../src/units.ts';
 
 void test('without a file there is one pool, and an embedded market whose providers can and cannot meet its ceiling', (t) => {
   const { load, cwd } = setup(t);
@@ -99,6 +99,11 @@ const SINGLE: readonly [what: string, file: string, mistake: string][] = [
     'too fine a price',
     `pools: {m: {${POOL.replace('"1"', '"0.0000001"')}}}`,
     '1:67 pools.m.price.input: a price in USD per million tokens has more than 6 decimals: 0.0000001',
+  ],
+  [
+    'a price whose requests would not fit into the books',
+    `pools: {m: {${POOL.replace('"1"', '"4000.000001"')}}}`,
+    '1:67 pools.m.price.input: a price in USD per million tokens is at most 4000, not 4000.000001',
   ],
   ['a syntax error', 'pools:\n  a: [1\n', '3:1 the indentation does not fit, or a bracket is not closed'],
   ['a tab', 'pools:\n\ta: 1\n', '2:1 tabs cannot indent: use blanks'],
@@ -331,7 +336,7 @@ function sharedBy({ pools, markets, limits, cors, trustedProxies }: Settings): u
 
 const integer = (min: number, max: number) => fc.integer({ min, max });
 const money = fc.bigInt({ min: 0n, max: 10n ** 15n }).map(formatUsd);
-const price = fc.bigInt({ min: 0n, max: 10n ** 12n }).map(formatPricePerMillion);
+const price = fc.bigInt({ min: 0n, max: PRICE_MAX }).map(formatPricePerMillion);
 const wait = (max: number) => integer(1, max * 1000).map((ms) => ms / 1000);
 const size = fc
   .tuple(integer(1, 4096), fc.constantFrom('', '.5', '.25'), fc.constantFrom('Ki', 'Mi', 'Gi', 'Ti'))

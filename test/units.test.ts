@@ -9,6 +9,7 @@ import {
   minBig,
   nanoFromPicoUp,
   parsePricePerMillion,
+  PRICE_MAX,
   parseUsd,
   perBlockFromPerHour,
   perHourFromPerBlock,
@@ -24,8 +25,7 @@ test('an amount in USD is the same after it was shown and read again', () => {
 });
 
 test('a price is the same after it was shown and read again', () => {
-  // At most twelve digits before the point are read: a million USD per token.
-  const price = fc.bigInt({ min: 0n, max: 10n ** 18n - 1n });
+  const price = fc.bigInt({ min: 0n, max: PRICE_MAX });
   fc.assert(fc.property(price, (one) => parsePricePerMillion(formatPricePerMillion(one)) === one));
 });
 
@@ -90,6 +90,15 @@ test('what does not fit into 64 bits is refused', () => {
   assert.throws(() => parseUsd('9223372036.854775808'), /too large/);
   assert.throws(() => parseUsd('1000000000000'), RangeError);
   assert.throws(() => parsePricePerMillion('9999999999999'), RangeError);
+});
+
+test('a price is limited so that the exact cost of any request fits into 64 bits', () => {
+  assert.equal(parsePricePerMillion('4000'), PRICE_MAX);
+  for (const text of ['4000.000001', '10000', '999999999999']) {
+    assert.throws(() => parsePricePerMillion(text), /a price in USD per million tokens is at most 4000/);
+  }
+  const tokensMax = 1_000_000_000n;
+  assert.ok(2n * tokensMax * PRICE_MAX < 2n ** 63n);
 });
 
 test('a price per million tokens is a whole number of pico-USD per token', () => {

@@ -1,8 +1,9 @@
-import { InvalidArgumentError, Option, type Command } from 'commander';
+import { Option, type Command } from 'commander';
 import { AppError } from '../errors.ts';
+import { SPEND_RESETS } from '../ledger/access.ts';
 import { randomText } from '../random.ts';
-import { parseUsd } from '../units.ts';
 import { addListing, ask, parseId, pathTo, withJson } from './ask.ts';
+import { parseAmount } from './values.ts';
 import type { OutputOptions, Surface } from './terminal.ts';
 
 /** Who may use the gateway, and with how much. */
@@ -13,8 +14,55 @@ export function addAccountCommands(program: Command, surface: Surface): void {
     (name: string, options: OutputOptions) =>
       ask(surface, options, { method: 'POST', path: '/admin/accounts', body: { name } }),
   );
+  addFreezeCommands(accounts, surface);
+  addProjectCommands(program, surface);
   addCreditCommands(program, surface);
-  addKeyCommands(program, surface);
+}
+
+function addFreezeCommands(accounts: Command, surface: Surface): void {
+  withJson(
+    accounts
+      .command('freeze')
+      .description('refuse new requests of an account; running ones end normally')
+      .argument('<id>', "the account's id", parseId)
+      .requiredOption('--reason <text>', 'shown with the account, kept in the audit log'),
+  ).action((id: string, { reason, ...options }: OutputOptions & { readonly reason: string }) =>
+    ask(surface, options, { method: 'POST', path: pathTo('admin', 'accounts', id, 'freeze'), body: { reason } }),
+  );
+  withJson(
+    accounts.command('unfreeze').description('take requests again').argument('<id>', "the account's id", parseId),
+  ).action((id: string, options: OutputOptions) =>
+    ask(surface, options, { method: 'POST', path: pathTo('admin', 'accounts', id, 'unfreeze') }),
+  );
+}
+
+interface LimitOptions extends OutputOptions {
+  readonly usd?: string;
+  readonly reset: string;
+}
+
+function addProjectCommands(program: Command, surface: Surface): void {
+  const projects = program.command('projects').description('what keys of one account may spend together');
+  withJson(
+    projects.command('list').description("an account's projects").argument('<account>', "the account's id", parseId),
+  ).action((account: string, options: OutputOptions) =>
+    ask(surface, options, { method: 'GET', path: pathTo('admin', 'accounts', account, 'projects') }),
+  );
+  withJson(
+    projects
+      .command('limit')
+      .description('set what a project may spend; without --usd: no limit')
+      .argument('<account>', "the account's id", parseId)
+      .argument('<project>', 'its name', parseId)
+      .option('--usd <amount>', 'the most it may spend', parseAmount)
+      .addOption(new Option('--reset <when>', 'when its spending starts anew').choices(SPEND_RESETS).default('none')),
+  ).action((account: string, project: string, { usd, reset, ...options }: LimitOptions) =>
+    ask(surface, options, {
+      method: 'PUT',
+      path: pathTo('admin', 'accounts', account, 'projects', project),
+      body: { spend_limit_usd: usd ?? null, limit_reset: reset },
+    }),
+  );
 }
 
 interface CreditOptions extends OutputOptions {
@@ -53,67 +101,4 @@ async function addCredit(surface: Surface, account: string, amount: string, opti
     const advice = `it may have been added: repeat the same with --idempotency-key ${idempotencyKey}, which adds it once`;
     throw new AppError(error.code, `${error.message}\n${advice}`, { cause: error });
   }
-}
-
-function parseAmount(text: string): string {
-  try {
-    parseUsd(text);
-    return text;
-  } catch (error) {
-    throw new InvalidArgumentError(error instanceof Error ? `${error.message}.` : 'It is no amount.');
-  }
-}
-
-interface KeyOptions extends OutputOptions {
-  readonly name: string;
-  readonly models?: string;
-  readonly spendLimitUsd?: string;
-  readonly rpm?: number;
-  readonly tpm?: number;
-  readonly concurrency?: number;
-  readonly expiresAt?: number | string;
-}
-
-function addKeyCommands(program: Command, surface: Surface): void {
-  const keys = program.command('keys').description('what apps send as their bearer key');
-  withJson(
-    keys
-      .command('create')
-      .description('make a key and show it, this once')
-      .argument('<account>', "the account's id", parseId)
-      .requiredOption('--name <text>', 'what it is for')
-      .option('--models <ids>', 'the models it may use, with commas between; default: all')
-      .option('--spend-limit-usd <amount>', 'the most it may spend', parseAmount)
-      .option('--rpm <n>', 'requests a minute', parseCount)
-      .option('--tpm <n>', 'tokens a minute', parseCount)
-      .option('--concurrency <n>', 'requests at a time', parseCount)
-      .option('--expires-at <time>', 'seconds since 1970, or 2030-01-31T00:00:00Z', parseTime),
-  ).action((account: string, options: KeyOptions) =>
-    ask(surface, options, {
-      method: 'POST',
-      path: pathTo('admin', 'accounts', account, 'keys'),
-      body: {
-        name: options.name,
-        models: options.models?.split(',').map((id) => id.trim()),
-        spend_limit_usd: options.spendLimitUsd,
-        rpm: options.rpm,
-        tpm: options.tpm,
-        concurrency: options.concurrency,
-        expires_at: options.expiresAt,
-      },
-    }),
-  );
-  withJson(keys.command('revoke').description('end a key at once').argument('<id>', "the key's id", parseId)).action(
-    (id: string, options: OutputOptions) =>
-      ask(surface, options, { method: 'DELETE', path: pathTo('admin', 'keys', id) }),
-  );
-}
-
-function parseCount(text: string): number {
-  if (!/^[1-9]\d{0,14}$/.test(text)) throw new InvalidArgumentError('It must be a whole number above 0.');
-  return Number(text);
-}
-
-function parseTime(text: string): number | string {
-  return /^\d+$/.test(text) ? Number(text) : text;
 }

@@ -3,10 +3,15 @@ import { AdminClient, type AdminCall } from './admin-client.ts';
 import { formatReply } from './table.ts';
 import type { OutputOptions, Surface } from './terminal.ts';
 
-/** Makes one call and prints its reply. */
-export async function ask(surface: Surface, options: OutputOptions, call: AdminCall): Promise<void> {
+/** Makes one call and prints its reply; `shape` makes it readable for people. */
+export async function ask(
+  surface: Surface,
+  options: OutputOptions,
+  call: AdminCall,
+  shape: (body: unknown) => unknown = (body) => body,
+): Promise<void> {
   const reply = await new AdminClient(surface).call(call);
-  surface.out(options.json ? reply.text.trim() || 'null' : formatReply(reply.body));
+  surface.out(options.json ? reply.text.trim() || 'null' : formatReply(shape(reply.body)));
 }
 
 export function withJson(command: Command): Command {

@@ -1,8 +1,10 @@
 import { Command, CommanderError } from 'commander';
 import { AppError, describeError } from '../errors.ts';
 import { addAccountCommands } from './account-commands.ts';
+import { addAdminCommands } from './admin-commands.ts';
 import { addConfigCommands } from './config-commands.ts';
 import { addFleetCommands } from './fleet-commands.ts';
+import { addKeyCommands } from './key-commands.ts';
 import { addLedgerCommands } from './ledger-commands.ts';
 import type { Surface } from './terminal.ts';
 
@@ -36,6 +38,8 @@ function buildProgram(surface: Surface): Command {
   addConfigCommands(program, surface);
   addFleetCommands(program, surface);
   addAccountCommands(program, surface);
+  addKeyCommands(program, surface);
+  addAdminCommands(program, surface);
   addLedgerCommands(program, surface);
   program.addHelpText(
     'after',

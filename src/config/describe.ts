@@ -146,6 +146,7 @@ function describeLimits(limits: GatewayLimits): unknown {
     body_s: seconds(limits.bodyMs),
     keep_alive_s: seconds(limits.keepAliveMs),
     reply_bytes: limits.replyBytes,
+    replay_bytes: limits.replayBytes,
     event_bytes: limits.eventBytes,
     key_requests_per_minute: limits.keyRequestsPerMinute,
     key_tokens_per_minute: limits.keyTokensPerMinute,

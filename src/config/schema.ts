@@ -170,6 +170,9 @@ const limitsSchema = z
     body_s: count(1, 3600).default(60).describe('how long a client may take over a whole request'),
     keep_alive_s: count(1, 3600).default(75).describe('how long an unused connection stays open'),
     reply_bytes: count(1024, 1_000_000_000).default(32_000_000).describe("a model server's whole reply"),
+    replay_bytes: count(0, 16_000_000)
+      .default(262_144)
+      .describe('a reply that is kept for a repeat under its Idempotency-Key; 0: none'),
     event_bytes: count(1024, 100_000_000).default(1_000_000).describe("one event of a model server's stream"),
     key_requests_per_minute: count(1, 1_000_000_000).default(6000).describe('of a key that sets no rpm'),
     key_tokens_per_minute: count(1, 1_000_000_000_000).default(10_000_000).describe('of a key that sets no tpm'),

@@ -1,10 +1,20 @@
 import type { Clock } from '../clock.ts';
 import { AppError } from '../errors.ts';
-import type { Ledger, SettleResult, UsageDetail, UsageStatus } from '../ledger/operations.ts';
-import { affordableOutput, chargeFor, holdFor, type TokenCounts } from '../ledger/pricing.ts';
+import type {
+  EarlierRequest,
+  HoldRefusal,
+  Idempotency,
+  Ledger,
+  LimitSource,
+  SettleOp,
+  SettleResult,
+  UsageDetail,
+  UsageStatus,
+} from '../ledger/operations.ts';
+import { affordableOutput, chargeFor, chargeWithin, holdFor, type TokenCounts } from '../ledger/pricing.ts';
 import type { Price } from '../spec.ts';
 import { formatUsd, type NanoUsd, type Tokens } from '../units.ts';
-import type { Caller } from './auth.ts';
+import { BAD_KEY, type Caller } from './auth.ts';
 
 /** Below this, an answer is not worth starting. */
 const SHORTEST_ANSWER: Tokens = 16;
@@ -22,6 +32,8 @@ export interface HoldRequest {
   /** The client named no maximum: a small balance gets a shorter answer instead of a refusal. */
   readonly mayShorten: boolean;
   readonly deadlineMs: number;
+  /** Of a request with an Idempotency-Key. */
+  readonly idempotency: Idempotency | null;
 }
 
 /** Money reserved for one request: what its tokens may come to, raised while it streams, settled once. */
@@ -32,6 +44,7 @@ export class Reservation {
   #outputTokens: Tokens;
   #settled = false;
   #tokensUsed: Tokens = 0;
+  #replay: SettleOp['replay'] | null = null;
 
   private constructor(ledger: Ledger, clock: Clock, ask: HoldRequest, outputTokens: Tokens) {
     this.#ledger = ledger;
@@ -41,11 +54,11 @@ export class Reservation {
   }
 
   /**
-   * Holds the worst case before anything is sent.
+   * Holds the worst case before anything is sent; nothing when the same Idempotency-Key has had its request.
    * @throws AppError `insufficient_credits` with what is needed and what could be afforded
    */
-  static async open(ledger: Ledger, clock: Clock, ask: HoldRequest): Promise<Reservation> {
-    const { request, caller, model, price, priceVersion, inputBound, deadlineMs, mayShorten } = ask;
+  static async open(ledger: Ledger, clock: Clock, ask: HoldRequest): Promise<Reservation | EarlierRequest> {
+    const { request, caller, model, price, priceVersion, inputBound, deadlineMs, mayShorten, idempotency } = ask;
     let { outputTokens } = ask;
     for (let tries = 0; ; tries += 1) {
       const amount = holdFor(price, inputBound, outputTokens);
@@ -59,10 +72,11 @@ export class Reservation {
         amount,
         atMs: clock.now(),
         deadlineMs,
+        ...(idempotency ? { idempotency } : {}),
       });
       if (result.ok) return new Reservation(ledger, clock, ask, outputTokens);
-      if (result.why === 'unknown_customer') throw new AppError('permission_denied', 'this account is frozen');
-      if (result.why !== 'insufficient') throw new Error(`the hold was refused: ${result.why}`);
+      if (result.earlier) return result.earlier;
+      if (result.why !== 'insufficient') throw refusal(result.why);
       const affordable = affordableOutput(price, result.available, inputBound);
       const shorter = Math.min(affordable, outputTokens - 1);
       if (mayShorten && tries < 3 && shorter >= SHORTEST_ANSWER) {
@@ -106,6 +120,17 @@ export class Reservation {
     this.#ledger.ask({ op: 'progress', request: this.#ask.request, tokens }).catch(() => undefined);
   }
 
+  /** What a settlement of these tokens will charge. */
+  costOf(tokens: TokenCounts): NanoUsd {
+    const { price, inputBound } = this.#ask;
+    return chargeWithin(price, tokens, holdFor(price, inputBound, this.#outputTokens));
+  }
+
+  /** The encrypted reply that is to be stored with the charge, if that is the cost which it names. */
+  keepReply(sealed: Uint8Array, cost: NanoUsd): void {
+    this.#replay = { sealed, cost };
+  }
+
   /** Charges what was used and gives the rest back; resolves when that is on disk. Once: later calls charge nothing. */
   async settle(tokens: TokenCounts, status: UsageStatus, detail: UsageDetail): Promise<NanoUsd> {
     if (this.#settled) return 0n;
@@ -119,6 +144,7 @@ export class Reservation {
       status,
       detail,
       atMs: this.#clock.now(),
+      ...(this.#replay ? { replay: this.#replay } : {}),
     });
     if (!result.ok)
       throw new Error(`the request ${request} had no hold to settle (${chargeFor(price, tokens)} nano-USD)`);
@@ -126,19 +152,39 @@ export class Reservation {
   }
 }
 
+/** None may be forgotten before its day is over: its request could be charged twice. */
+function tooManyKeys(): AppError {
+  const message = 'this account has used too many Idempotency-Keys within 24 hours';
+  return new AppError('rate_limit_exceeded', message, { retryAfterS: 3600, shouldRetry: false });
+}
+
+function refusal(why: HoldRefusal): Error {
+  if (why === 'frozen') return new AppError('permission_denied', 'this account is frozen');
+  // The key ended, or is gone, between its look-up and the hold.
+  if (why === 'key_ended' || why === 'unknown_customer') return new AppError('invalid_api_key', BAD_KEY);
+  if (why === 'too_many_keys') return tooManyKeys();
+  return new Error(`the hold was refused: ${why}`);
+}
+
+/** Whose limit it is, for people. */
+const LIMITS: Record<LimitSource, string> = {
+  account: 'the credit of this account',
+  project: "the spend limit of this API key's project",
+  key: "this API key's spend limit",
+};
+
 function insufficient(short: {
   readonly needed: NanoUsd;
   readonly available: NanoUsd;
-  readonly limitSource: string;
+  readonly limitSource: LimitSource;
   readonly transient: boolean;
   readonly affordable: Tokens;
 }): AppError {
   const { needed, available, limitSource, transient, affordable } = short;
   const free = available > 0n ? available : 0n;
-  const what = limitSource === 'key' ? "this API key's spend limit" : 'the credit of this account';
   return new AppError(
     'insufficient_credits',
-    `this request may cost up to ${formatUsd(needed)} USD, ${what} has ${formatUsd(free)} USD free`,
+    `this request may cost up to ${formatUsd(needed)} USD, ${LIMITS[limitSource]} has ${formatUsd(free)} USD free`,
     {
       metadata: {
         needed_usd: formatUsd(needed),

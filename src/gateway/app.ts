@@ -2,7 +2,7 @@ import { Hono, type Context } from 'hono';
 import { AppError, describeError } from '../errors.ts';
 import { createAdmin } from './admin.ts';
 import { handleChat } from './chat.ts';
-import { showCredits, showGeneration } from './credits.ts';
+import { showCredits, showGeneration, showKey } from './credits.ts';
 import type { AppDeps, AppEnv } from './deps.ts';
 import { listModels, showModel } from './models.ts';
 import { errorBody, errorHeaders, errorStatus, toAppError } from './openai.ts';
@@ -44,6 +44,7 @@ export function createApp(deps: AppDeps): Hono<AppEnv> {
   app.get('/v1/models', (context) => listModels(context, deps));
   app.get('/v1/models/*', (context) => showModel(context, deps));
   app.get('/v1/credits', (context) => showCredits(context, deps));
+  app.get('/v1/key', (context) => showKey(context, deps));
   app.get('/v1/generation', (context) => showGeneration(context, deps));
   app.route('/admin', createAdmin(deps));
 

@@ -1,11 +1,14 @@
 import { sha256 } from '@noble/hashes/sha2.js';
 import { bytesToHex } from '@noble/hashes/utils.js';
 import { AppError } from '../errors.ts';
-import type { KeyRecord, KeySettings, Ledger } from '../ledger/operations.ts';
+import { endOf, isLive, type KeyRecord, type KeySettings } from '../ledger/access.ts';
+import type { Ledger } from '../ledger/operations.ts';
 import { randomText, type RandomBytes } from '../random.ts';
 import type { EpochMs } from '../units.ts';
 
 const SEEN_MAX = 10_000;
+/** The same words whatever is wrong with a key. */
+export const BAD_KEY = 'this API key is unknown, expired or revoked';
 export const KEY_PREFIX = 'sk-ub-';
 
 const encoder = new TextEncoder();
@@ -28,6 +31,10 @@ export function hintOf(key: string): string {
 export interface Caller {
   readonly customer: string;
   readonly key: string;
+  /** What its rate is counted by: a rotated key goes on where the one before it was. */
+  readonly meter: string;
+  readonly name: string;
+  readonly endsMs: EpochMs | null;
   readonly settings: KeySettings;
 }
 
@@ -56,11 +63,11 @@ export class Keys {
    */
   authenticate(authorization: string | undefined, nowMs: EpochMs): Caller {
     const record = this.#find(authorization ?? '');
-    const expiresMs = record?.settings.expiresMs ?? null;
-    if (!record || record.revokedMs !== null || (expiresMs !== null && expiresMs <= nowMs)) {
-      throw new AppError('invalid_api_key', 'this API key is unknown, expired or revoked');
+    if (!record || !isLive(record, nowMs)) {
+      throw new AppError('invalid_api_key', BAD_KEY);
     }
-    return { customer: record.customer, key: record.id, settings: record.settings };
+    const { customer, id, root, name, settings } = record;
+    return { customer, key: id, meter: root, name, endsMs: endOf(record), settings };
   }
 
   #find(authorization: string): KeyRecord | undefined {
@@ -80,14 +87,13 @@ export class Keys {
 }
 
 /** @throws AppError `permission_denied` */
-export function requireModel(caller: Caller, model: string): void {
-  const { models } = caller.settings;
+export function requireModel({ settings: { models } }: Pick<Caller, 'settings'>, model: string): void {
   if (models !== null && !models.includes(model)) {
     throw new AppError('permission_denied', `this API key may not use the model ${model}`, { param: 'model' });
   }
 }
 
-function bearerOf(authorization: string | undefined): string | null {
+export function bearerOf(authorization: string | undefined): string | null {
   const match = /^Bearer +(\S{1,512}) *$/i.exec(authorization ?? '');
   return match?.[1] ?? null;
 }

@@ -1,5 +1,5 @@
 import type { Context } from 'hono';
-import type { KeySettings } from '../ledger/operations.ts';
+import type { KeySettings } from '../ledger/access.ts';
 import type { Caller } from './auth.ts';
 import type { AppDeps, AppEnv, GatewayLimits } from './deps.ts';
 import type { Admission, RateLimits } from './limits.ts';
@@ -8,7 +8,7 @@ import type { Admission, RateLimits } from './limits.ts';
 export function identify(context: Context<AppEnv>, deps: AppDeps): Caller {
   const nowMs = deps.clock.now();
   const caller = deps.keys.authenticate(context.req.header('authorization'), nowMs);
-  context.set('rateHeaders', () => deps.limiter.look(caller.key, rateLimitsOf(caller.settings, deps.limits), nowMs));
+  context.set('rateHeaders', () => deps.limiter.look(caller.meter, rateLimitsOf(caller.settings, deps.limits), nowMs));
   return caller;
 }
 
@@ -18,10 +18,10 @@ export function identify(context: Context<AppEnv>, deps: AppDeps): Caller {
  * @throws AppError `rate_limit_exceeded`
  */
 export function admit(deps: AppDeps, caller: Caller): Admission {
-  return deps.limiter.admit(caller.key, rateLimitsOf(caller.settings, deps.limits), 0, deps.clock.now());
+  return deps.limiter.admit(caller.meter, rateLimitsOf(caller.settings, deps.limits), 0, deps.clock.now());
 }
 
-function rateLimitsOf(settings: KeySettings, defaults: GatewayLimits): RateLimits {
+export function rateLimitsOf(settings: KeySettings, defaults: GatewayLimits): RateLimits {
   return {
     requestsPerMinute: settings.rpm ?? defaults.keyRequestsPerMinute,
     tokensPerMinute: settings.tpm ?? defaults.keyTokensPerMinute,

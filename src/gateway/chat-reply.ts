@@ -4,7 +4,7 @@ import { formatUsd, usdNumber, type EpochMs, type Ms, type NanoUsd } from '../un
 import type { DeltaChoice } from './choice.ts';
 import { errorBody } from './openai.ts';
 import { SSE_DONE, sseComment, sseData } from './sse.ts';
-import type { ReplySink } from './transport.ts';
+import type { ReplySink, WholeReply } from './transport.ts';
 
 export interface ChatReplyOptions {
   readonly id: string;
@@ -96,20 +96,25 @@ export class ChatReply {
     this.#last(sseData(errorBody(error)));
   }
 
-  whole({ choices, tokens, cost, coldStartMs, provider }: WholeAnswer): void {
-    const { id, model, createdMs, sink } = this.#options;
+  whole(answer: WholeAnswer): void {
+    const { headers, body } = this.compose(answer);
+    this.#options.sink.whole(200, { ...this.#options.headers, ...headers }, body);
+  }
+
+  /** The same answer makes the same bytes: what is kept for a repeat is what this client gets. */
+  compose({ choices, tokens, cost, coldStartMs, provider }: WholeAnswer): WholeReply {
+    const { id, model, createdMs } = this.#options;
     const created = Math.floor(createdMs / 1000);
     const head = `{"id":${JSON.stringify(id)},"object":"chat.completion","created":${created},"model":${JSON.stringify(model)}`;
     const body = `${head},"choices":${choices},"usage":${JSON.stringify(usageOf(tokens, cost))}}`;
     const headers: Record<string, string> = {
-      ...this.#options.headers,
       'content-type': 'application/json',
       'x-underbid-cost-usd': formatUsd(cost),
       'x-underbid-cold-start-ms': String(coldStartMs),
     };
     // A provider chooses its own name; a header takes visible ASCII only.
     if (provider !== null) headers['x-underbid-provider'] = provider.replaceAll(/[^\x20-\x7e]/g, '_');
-    sink.whole(200, headers, body);
+    return { headers, body };
   }
 
   #head(): void {

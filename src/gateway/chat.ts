@@ -9,6 +9,7 @@ import type { AppDeps, AppEnv } from './deps.ts';
 import { requireModel, type Caller } from './auth.ts';
 import { admit, identify } from './caller.ts';
 import { MANAGED, managedFields, refuseFields } from './dialect.ts';
+import { IdempotencyKey } from './idempotency.ts';
 import { imagesOf } from './images.ts';
 import { repeatedKey, spliceObject, topLevelMembers, type Member } from './json-splice.ts';
 import type { Continuation } from './leg.ts';
@@ -31,13 +32,13 @@ export async function handleChat(context: Context<AppEnv>, deps: AppDeps): Promi
   // Of a request's whole life: what is sent to model servers, again after a failure too, is its body.
   const share = new BodyShare(deps.bodyRoom);
   try {
-    const { relay, reservation } = await prepareChat({ context, deps, caller, admission, exchange, share });
+    const work = await prepareChat({ context, deps, caller, admission, exchange, share });
     const run = async (): Promise<void> => {
       try {
-        await relay.run();
+        await work.run();
       } finally {
         share.give();
-        admission.end(reservation.tokensUsed);
+        admission.end(work.tokensUsed());
       }
     };
     return exchange.respond(run());
@@ -57,11 +58,18 @@ interface ChatParts {
   readonly share: BodyShare;
 }
 
+interface Work {
+  run(): Promise<void>;
+  tokensUsed(): Tokens;
+}
+
 /** Reads and checks the request, reserves its tokens and its money. */
-async function prepareChat(parts: ChatParts): Promise<{ relay: Relay; reservation: Reservation }> {
+async function prepareChat(parts: ChatParts): Promise<Work> {
   const { context, deps, caller, admission, exchange, share } = parts;
   const { clock, ledger, limits } = deps;
   const createdMs = clock.now();
+  const scope = { account: caller.customer, route: PATH };
+  const key = IdempotencyKey.read(context.req.header('idempotency-key'), scope, deps);
   const { text, bytes } = await exchange.readBody(limits.bodyBytes, share);
   // The key may have been revoked while its body came in.
   deps.keys.authenticate(context.req.header('authorization'), clock.now());
@@ -86,12 +94,19 @@ async function prepareChat(parts: ChatParts): Promise<{ relay: Relay; reservatio
     outputTokens: sizes.held,
     mayShorten: sizes.mayShorten,
     deadlineMs: createdMs + maxWaitMs + spec.limits.totalMs + HOLD_SLACK_MS,
+    idempotency: key ? await key.claim(text) : null,
   });
+  const headers = { ...admission.headers, 'x-request-id': context.get('requestId') };
+  if (!(reservation instanceof Reservation)) {
+    if (!key) throw new Error('a request without an Idempotency-Key was taken for a repeat');
+    const { headers: own, body } = await key.replay(reservation);
+    return { run: async () => exchange.sink.whole(200, { ...headers, ...own }, body), tokensUsed: () => 0 };
+  }
   const stream = request.stream === true;
   const streamUpstream = stream || sizes.outputMax > spec.sliceTokens || reservation.outputTokens < sizes.held;
   const relay = new Relay(deps, {
     id,
-    headers: { ...admission.headers, 'x-request-id': context.get('requestId') },
+    headers,
     createdMs,
     model: spec.id,
     router: pool.router,
@@ -108,9 +123,10 @@ async function prepareChat(parts: ChatParts): Promise<{ relay: Relay; reservatio
     bodyOf: upstreamBodies(members, request, pool, { ...sizes, stream: streamUpstream }),
     resumable: isResumable(request, spec),
     reservation,
+    keep: key?.keeper(id, reservation) ?? null,
     sink: exchange.sink,
   });
-  return { relay, reservation };
+  return { run: () => relay.run(), tokensUsed: () => reservation.tokensUsed };
 }
 
 interface Sizes {

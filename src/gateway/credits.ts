@@ -1,7 +1,8 @@
 import type { Context } from 'hono';
 import { AppError } from '../errors.ts';
-import { usdNumber } from '../units.ts';
-import { identify } from './caller.ts';
+import type { CapView, SpendReset } from '../ledger/access.ts';
+import { maxBig, usdNumber } from '../units.ts';
+import { identify, rateLimitsOf } from './caller.ts';
 import type { AppDeps, AppEnv } from './deps.ts';
 
 /** GET /v1/credits, as OpenRouter has it. */
@@ -9,7 +10,46 @@ export async function showCredits(context: Context<AppEnv>, deps: AppDeps): Prom
   const { customer } = identify(context, deps);
   const balance = await deps.ledger.ask({ op: 'balance', customer });
   if (!balance) throw new AppError('not_found', 'this account is gone');
-  return context.json({ data: { total_credits: usdNumber(balance.credits), total_usage: usdNumber(balance.used) } });
+  // Credit that expired is no credit any more: what is left is always the one less the other.
+  const credits = balance.used + balance.posted;
+  return context.json({ data: { total_credits: usdNumber(credits), total_usage: usdNumber(balance.used) } });
+}
+
+/** As OpenRouter names the windows; a limit for ever has none. */
+const RESETS: Record<SpendReset, string | null> = { none: null, day: 'daily', week: 'weekly', month: 'monthly' };
+
+/** GET /v1/key: the caller's own key, as OpenRouter has it. Keys that it was rotated from count with it. */
+export async function showKey(context: Context<AppEnv>, deps: AppDeps): Promise<Response> {
+  const caller = identify(context, deps);
+  const spending = await deps.ledger.ask({ op: 'spending', key: caller.key, atMs: deps.clock.now() });
+  if (!spending) throw new AppError('not_found', 'this key is gone');
+  const { total, day, week, month, cap, project } = spending;
+  const { requestsPerMinute, tokensPerMinute, concurrency } = rateLimitsOf(caller.settings, deps.limits);
+  return context.json({
+    data: {
+      label: caller.name,
+      ...viewCap(cap),
+      usage: usdNumber(total),
+      usage_daily: usdNumber(day),
+      usage_weekly: usdNumber(week),
+      usage_monthly: usdNumber(month),
+      expires_at: caller.endsMs === null ? null : new Date(caller.endsMs).toISOString(),
+      models: caller.settings.models,
+      project: project === null ? null : { name: project.name, ...viewCap(project) },
+      rate_limit: { requests_per_minute: requestsPerMinute, tokens_per_minute: tokensPerMinute, concurrency },
+    },
+  });
+}
+
+/** `held` is what requests in flight may still cost: it is neither used nor free. */
+function viewCap({ limit, reset, spent, held, resetsMs }: CapView): Record<string, unknown> {
+  return {
+    limit: limit === null ? null : usdNumber(limit),
+    limit_remaining: limit === null ? null : usdNumber(maxBig(0n, limit - spent - held)),
+    limit_reset: RESETS[reset],
+    limit_resets_at: resetsMs === null ? null : new Date(resetsMs).toISOString(),
+    held: usdNumber(held),
+  };
 }
 
 /** GET /v1/generation?id=: what became of one request; its own account's only. */

@@ -1,9 +1,11 @@
 import type { Clock } from '../clock.ts';
+import type { Admin } from '../ledger/access.ts';
 import type { Ledger } from '../ledger/operations.ts';
 import type { RandomBytes } from '../random.ts';
 import type { Pools } from '../scheduler/pool/pools.ts';
 import type { Keys } from './auth.ts';
 import type { BodyRoom } from './body-room.ts';
+import type { Subtle } from './idempotency.ts';
 import type { Limiter } from './limits.ts';
 import type { Transport } from './transport.ts';
 import type { Upstream } from './upstream.ts';
@@ -15,6 +17,8 @@ export interface GatewayLimits {
   /** A model server's whole reply, and one event of its stream. */
   readonly replyBytes: number;
   readonly eventBytes: number;
+  /** A reply that is kept for a repeat under its Idempotency-Key. */
+  readonly replayBytes: number;
   /** Of keys that set none of their own. */
   readonly keyRequestsPerMinute: number;
   readonly keyTokensPerMinute: number;
@@ -24,6 +28,7 @@ export interface GatewayLimits {
 export interface AppDeps {
   readonly clock: Clock;
   readonly random: RandomBytes;
+  readonly subtle: Subtle;
   readonly newId: (prefix: string) => string;
   readonly ledger: Ledger;
   readonly keys: Keys;
@@ -46,6 +51,8 @@ export interface AppDeps {
 export interface AppEnv {
   Variables: {
     requestId: string;
+    /** Who calls an admin route. */
+    admin: Admin;
     /** `x-ratelimit-*` as they stand when the reply is made. */
     rateHeaders: (() => Readonly<Record<string, string>>) | undefined;
   };

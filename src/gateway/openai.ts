@@ -49,7 +49,8 @@ export function errorBody(error: AppError): string {
 export function errorHeaders(error: AppError): Record<string, string> {
   const headers: Record<string, string> = { 'content-type': 'application/json' };
   if (error.retryAfterS !== undefined) headers['retry-after'] = String(error.retryAfterS);
-  const conflict = errorStatus(error) === 409 && error.shouldRetry === undefined;
+  const status = errorStatus(error);
+  const conflict = (status === 409 || status === 422) && error.shouldRetry === undefined;
   if (conflict) headers['x-should-retry'] = 'false';
   else if (error.shouldRetry !== undefined) headers['x-should-retry'] = String(error.shouldRetry);
   return headers;
@@ -143,7 +144,7 @@ export function parseJsonBody<T>(body: string, schema: z.ZodType<T>): T {
 /** @throws AppError `invalid_request` naming the first bad field */
 export function parseChat(body: string): ChatRequest {
   const value = parseBody(body);
-  return isPlainChat(value) ? value : checked(value, chatSchema);
+  return isPlainChat(value) ? (value as ChatRequest) : checked(value, chatSchema);
 }
 
 function parseBody(body: string): unknown {

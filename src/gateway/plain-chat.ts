@@ -1,11 +1,9 @@
-import type { ChatRequest } from './openai.ts';
-
 /**
  * Whether a parsed body is a chat request of the plainest kind: texts, and the settings that most clients send, each
  * certainly right. The schema says the same of it and ten times slower, so what passes here need not be shown to it;
  * everything else must be. `plain-chat.test.ts` holds the two together.
  */
-export function isPlainChat(value: unknown): value is ChatRequest {
+export function isPlainChat(value: unknown): boolean {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return false;
   const request = value as Record<string, unknown>;
   for (const key in request) {

@@ -1,9 +1,10 @@
 import type { Clock } from '../clock.ts';
+import type { TokenCounts } from '../ledger/pricing.ts';
 import type { PoolRouter } from '../scheduler/pool/router.ts';
-import type { EpochMs, Ms, Tokens } from '../units.ts';
+import type { EpochMs, Ms, NanoUsd, Tokens } from '../units.ts';
 import type { Reservation } from './admission.ts';
 import type { Continuation } from './leg.ts';
-import type { ReplySink } from './transport.ts';
+import type { ReplySink, WholeReply } from './transport.ts';
 import type { Upstream } from './upstream.ts';
 import type { Watch } from './watch.ts';
 
@@ -14,6 +15,9 @@ export interface RelayDeps {
   readonly limits: { readonly replyBytes: number; readonly eventBytes: number };
   readonly log: (line: string) => void;
 }
+
+/** Called before the settlement, with what makes the reply once its cost is known. */
+export type KeepReply = (tokens: TokenCounts, compose: (cost: NanoUsd) => WholeReply) => Promise<void>;
 
 /** One request, admitted and paid for, on its way to replicas. */
 export interface RelayJob {
@@ -42,5 +46,7 @@ export interface RelayJob {
   /** Plain text in one choice: another machine can go on with it, where the pool can. */
   readonly resumable: boolean;
   readonly reservation: Reservation;
+  /** Keeps the reply of an answer in one piece for a repeat of its request; null without an Idempotency-Key. */
+  readonly keep: KeepReply | null;
   readonly sink: ReplySink;
 }

@@ -238,23 +238,17 @@ export class Relay {
   }
 
   async #finish(): Promise<void> {
-    const { stream, reservation } = this.#job;
+    const { stream, reservation, keep } = this.#job;
     // What came faster than its hold grew is paid for by the hold that is on its way.
     await this.#budget.settled();
     const tokens = this.#tokens();
     // Written before it is charged: what cannot be written is not charged.
     const choices = stream ? '' : JSON.stringify(this.#legs.map((leg) => leg.choice()));
+    const answer = { choices, tokens, coldStartMs: this.#coldStartMs, provider: this.#served?.provider ?? null };
+    if (!stream) await keep?.(tokens, (cost) => this.#reply.compose({ ...answer, cost }));
     const cost = await reservation.settle(tokens, this.#cut.size > 0 ? 'length' : 'done', this.#detail(null));
     if (stream) this.#reply.end(tokens, cost);
-    else {
-      this.#reply.whole({
-        choices,
-        tokens,
-        cost,
-        coldStartMs: this.#coldStartMs,
-        provider: this.#served?.provider ?? null,
-      });
-    }
+    else this.#reply.whole({ ...answer, cost });
   }
 
   /** A stream that broke is charged for what was delivered; an answer that never came is not. */

@@ -20,6 +20,12 @@ export interface ReplySink {
   cut(): void;
 }
 
+/** A reply in one piece, without what every reply carries. */
+export interface WholeReply {
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body: string;
+}
+
 export interface RequestBody {
   readonly text: string;
   readonly bytes: number;

@@ -28,6 +28,8 @@ export function growsByDebit(kind: AccountKind): boolean {
 export const customerPaid = (customer: string): AccountSpec => account(`user:${customer}:paid`, 'liability', true);
 export const customerPromo = (customer: string, grant: string): AccountSpec =>
   account(`user:${customer}:promo:${grant}`, 'liability', true);
+/** Deposits whose owner is not known. */
+export const suspense = (): AccountSpec => account('suspense:deposits', 'liability', true);
 /** Money received by hand or by a watcher; the bank or wallet it lies in. */
 export const cash = (): AccountSpec => account('cash:operator', 'asset', false);
 export const promoExpense = (): AccountSpec => account('expense:promo', 'expense', false);

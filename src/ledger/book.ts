@@ -1,23 +1,32 @@
 import type { Price } from '../spec.ts';
-import { LEDGER_SCHEMA, LEDGER_SCHEMA_VERSION } from '../store/ledger-schema.ts';
 import { bigintOf, numberOf, textOf, textOrNull, type Sql } from '../store/sql.ts';
 import type { EpochMs } from '../units.ts';
+import type { AuditNote } from './access.ts';
+import { AdminKeys } from './admin-keys.ts';
+import { ApiKeys } from './api-keys.ts';
+import { AuditLog } from './audit.ts';
 import { Customers } from './customers.ts';
+import { Deposits } from './deposits.ts';
 import { Holds } from './holds.ts';
 import { JournalFile, type Batch } from './journal-file.ts';
 import { Journal } from './journal.ts';
+import { migrateLedger } from './migrate.ts';
 import type {
   LedgerOp,
   LedgerReplies,
   PriceOp,
+  Query,
   TransferOp,
   TransferResult,
   UsageDetail,
   UsageRecord,
   UsageStatus,
 } from './operations.ts';
+import { FILE_BOUNDS, Replays, type ReplayBounds } from './replays.ts';
+import { sumUsage } from './usage-sums.ts';
 
 type Reply = LedgerReplies[LedgerOp['op']];
+type BookOp = Exclude<LedgerOp, { op: 'check' }>;
 
 /**
  * A book: one hash chain with its accounts, customers and holds, and the only judge of its balances. `apply` decides in
@@ -29,19 +38,33 @@ export class Book {
   readonly #file: JournalFile | null;
   readonly #journal: Journal;
   readonly #customers: Customers;
+  readonly #keys: ApiKeys;
   readonly #holds: Holds;
+  readonly #replays: Replays;
+  readonly #deposits: Deposits;
+  readonly #adminKeys: AdminKeys;
+  readonly #audit: AuditLog;
   readonly #prices = new Map<number, { model: string; price: Price }>();
 
-  constructor(sql: Sql | null, nowMs: EpochMs) {
+  constructor(sql: Sql | null, nowMs: EpochMs, bounds: ReplayBounds = FILE_BOUNDS) {
     this.#sql = sql;
-    const epoch = sql ? prepare(sql) : 1;
+    const epoch = sql ? migrateLedger(sql) : 1;
     this.#file = sql ? new JournalFile(sql) : null;
     this.#journal = new Journal(sql, this.#file?.seq ?? 0n);
     this.#customers = new Customers(this.#journal, sql);
+    this.#replays = new Replays(sql, this.#journal, bounds);
+    const hasCustomer = (id: string): boolean => this.#customers.find(id) !== undefined;
+    this.#keys = new ApiKeys({ journal: this.#journal, sql, nowMs, hasCustomer });
+    if (sql) this.#loadUsage(sql, nowMs);
+    this.#deposits = new Deposits(this.#journal, this.#customers, sql);
+    this.#adminKeys = new AdminKeys(this.#journal, sql);
+    this.#audit = new AuditLog(this.#journal, sql);
     this.#loadPrices();
     this.#holds = new Holds({
       journal: this.#journal,
       customers: this.#customers,
+      replays: this.#replays,
+      keys: this.#keys,
       priceOf: (version, model) => {
         const known = this.#prices.get(version);
         return known?.model === model ? known.price : undefined;
@@ -65,7 +88,7 @@ export class Book {
     return this.#holds.pending;
   }
 
-  apply(operation: Exclude<LedgerOp, { op: 'check' }>, nowMs: EpochMs): Reply {
+  apply(operation: BookOp, nowMs: EpochMs): Reply {
     switch (operation.op) {
       case 'hold':
         return this.#holds.hold(operation);
@@ -76,33 +99,84 @@ export class Book {
         return null;
       case 'settle':
         return this.#holds.settle(operation);
+      default: {
+        const reply = this.#act(operation);
+        if ('audit' in operation && operation.audit) this.#log(operation.audit, reply, nowMs);
+        return reply;
+      }
+    }
+  }
+
+  #act(operation: Exclude<BookOp, { op: 'hold' | 'extend' | 'progress' | 'settle' }>): Reply {
+    switch (operation.op) {
       case 'transfer':
         return this.#transfer([operation]);
       case 'transfers':
         return this.#transfer(operation.transfers);
       case 'grant':
         return this.#customers.grant(operation);
+      case 'deposit':
+        return this.#deposits.credit(operation);
+      case 'assign':
+        return this.#deposits.assign(operation);
       case 'customer':
         return this.#customers.create(operation);
+      case 'freeze':
+        return this.#customers.freeze(operation);
       case 'key':
-        return this.#customers.addKey(operation);
+        return this.#keys.add(operation);
+      case 'rotate':
+        return this.#keys.rotate(operation);
       case 'revoke':
-        return this.#customers.revokeKey(operation);
+        return this.#keys.revoke(operation);
+      case 'project':
+        return this.#keys.setProject(operation);
+      case 'adminKey':
+        return this.#adminKeys.add(operation);
+      case 'revokeAdminKey':
+        return this.#adminKeys.revoke(operation);
+      case 'audit':
+        this.#audit.add(operation.note, operation.outcome, operation.atMs);
+        return null;
       case 'price':
         return this.#setPrice(operation);
+      default:
+        return this.#answer(operation);
+    }
+  }
+
+  #answer(query: Exclude<Query, { op: 'check' }>): Reply {
+    switch (query.op) {
       case 'keys':
-        return this.#customers.keys();
+        return this.#keys.records();
       case 'customers':
         return this.#customers.records();
+      case 'spending':
+        return this.#keys.spending(query.key, query.atMs);
+      case 'projects':
+        return this.#keys.projects(query.customer, query.atMs);
+      case 'adminKeys':
+        return this.#adminKeys.records();
+      case 'suspense':
+        return this.#deposits.inSuspense();
+      case 'audits':
+        return this.#audit.list(query.limit, query.before);
       case 'balance':
-        return this.#customers.balance(operation.customer);
+        return this.#customers.balance(query.customer);
       case 'account': {
-        const account = this.#journal.find(operation.name);
+        const account = this.#journal.find(query.name);
         return account ? { ...account.spec, posted: account.posted, held: account.held } : null;
       }
       case 'usage':
-        return this.#usage(operation.request);
+        return this.#usage(query.request);
     }
+  }
+
+  /** A refusal is logged by whoever tells its code to the admin. */
+  #log(note: AuditNote, reply: Reply, nowMs: EpochMs): void {
+    if (typeof reply !== 'object' || reply === null || !('ok' in reply) || !reply.ok) return;
+    const repeated = 'existed' in reply && reply.existed;
+    this.#audit.add(repeated ? { ...note, detail: { ...note.detail, repeated } } : note, 'ok', nowMs);
   }
 
   /** Work that time brings: old holds to disk, dead ones settled, expired credit written off. */
@@ -110,24 +184,27 @@ export class Book {
     this.#holds.recover(nowMs, ({ deadlineMs }) => deadlineMs <= nowMs, 'the request outlived its deadline');
     this.#holds.journalOld(nowMs);
     this.#customers.expireLots(nowMs);
+    this.#replays.prune(nowMs);
   }
 
   /** Everything new, for whoever has the disk; then nobody may call `commit`. In the order of the calls, each once. */
   take(): Batch | null {
+    this.#replays.take();
     return this.#journal.take();
   }
 
   /** A batch that was taken is on disk. */
   confirm(batch: Batch): void {
     this.#journal.confirm(batch);
+    this.#replays.confirm();
   }
 
   /** Takes and writes at once, on this thread. */
   commit(): void {
-    const batch = this.#journal.take();
+    const batch = this.take();
     if (!batch) return;
     this.#file?.write(batch);
-    this.#journal.confirm(batch);
+    this.confirm(batch);
   }
 
   #transfer(transfers: readonly Omit<TransferOp, 'op'>[]): TransferResult {
@@ -173,6 +250,14 @@ export class Book {
     return version;
   }
 
+  #loadUsage(sql: Sql, nowMs: EpochMs): void {
+    for (const { customer, key, reset, atMs, amount } of sumUsage(sql, nowMs)) {
+      const owner = this.#customers.find(customer);
+      if (owner && reset === 'none') owner.used += amount;
+      if (key !== null) this.#keys.restore(key, atMs, reset, amount);
+    }
+  }
+
   #loadPrices(): void {
     for (const row of this.#sql?.all('SELECT * FROM price_versions ORDER BY version') ?? []) {
       const price = {
@@ -205,22 +290,4 @@ export class Book {
       atMs: numberOf(row, 'at_ms'),
     };
   }
-}
-
-/** Makes the tables on the first start, refuses a file of another version, and counts this start. */
-function prepare(sql: Sql): number {
-  const exists = sql.all(`SELECT 1 AS found FROM sqlite_master WHERE type = 'table' AND name = 'meta'`).length > 0;
-  if (!exists) {
-    sql.transaction(() => {
-      sql.exec(LEDGER_SCHEMA);
-      sql.run(`INSERT INTO meta VALUES ('schema', ?), ('epoch', '0')`, [String(LEDGER_SCHEMA_VERSION)]);
-    });
-  }
-  const meta = new Map(sql.all('SELECT key, value FROM meta').map((row) => [textOf(row, 'key'), textOf(row, 'value')]));
-  if (meta.get('schema') !== String(LEDGER_SCHEMA_VERSION)) {
-    throw new Error(`the ledger's file has schema ${meta.get('schema')}, this version speaks ${LEDGER_SCHEMA_VERSION}`);
-  }
-  const epoch = Number(meta.get('epoch')) + 1;
-  sql.transaction(() => sql.run(`UPDATE meta SET value = ? WHERE key = 'epoch'`, [String(epoch)]));
-  return epoch;
 }

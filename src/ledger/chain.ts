@@ -30,6 +30,7 @@ export const USAGE_COLUMNS = [
   'status',
   'detail',
   'at_ms',
+  'held_ms',
 ] as const;
 
 /** How a row is linked: a transfer with the names of its two accounts, or a usage row as it is. */
@@ -38,6 +39,7 @@ export type Link = readonly [debit: string, credit: string] | 'usage';
 const SEPARATOR = '\u001f';
 const DEBIT = TRANSFER_COLUMNS.indexOf('debit');
 const CREDIT = TRANSFER_COLUMNS.indexOf('credit');
+const HELD_MS = USAGE_COLUMNS.indexOf('held_ms');
 const encoder = new TextEncoder();
 
 export const CHAIN_START = new Uint8Array(32);
@@ -46,6 +48,8 @@ export const CHAIN_START = new Uint8Array(32);
 export function chain(previous: Uint8Array, link: Link, values: readonly SqlValue[]): Uint8Array {
   let text = link === 'usage' ? 'u' : 't';
   for (const [at, value] of values.entries()) {
+    // Rows of version 1 have none, and links without it.
+    if (link === 'usage' && at === HELD_MS && value === null) continue;
     const named = link === 'usage' ? value : at === DEBIT ? link[0] : at === CREDIT ? link[1] : value;
     text += SEPARATOR + (named === null ? '' : String(named as bigint | string));
   }

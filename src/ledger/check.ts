@@ -1,8 +1,10 @@
 import { describeError } from '../errors.ts';
-import { LEDGER_SCHEMA } from '../store/ledger-schema.ts';
+import { LEDGER_STEPS } from '../store/ledger-schema.ts';
 import { bigintOf, textOf, textOrNull, type Sql, type SqlRow, type SqlValue } from '../store/sql.ts';
 import { minBig, nanoFromPicoUp } from '../units.ts';
 import { CHAIN_START, TRANSFER_COLUMNS, USAGE_COLUMNS, chain } from './chain.ts';
+import { ACCESS_CHECKS } from './check-access.ts';
+import { first, type Check, type Finding } from './finding.ts';
 import { readLegs } from './hold-rows.ts';
 import type { CheckReport } from './operations.ts';
 
@@ -23,11 +25,6 @@ export function checkLedger(sql: Sql): CheckReport {
   }
 }
 
-interface Finding {
-  readonly problem: string | null;
-  readonly detail: string;
-}
-
 /** What cannot even be read is broken too; the other checks go on. */
 function attempt(find: () => Finding): Finding {
   try {
@@ -37,12 +34,7 @@ function attempt(find: () => Finding): Finding {
   }
 }
 
-function first(rows: readonly SqlRow[], tell: (row: SqlRow) => string, detail: string): Finding {
-  const [row] = rows;
-  return { problem: row ? tell(row) : null, detail };
-}
-
-const CHECKS: readonly { readonly name: string; readonly find: (sql: Sql) => Finding }[] = [
+const CHECKS: readonly Check[] = [
   { name: 'I1 transfers balance per asset', find: transfersBalance },
   { name: 'I2 balances are the sums of their entries', find: balancesAreSums },
   { name: 'I2 held is the sum of pending holds', find: heldIsSum },
@@ -50,8 +42,10 @@ const CHECKS: readonly { readonly name: string; readonly find: (sql: Sql) => Fin
   { name: 'I4 a hold is settled once', find: holdsSettledOnce },
   { name: 'I5 captures equal the charge and stay within the hold', find: capturesMatch },
   { name: 'I6 the journal is append-only', find: triggersStand },
+  { name: 'I7 an Idempotency-Key has one request', find: replaysHaveUsage },
   { name: 'I10 charges are the priced tokens', find: chargesArePriced },
   { name: 'I11 the hash chain is whole', find: chainIsWhole },
+  ...ACCESS_CHECKS,
 ];
 
 function transfersBalance(sql: Sql): Finding {
@@ -139,9 +133,28 @@ function capturesMatch(sql: Sql): Finding {
   );
 }
 
+function replaysHaveUsage(sql: Sql): Finding {
+  const rows = sql.all(
+    `SELECT r.request, r.state FROM replays r LEFT JOIN usage u ON u.request = r.request
+     LEFT JOIN holds h ON h.request = r.request AND h.state = 'pending'
+     WHERE (r.state = 'completed' AND u.request IS NULL) OR (r.state = 'in_flight' AND h.request IS NULL)
+     ORDER BY r.expires_ms LIMIT 1`,
+  );
+  return first(
+    rows,
+    (row) =>
+      `the Idempotency-Key of request ${textOf(row, 'request')} is ${textOf(row, 'state')}, but ` +
+      (row['state'] === 'completed' ? 'there is no usage row' : 'nothing is held'),
+    'each has its charge or its hold',
+  );
+}
+
 /** What the schema says of each trigger: one of the same name that does nothing is as bad as none. */
 const TRIGGERS = new Map(
-  [...LEDGER_SCHEMA.matchAll(/CREATE TRIGGER (\w+)[\s\S]*?END(?=;)/g)].map(([text, name]) => [name ?? '', text]),
+  [...LEDGER_STEPS.join('\n').matchAll(/CREATE TRIGGER (\w+)[\s\S]*?END(?=;)/g)].map(([text, name]) => [
+    name ?? '',
+    text,
+  ]),
 );
 
 function triggersStand(sql: Sql): Finding {

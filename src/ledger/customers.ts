@@ -1,18 +1,10 @@
 import { bigintOf, numberOf, numberOrNull, textOf, textOrNull, type Sql } from '../store/sql.ts';
-import { parseUsd, formatUsd, type EpochMs, type NanoUsd } from '../units.ts';
-import { breakage, cash, customerPaid, customerPromo, promoExpense } from './accounts.ts';
+import type { EpochMs, NanoUsd } from '../units.ts';
+import { taken, type ActResult, type CustomerOp, type CustomerRecord, type FreezeOp } from './access.ts';
+import { breakage, cash, customerPaid, customerPromo, promoExpense, type AccountSpec } from './accounts.ts';
+import { storable } from './chain.ts';
 import type { Account, Journal } from './journal.ts';
-import type {
-  Balance,
-  CustomerOp,
-  CustomerRecord,
-  GrantOp,
-  KeyOp,
-  KeyRecord,
-  KeySettings,
-  RevokeOp,
-  TransferResult,
-} from './operations.ts';
+import type { Balance, GrantOp, TransferOp, TransferResult } from './operations.ts';
 
 const CREDITS_MAX: NanoUsd = 4_000_000_000_000_000_000n;
 
@@ -25,17 +17,11 @@ export interface Lot {
 }
 
 export interface Customer {
-  readonly record: CustomerRecord;
+  record: CustomerRecord;
   /** In draw-down order. */
   readonly lots: Lot[];
   credits: NanoUsd;
   used: NanoUsd;
-}
-
-export interface Key {
-  record: KeyRecord;
-  spent: NanoUsd;
-  held: NanoUsd;
 }
 
 /** Promo before paid, then what expires first, then what came first. Breakage follows the same order. */
@@ -52,11 +38,10 @@ interface Expiring {
   readonly expiresMs: EpochMs;
 }
 
-/** Customers, their lots of credit and their keys. */
+/** Customers and their lots of credit. */
 export class Customers {
   readonly #journal: Journal;
   readonly #customers = new Map<string, Customer>();
-  readonly #keys = new Map<string, Key>();
   /** Lots that will expire or still hold something after it, the next one first. */
   readonly #expiring: Expiring[] = [];
 
@@ -72,6 +57,8 @@ export class Customers {
         id,
         name: textOf(row, 'name'),
         frozen: numberOf(row, 'frozen') === 1,
+        frozenReason: textOrNull(row, 'frozen_reason'),
+        frozenMs: numberOrNull(row, 'frozen_ms'),
         atMs: numberOf(row, 'at_ms'),
       };
       this.#customers.set(id, { record, lots: [], credits: 0n, used: 0n });
@@ -91,46 +78,16 @@ export class Customers {
     }
     this.#expiring.sort((a, b) => a.expiresMs - b.expiresMs);
     // Grants have ids, captures have none: the index on them leaves those out.
-    const granted = `SELECT l.customer, SUM(t.amount) AS amount FROM transfers t
-      JOIN lots l ON l.account_no = t.credit WHERE t.id IS NOT NULL AND t.type = 'grant' GROUP BY l.customer`;
+    const granted = `SELECT l.customer, SUM(t.amount) AS amount FROM transfers t JOIN lots l ON l.account_no = t.credit
+      WHERE t.id IS NOT NULL AND t.type IN ('grant', 'deposit', 'deposit_assign') GROUP BY l.customer`;
     for (const row of sql.all(granted)) {
       const customer = this.#customers.get(textOf(row, 'customer'));
       if (customer) customer.credits = bigintOf(row, 'amount');
-    }
-    for (const row of sql.all('SELECT * FROM api_keys')) {
-      const id = textOf(row, 'id');
-      const record: KeyRecord = {
-        id,
-        hash: textOf(row, 'hash'),
-        hint: textOf(row, 'hint'),
-        customer: textOf(row, 'customer'),
-        name: textOf(row, 'name'),
-        settings: parseKeySettings(textOf(row, 'settings')),
-        atMs: numberOf(row, 'at_ms'),
-        revokedMs: numberOrNull(row, 'revoked_ms'),
-      };
-      this.#keys.set(id, { record, spent: 0n, held: 0n });
-    }
-    // Reads all of the usage once: about a second for every million requests.
-    for (const row of sql.all('SELECT account, key, SUM(charged) AS amount FROM usage GROUP BY account, key')) {
-      const amount = bigintOf(row, 'amount');
-      const customer = this.#customers.get(textOf(row, 'account'));
-      const key = this.key(textOrNull(row, 'key'));
-      if (customer) customer.used += amount;
-      if (key) key.spent += amount;
     }
   }
 
   find(id: string): Customer | undefined {
     return this.#customers.get(id);
-  }
-
-  key(id: string | null): Key | undefined {
-    return id === null ? undefined : this.#keys.get(id);
-  }
-
-  keys(): KeyRecord[] {
-    return [...this.#keys.values()].map((key) => key.record);
   }
 
   records(): CustomerRecord[] {
@@ -149,78 +106,95 @@ export class Customers {
     return { credits: customer.credits, used: customer.used, posted, held };
   }
 
-  create({ id, name, atMs }: CustomerOp): TransferResult {
-    if (this.#customers.has(id)) return { ok: true, existed: true };
-    this.#customers.set(id, { record: { id, name, frozen: false, atMs }, lots: [], credits: 0n, used: 0n });
-    this.#journal.write('INSERT INTO customers VALUES (?, ?, 0, ?)', [id, name, BigInt(atMs)]);
+  create({ id, name, atMs }: CustomerOp): ActResult {
+    const known = this.#customers.get(id)?.record;
+    if (known) return known.name === name ? { ok: true, existed: true } : taken('account', false);
+    const record = { id, name, frozen: false, frozenReason: null, frozenMs: null, atMs };
+    this.#customers.set(id, { record, lots: [], credits: 0n, used: 0n });
+    this.#journal.write('INSERT INTO customers (id, name, frozen, at_ms) VALUES (?, ?, 0, ?)', [
+      id,
+      name,
+      BigInt(atMs),
+    ]);
+    return { ok: true, existed: false };
+  }
+
+  freeze({ id, reason, atMs }: FreezeOp): ActResult {
+    const customer = this.#customers.get(id);
+    if (!customer) return { ok: false, why: 'there is no such account', code: 'not_found' };
+    const frozen = reason !== null;
+    if (customer.record.frozen === frozen) return { ok: true, existed: true };
+    const frozenMs = frozen ? atMs : null;
+    customer.record = { ...customer.record, frozen, frozenReason: reason, frozenMs };
+    const values = [frozen ? 1n : 0n, reason, frozenMs === null ? null : BigInt(frozenMs), id];
+    this.#journal.write('UPDATE customers SET frozen = ?, frozen_reason = ?, frozen_ms = ? WHERE id = ?', values);
     return { ok: true, existed: false };
   }
 
   grant(grant: GrantOp): TransferResult {
-    const { id, customer: owner, kind, amount, expiresMs, actor, reason, atMs } = grant;
+    const { id, customer: owner, kind, amount, actor, reason, atMs } = grant;
     const customer = this.#customers.get(owner);
     if (!customer) return { ok: false, why: 'there is no such account' };
+    // Paid credit is one lot for all deposits: one of them cannot make it expire.
+    const expiresMs = kind === 'paid' ? null : grant.expiresMs;
     const credit = kind === 'paid' ? customerPaid(owner) : customerPromo(owner, id);
     const debit = kind === 'paid' ? cash() : promoExpense();
     const known = this.#journal.findTransfer(id);
     if (known) {
-      const same = known.amount === amount && known.credit === credit.name;
+      // A lot whose credit has expired is gone: what was its expiry is not compared then.
+      const lot = customer.lots.find(({ account }) => account.spec.name === credit.name);
+      const same =
+        known.amount === amount &&
+        known.credit === credit.name &&
+        known.reason.toWellFormed() === storable(reason).toWellFormed() &&
+        (lot === undefined || lot.expiresMs === expiresMs);
       return same ? { ok: true, existed: true } : { ok: false, why: 'this id was used for another grant' };
     }
+    return this.#add(owner, { kind, credit, expiresMs }, { id, type: 'grant', debit, amount, actor, reason, atMs });
+  }
+
+  paidAccount(owner: string): AccountSpec {
+    return customerPaid(owner);
+  }
+
+  /** Money that came in otherwise than by a grant; the caller knows that its id is new. */
+  pay(owner: string, movement: Omit<TransferOp, 'op' | 'credit'>): TransferResult {
+    return this.#add(owner, { kind: 'paid', credit: customerPaid(owner), expiresMs: null }, movement);
+  }
+
+  #add(
+    owner: string,
+    lot: { readonly kind: 'paid' | 'promo'; readonly credit: AccountSpec; readonly expiresMs: EpochMs | null },
+    movement: Omit<TransferOp, 'op' | 'credit'>,
+  ): TransferResult {
+    const customer = this.#customers.get(owner);
+    if (!customer) return { ok: false, why: 'there is no such account' };
+    const { debit, amount, atMs } = movement;
     // All grants of an account are added up at every start: their sum must fit the file's integers.
     if (customer.credits + amount > CREDITS_MAX)
       return { ok: false, why: 'an account can be granted 4 billion USD in all' };
-    const broken = this.#journal.whyNot([{ debit, credit, amount }]);
+    const broken = this.#journal.whyNot([{ debit, credit: lot.credit, amount }]);
     if (broken !== null) return { ok: false, why: broken };
-    const account = this.#journal.open(credit);
-    if (!customer.lots.some((lot) => lot.account === account)) {
-      // Paid credit is one lot for all deposits: one of them cannot make it expire.
-      const expiry = kind === 'paid' ? null : expiresMs;
-      const lot = { account, kind, expiresMs: expiry, atMs };
-      customer.lots.push(lot);
-      customer.lots.sort(compareLots);
-      if (expiry !== null) {
-        this.#expiring.push({ customer, lot, expiresMs: expiry });
-        this.#expiring.sort((a, b) => a.expiresMs - b.expiresMs);
-      }
-      const values = [account.no, owner, kind, expiry === null ? null : BigInt(expiry), BigInt(atMs)];
-      this.#journal.write('INSERT INTO lots VALUES (?, ?, ?, ?, ?)', values);
+    const account = this.#journal.open(lot.credit);
+    if (!customer.lots.some((known) => known.account === account)) {
+      this.#openLot(customer, { account, kind: lot.kind, expiresMs: lot.expiresMs, atMs });
     }
-    this.#journal.post({
-      id,
-      type: 'grant',
-      debit: this.#journal.open(debit),
-      credit: account,
-      amount,
-      request: null,
-      actor,
-      reason,
-      atMs,
-    });
+    this.#journal.post({ ...movement, debit: this.#journal.open(debit), credit: account, request: null });
     customer.credits += amount;
     return { ok: true, existed: false };
   }
 
-  addKey({ id, hash, hint, customer, name, settings, atMs }: KeyOp): TransferResult {
-    if (!this.#customers.has(customer)) return { ok: false, why: 'there is no such account' };
-    if (this.#keys.has(id)) return { ok: true, existed: true };
-    this.#keys.set(id, {
-      record: { id, hash, hint, customer, name, settings, atMs, revokedMs: null },
-      spent: 0n,
-      held: 0n,
-    });
-    const values = [id, hash, hint, customer, name, writeKeySettings(settings), BigInt(atMs)];
-    this.#journal.write('INSERT INTO api_keys VALUES (?, ?, ?, ?, ?, ?, ?, NULL)', values);
-    return { ok: true, existed: false };
-  }
-
-  revokeKey({ id, atMs }: RevokeOp): TransferResult {
-    const key = this.#keys.get(id);
-    if (!key) return { ok: false, why: 'there is no such key' };
-    if (key.record.revokedMs !== null) return { ok: true, existed: true };
-    key.record = { ...key.record, revokedMs: atMs };
-    this.#journal.write('UPDATE api_keys SET revoked_ms = ? WHERE id = ?', [BigInt(atMs), id]);
-    return { ok: true, existed: false };
+  #openLot(customer: Customer, lot: Lot): void {
+    const { account, kind, expiresMs, atMs } = lot;
+    customer.lots.push(lot);
+    customer.lots.sort(compareLots);
+    if (expiresMs !== null) {
+      this.#expiring.push({ customer, lot, expiresMs });
+      this.#expiring.sort((a, b) => a.expiresMs - b.expiresMs);
+    }
+    const expiry = expiresMs === null ? null : BigInt(expiresMs);
+    const values = [account.no, customer.record.id, kind, expiry, BigInt(atMs)];
+    this.#journal.write('INSERT INTO lots VALUES (?, ?, ?, ?, ?)', values);
   }
 
   /**
@@ -256,15 +230,4 @@ export class Customers {
     customer.lots.splice(customer.lots.indexOf(lot), 1);
     return true;
   }
-}
-
-function writeKeySettings({ spendLimit, ...rest }: KeySettings): string {
-  return JSON.stringify({ ...rest, spendLimitUsd: spendLimit === null ? null : formatUsd(spendLimit) });
-}
-
-function parseKeySettings(text: string): KeySettings {
-  const { spendLimitUsd, ...rest } = JSON.parse(text) as Omit<KeySettings, 'spendLimit'> & {
-    readonly spendLimitUsd: string | null;
-  };
-  return { ...rest, spendLimit: spendLimitUsd === null ? null : parseUsd(spendLimitUsd) };
 }

@@ -1,7 +1,8 @@
 import type { Price } from '../spec.ts';
 import { bigintOf, numberOf, textOf, textOrNull, type SqlRow } from '../store/sql.ts';
 import type { EpochMs, NanoUsd } from '../units.ts';
-import type { Customer, Key } from './customers.ts';
+import type { Key } from './api-keys.ts';
+import type { Customer } from './customers.ts';
 import type { Account, Journal } from './journal.ts';
 import type { TokenCounts } from './pricing.ts';
 

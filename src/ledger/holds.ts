@@ -1,12 +1,17 @@
 import type { Price } from '../spec.ts';
-import type { Sql } from '../store/sql.ts';
+import { textOf, type Sql } from '../store/sql.ts';
 import { minBig, nanoFromPicoUp, type EpochMs, type NanoUsd } from '../units.ts';
 import { usageRevenue } from './accounts.ts';
-import type { Customer, Customers, Key } from './customers.ts';
+import { isLive } from './access.ts';
+import type { ApiKeys } from './api-keys.ts';
+import type { Customers } from './customers.ts';
 import { insertHold, readHold, updateHold, type Hold } from './hold-rows.ts';
 import type { Journal } from './journal.ts';
-import type { ExtendOp, HoldOp, HoldResult, LimitSource, ProgressOp, SettleOp, SettleResult } from './operations.ts';
+import type { ExtendOp, HoldOp, HoldRefusal, HoldResult, ProgressOp, SettleOp, SettleResult } from './operations.ts';
 import { costPico, soundCounts, type TokenCounts } from './pricing.ts';
+import { RecentIds } from './recent-ids.ts';
+import type { Replays } from './replays.ts';
+import { NO_CAPS, whyShort } from './shortage.ts';
 
 const NOTHING: TokenCounts = { inputTokens: 0, cachedTokens: 0, outputTokens: 0 };
 
@@ -16,16 +21,22 @@ const JOURNAL_AFTER_MS = 1000;
 export interface HoldsOptions {
   readonly journal: Journal;
   readonly customers: Customers;
+  readonly replays: Replays;
+  readonly keys: ApiKeys;
   /** The price of that version if it is that model's. */
   readonly priceOf: (version: number, model: string) => Price | undefined;
   /** Number of this start: holds of an earlier one have no living owner. */
   readonly epoch: number;
 }
 
+/** Requests that are known to be over without a look at the disk. */
+const SETTLED_MAX = 10_000;
+
 /** Money reserved for requests in flight: hold, extend, settle; each hold is settled exactly once. */
 export class Holds {
   readonly #options: HoldsOptions;
   readonly #holds = new Map<string, Hold>();
+  readonly #settled = new RecentIds(SETTLED_MAX);
 
   constructor(options: HoldsOptions) {
     this.#options = options;
@@ -35,18 +46,27 @@ export class Holds {
     return this.#holds.size;
   }
 
-  /** Ids are never used again: one that was settled is caught by the table's UNIQUE, which ends the writer uncharged. */
+  /**
+   * Ids are random and never used again. A repeat that comes soon is refused; one of a request that ended long ago would be
+   * caught by the table's UNIQUE, which ends the writer uncharged: to refuse that too, every hold would have to ask the disk.
+   */
   hold(operation: HoldOp): HoldResult {
     const { request, customer: owner, key: keyId, model, priceVersion, amount, atMs, deadlineMs } = operation;
     const customer = this.#options.customers.find(owner);
     const price = this.#options.priceOf(priceVersion, model);
-    const key = this.#options.customers.key(keyId);
-    if (!customer || customer.record.frozen) return refuse('unknown_customer', amount);
+    const key = this.#options.keys.find(keyId);
+    if (!customer) return refuse('unknown_customer', amount);
+    if (customer.record.frozen) return refuse('frozen', amount);
     // A key that is not known here would spend without its limit.
     if (keyId !== null && key?.record.customer !== owner) return refuse('unknown_customer', amount);
+    if (key && !isLive(key.record, atMs)) return refuse('key_ended', amount);
+    // Before anything that may have changed since: a finished request is answered from an empty account too.
+    const taken = this.#options.replays.whyNot(operation);
+    if (taken === 'too_many_keys') return refuse(taken, amount);
+    if (taken) return { ...refuse('repeated', amount), earlier: taken };
     if (!price) return refuse('unknown_price', amount);
-    if (this.#holds.has(request)) return refuse('exists', amount);
-    const short = this.#whyShort({ customer, key, amount, atMs });
+    if (this.#holds.has(request) || this.#settled.has(request)) return refuse('exists', amount);
+    const short = whyShort({ customer, key, amount, atMs, heldMs: atMs });
     if (short) return short;
     const hold: Hold = {
       request,
@@ -65,16 +85,20 @@ export class Holds {
       stale: false,
     };
     this.#reserve(hold, amount, atMs);
+    for (const { spend } of key?.caps ?? NO_CAPS) spend.open(atMs, amount);
     this.#holds.set(request, hold);
+    this.#options.replays.claim(operation);
     return { ok: true };
   }
 
   extend({ request, amount }: ExtendOp, nowMs: EpochMs): HoldResult {
     const hold = this.#holds.get(request);
     if (!hold) return refuse('no_hold', amount);
-    const short = this.#whyShort({ customer: hold.customer, key: hold.key, amount, atMs: nowMs });
+    const { customer, key, atMs: heldMs } = hold;
+    const short = whyShort({ customer, key, amount, atMs: nowMs, heldMs });
     if (short) return short;
     this.#reserve(hold, amount, nowMs);
+    for (const { spend } of key?.caps ?? NO_CAPS) spend.extend(heldMs, amount);
     // In the same commit as the accounts' held: after a crash between the two, the difference would be held for ever.
     if (hold.journaled) this.#update(hold);
     return { ok: true };
@@ -89,10 +113,12 @@ export class Holds {
     hold.progress = tokens;
   }
 
-  settle({ request, tokens: claimed, status, detail, atMs }: SettleOp): SettleResult {
+  settle(operation: SettleOp): SettleResult {
+    const { request, tokens: claimed, status, detail, atMs } = operation;
     const hold = this.#holds.get(request);
     if (!hold) return { ok: false, charged: 0n, priceVersion: 0 };
     this.#holds.delete(request);
+    this.#settled.add(request);
     const { journal } = this.#options;
     const { customer, key, priceVersion, model } = hold;
     const tokens = soundCounts(claimed);
@@ -122,10 +148,7 @@ export class Holds {
         atMs,
       });
     }
-    if (key) {
-      key.held -= hold.amount;
-      key.spent += charged;
-    }
+    for (const { spend } of key?.caps ?? NO_CAPS) spend.close(hold.atMs, hold.amount, charged);
     customer.used += charged;
     journal.addUsage({
       request,
@@ -140,10 +163,12 @@ export class Holds {
       status,
       detail,
       atMs,
+      heldMs: hold.atMs,
     });
     if (hold.journaled) {
       journal.write(`UPDATE holds SET state = 'settled' WHERE request = ?`, [request]);
     }
+    this.#options.replays.settle(operation, charged);
     return { ok: true, charged, priceVersion };
   }
 
@@ -168,49 +193,20 @@ export class Holds {
   }
 
   load(sql: Sql): void {
-    const { customers, priceOf, journal } = this.#options;
+    const { customers, keys, priceOf, journal } = this.#options;
     const owners = {
       customer: (id: string) => customers.find(id),
-      key: (id: string | null) => customers.key(id),
+      key: (id: string | null) => keys.find(id),
       price: priceOf,
       account: (name: string) => journal.find(name),
     };
     for (const row of sql.all(`SELECT * FROM holds WHERE state = 'pending'`)) {
       const hold = readHold(row, owners);
-      if (hold.key) hold.key.held += hold.amount;
+      for (const { spend } of hold.key?.caps ?? NO_CAPS) spend.open(hold.atMs, hold.amount);
       this.#holds.set(hold.request, hold);
     }
-  }
-
-  /** Null when the amount fits into the customer's credit and the key's limit; nothing is changed. */
-  #whyShort(ask: { customer: Customer; key: Key | undefined; amount: NanoUsd; atMs: EpochMs }): HoldResult | null {
-    const { customer, key, amount, atMs } = ask;
-    let posted = 0n;
-    let free = 0n;
-    for (const { account, expiresMs } of customer.lots) {
-      if (expiresMs !== null && expiresMs <= atMs) continue;
-      posted += account.posted;
-      free += account.posted - account.held;
-    }
-    let limitSource: LimitSource = 'account';
-    const limit = key?.record.settings.spendLimit ?? null;
-    if (key && limit !== null) {
-      if (limit - key.spent - key.held < free) {
-        limitSource = 'key';
-        free = limit - key.spent - key.held;
-      }
-      // Waiting helps only when both would let it through.
-      posted = minBig(posted, limit - key.spent);
-    }
-    if (amount <= free && amount >= 0n) return null;
-    return {
-      ok: false,
-      why: 'insufficient',
-      needed: amount,
-      available: free,
-      limitSource,
-      transient: amount <= posted,
-    };
+    const settled = sql.all('SELECT request FROM usage ORDER BY seq DESC LIMIT ?', [BigInt(SETTLED_MAX)]);
+    for (const row of settled.toReversed()) this.#settled.add(textOf(row, 'request'));
   }
 
   #reserve(hold: Hold, amount: NanoUsd, atMs: EpochMs): void {
@@ -234,11 +230,10 @@ export class Holds {
     sortLegs(hold);
     if (left !== 0n) throw new Error('a hold was granted that its lots do not cover');
     hold.amount += amount;
-    if (hold.key) hold.key.held += amount;
   }
 
   #insert(hold: Hold): void {
-    const { journal, epoch } = this.#options;
+    const { journal, epoch, replays } = this.#options;
     for (const { account, amount } of hold.legs) {
       account.journaled += amount;
       journal.touch(account);
@@ -246,6 +241,7 @@ export class Holds {
     hold.journaled = true;
     hold.stale = false;
     insertHold(journal, hold, epoch);
+    replays.journal(hold.request);
   }
 
   #update(hold: Hold): void {
@@ -254,7 +250,7 @@ export class Holds {
   }
 }
 
-function refuse(why: 'unknown_customer' | 'unknown_price' | 'exists' | 'no_hold', needed: NanoUsd): HoldResult {
+function refuse(why: HoldRefusal, needed: NanoUsd): Extract<HoldResult, { ok: false }> {
   return { ok: false, why, needed, available: 0n, limitSource: 'account', transient: false };
 }
 

@@ -33,6 +33,7 @@ export interface KnownTransfer {
   readonly debit: string;
   readonly credit: string;
   readonly amount: NanoUsd;
+  readonly reason: string;
 }
 
 export interface UsageRow {
@@ -48,6 +49,8 @@ export interface UsageRow {
   readonly status: UsageStatus;
   readonly detail: UsageDetail;
   readonly atMs: EpochMs;
+  /** When its hold was made; null in rows of version 1. */
+  readonly heldMs: EpochMs | null;
 }
 
 const INT64_MAX = 2n ** 63n - 1n;
@@ -126,7 +129,7 @@ export class Journal {
     if (recent) return recent;
     const [row] =
       this.#sql?.all(
-        `SELECT t.type, d.name AS debit, c.name AS credit, t.amount FROM transfers t
+        `SELECT t.type, d.name AS debit, c.name AS credit, t.amount, t.reason FROM transfers t
          JOIN accounts d ON d.no = t.debit JOIN accounts c ON c.no = t.credit WHERE t.id = ?`,
         [id],
       ) ?? [];
@@ -136,6 +139,7 @@ export class Journal {
       debit: textOf(row, 'debit'),
       credit: textOf(row, 'credit'),
       amount: bigintOf(row, 'amount'),
+      reason: textOf(row, 'reason'),
     };
   }
 
@@ -175,7 +179,7 @@ export class Journal {
     const { id, type, request, actor, atMs } = transfer;
     const names = [debit.spec.name, credit.spec.name] as const;
     if (id !== null) {
-      this.#recentIds.set(id, { type, debit: names[0], credit: names[1], amount });
+      this.#recentIds.set(id, { type, debit: names[0], credit: names[1], amount, reason: storable(transfer.reason) });
       this.#newIds.push(id);
     }
     if (!this.#sql) return;
@@ -206,6 +210,7 @@ export class Journal {
       row.status,
       detail,
       BigInt(row.atMs),
+      row.heldMs === null ? null : BigInt(row.heldMs),
     ];
     this.#rows.push({ text: INSERT_USAGE, values, link: 'usage' });
   }
@@ -247,4 +252,6 @@ export class Journal {
 }
 
 const INSERT_TRANSFER = 'INSERT INTO transfers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)';
-const INSERT_USAGE = 'INSERT INTO usage VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)';
+const INSERT_USAGE = `INSERT INTO usage (seq, request, account, key, model, price_version, input_tokens, cached_tokens,
+  output_tokens, cost_pico, held, charged, status, detail, at_ms, held_ms, hash)
+  VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`;

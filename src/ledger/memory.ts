@@ -1,10 +1,11 @@
 import type { Clock } from '../clock.ts';
 import { Book } from './book.ts';
+import { MEMORY_BOUNDS, type ReplayBounds } from './replays.ts';
 import type { Ledger, LedgerOp, LedgerReplies } from './operations.ts';
 
 /** A ledger without a disk: the edge's fixed account and tests that are not about money on disk. */
-export function createMemoryLedger(clock: Clock): Ledger {
-  const book = new Book(null, clock.now());
+export function createMemoryLedger(clock: Clock, bounds: ReplayBounds = MEMORY_BOUNDS): Ledger {
+  const book = new Book(null, clock.now(), bounds);
   const ask = <O extends LedgerOp>(operation: O): Promise<LedgerReplies[O['op']]> => {
     const now = clock.now();
     book.tick(now);

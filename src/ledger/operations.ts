@@ -1,5 +1,20 @@
 import type { Price } from '../spec.ts';
 import type { EpochMs, NanoUsd } from '../units.ts';
+import type {
+  AccessOp,
+  AccessQuery,
+  ActResult,
+  AdminKeyRecord,
+  AuditNote,
+  AuditOp,
+  AuditRecord,
+  CustomerRecord,
+  DepositResult,
+  KeyRecord,
+  ProjectRecord,
+  Spending,
+  SuspenseRecord,
+} from './access.ts';
 import type { AccountSpec } from './accounts.ts';
 import type { TokenCounts } from './pricing.ts';
 
@@ -28,6 +43,13 @@ export interface UsageDetail {
   readonly resumed?: number;
 }
 
+/** What a client's Idempotency-Key comes to, without the key itself. */
+export interface Idempotency {
+  /** Of account, route and key. */
+  readonly hash: string;
+  readonly bodyHash: string;
+}
+
 export interface HoldOp {
   readonly op: 'hold';
   readonly request: string;
@@ -38,6 +60,7 @@ export interface HoldOp {
   readonly amount: NanoUsd;
   readonly atMs: EpochMs;
   readonly deadlineMs: EpochMs;
+  readonly idempotency?: Idempotency;
 }
 
 /** Raises the hold by `amount`. */
@@ -62,6 +85,8 @@ export interface SettleOp {
   readonly status: UsageStatus;
   readonly detail: UsageDetail;
   readonly atMs: EpochMs;
+  /** For a hold with an Idempotency-Key: the reply, encrypted, and the cost that it names. Kept in the charge's commit. */
+  readonly replay?: { readonly sealed: Uint8Array; readonly cost: NanoUsd };
 }
 
 /** Any other movement. Durable; the same id again changes nothing. */
@@ -93,40 +118,7 @@ export interface GrantOp {
   readonly actor: string;
   readonly reason: string;
   readonly atMs: EpochMs;
-}
-
-export interface CustomerOp {
-  readonly op: 'customer';
-  readonly id: string;
-  readonly name: string;
-  readonly atMs: EpochMs;
-}
-
-export interface KeySettings {
-  readonly models: readonly string[] | null;
-  readonly spendLimit: NanoUsd | null;
-  readonly expiresMs: EpochMs | null;
-  /** Requests and tokens a minute, requests at a time; null: the gateway's defaults. Kept by the gateway, not by the book. */
-  readonly rpm: number | null;
-  readonly tpm: number | null;
-  readonly concurrency: number | null;
-}
-
-export interface KeyOp {
-  readonly op: 'key';
-  readonly id: string;
-  readonly hash: string;
-  readonly hint: string;
-  readonly customer: string;
-  readonly name: string;
-  readonly settings: KeySettings;
-  readonly atMs: EpochMs;
-}
-
-export interface RevokeOp {
-  readonly op: 'revoke';
-  readonly id: string;
-  readonly atMs: EpochMs;
+  readonly audit?: AuditNote | undefined;
 }
 
 /** Registers a price; the same price again keeps its version. */
@@ -138,34 +130,48 @@ export interface PriceOp {
 }
 
 export type Query =
-  | { readonly op: 'keys' }
-  | { readonly op: 'customers' }
+  | AccessQuery
   | { readonly op: 'balance'; readonly customer: string }
   | { readonly op: 'account'; readonly name: string }
   | { readonly op: 'usage'; readonly request: string }
   | { readonly op: 'check' };
 
 export type LedgerOp =
-  | HoldOp
-  | ExtendOp
-  | ProgressOp
-  | SettleOp
-  | TransferOp
-  | TransfersOp
-  | GrantOp
-  | CustomerOp
-  | KeyOp
-  | RevokeOp
-  | PriceOp
-  | Query;
+  HoldOp | ExtendOp | ProgressOp | SettleOp | TransferOp | TransfersOp | GrantOp | AccessOp | PriceOp | Query;
+
+/** What an admin does to the books: `audit` goes into the same commit. */
+export type AuditedOp = GrantOp | Exclude<AccessOp, AuditOp>;
 
 export type LimitSource = 'account' | 'project' | 'key';
+
+/** The request that had an Idempotency-Key before; `mismatch`: it had another body. */
+export interface EarlierRequest {
+  readonly request: string;
+  readonly state: 'in_flight' | 'completed' | 'mismatch';
+  /** The encrypted reply of a completed one, where it was kept. */
+  readonly sealed: Uint8Array | null;
+}
+
+export type HoldRefusal =
+  | 'exists'
+  | 'unknown_customer'
+  | 'frozen'
+  /** The key expired, was revoked, or was rotated and its overlap is over. */
+  | 'key_ended'
+  | 'unknown_price'
+  | 'no_hold'
+  /** Its Idempotency-Key has a request already, see `earlier`. */
+  | 'repeated'
+  /** Its account has used as many Idempotency-Keys as are remembered. */
+  | 'too_many_keys';
 
 export type HoldResult =
   | { readonly ok: true }
   | {
       readonly ok: false;
-      readonly why: 'insufficient' | 'exists' | 'unknown_customer' | 'unknown_price' | 'no_hold';
+      readonly why: 'insufficient' | HoldRefusal;
+      /** With `repeated`; said once that request's charge is on disk. */
+      readonly earlier?: EarlierRequest;
       readonly needed: NanoUsd;
       readonly available: NanoUsd;
       readonly limitSource: LimitSource;
@@ -181,24 +187,6 @@ export interface SettleResult {
 
 export type TransferResult =
   { readonly ok: true; readonly existed: boolean } | { readonly ok: false; readonly why: string };
-
-export interface KeyRecord {
-  readonly id: string;
-  readonly hash: string;
-  readonly hint: string;
-  readonly customer: string;
-  readonly name: string;
-  readonly settings: KeySettings;
-  readonly atMs: EpochMs;
-  readonly revokedMs: EpochMs | null;
-}
-
-export interface CustomerRecord {
-  readonly id: string;
-  readonly name: string;
-  readonly frozen: boolean;
-  readonly atMs: EpochMs;
-}
 
 export interface Balance {
   /** Ever granted or paid in. */
@@ -242,12 +230,25 @@ export interface LedgerReplies {
   transfer: TransferResult;
   transfers: TransferResult;
   grant: TransferResult;
-  customer: TransferResult;
-  key: TransferResult;
-  revoke: TransferResult;
+  customer: ActResult;
+  freeze: ActResult;
+  key: ActResult;
+  rotate: ActResult;
+  revoke: ActResult;
+  project: ActResult;
+  adminKey: ActResult;
+  revokeAdminKey: ActResult;
+  deposit: DepositResult;
+  assign: ActResult;
+  audit: null;
   price: number;
   keys: readonly KeyRecord[];
   customers: readonly CustomerRecord[];
+  spending: Spending | null;
+  projects: readonly ProjectRecord[];
+  adminKeys: readonly AdminKeyRecord[];
+  suspense: readonly SuspenseRecord[];
+  audits: readonly AuditRecord[];
   balance: Balance | null;
   account: AccountRecord | null;
   usage: UsageRecord | null;

@@ -1,5 +1,5 @@
 import type { Price } from '../spec.ts';
-import { nanoFromPicoUp, type NanoUsd, type PicoUsd, type Tokens } from '../units.ts';
+import { minBig, nanoFromPicoUp, type NanoUsd, type PicoUsd, type Tokens } from '../units.ts';
 
 /** What a request used. `inputTokens` includes the cached ones. */
 export interface TokenCounts {
@@ -8,7 +8,7 @@ export interface TokenCounts {
   readonly outputTokens: Tokens;
 }
 
-/** Beyond any context times choices; with it a cost stays within 64 bits at prices up to 4,000 USD per million tokens. */
+/** Beyond any context times choices; with it a cost stays within 64 bits at any price up to `PRICE_MAX`. */
 const TOKENS_MAX = 1_000_000_000;
 
 /**
@@ -33,6 +33,11 @@ export function costPico(price: Price, tokens: TokenCounts): PicoUsd {
 /** What a request is charged: its exact cost, rounded up once to a nano-USD. */
 export function chargeFor(price: Price, tokens: TokenCounts): NanoUsd {
   return nanoFromPicoUp(costPico(price, tokens));
+}
+
+/** What a settlement charges: never more than is held. */
+export function chargeWithin(price: Price, tokens: TokenCounts, held: NanoUsd): NanoUsd {
+  return minBig(chargeFor(price, soundCounts(tokens)), held);
 }
 
 /** The most that so many tokens can cost: nothing cached, or cached ones if those should be dearer. */

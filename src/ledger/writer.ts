@@ -2,7 +2,7 @@ import type { Clock } from '../clock.ts';
 import type { Ms } from '../units.ts';
 import type { Book } from './book.ts';
 import type { Batch } from './journal-file.ts';
-import type { LedgerOp, LedgerReplies } from './operations.ts';
+import type { HoldResult, LedgerOp, LedgerReplies } from './operations.ts';
 
 type Reply = LedgerReplies[LedgerOp['op']];
 
@@ -13,8 +13,16 @@ const DURABLE: ReadonlySet<LedgerOp['op']> = new Set([
   'transfers',
   'grant',
   'customer',
+  'freeze',
   'key',
+  'rotate',
   'revoke',
+  'project',
+  'adminKey',
+  'revokeAdminKey',
+  'deposit',
+  'assign',
+  'audit',
   'price',
 ]);
 
@@ -24,6 +32,12 @@ const DURABLE: ReadonlySet<LedgerOp['op']> = new Set([
  */
 const CROWD = 4;
 const GATHER_MS = 2;
+/** A repeat under an Idempotency-Key is answered from its first request: not before that one's charge is on disk. */
+function isDurable({ op }: LedgerOp, reply: Reply): boolean {
+  if (op !== 'hold') return DURABLE.has(op);
+  const result = reply as HoldResult;
+  return !result.ok && result.why === 'repeated';
+}
 
 export interface WriterOptions {
   readonly book: Book;
@@ -70,7 +84,7 @@ export class Writer {
     // A repeat that changed nothing waits too: what it repeats may not be on disk yet.
     const unwritten = book.dirty || this.#storing !== null;
     if (book.dirty) this.#schedule();
-    if (!unwritten || !DURABLE.has(operation.op)) return Promise.resolve(reply);
+    if (!unwritten || !isDurable(operation, reply)) return Promise.resolve(reply);
     return new Promise((resolve, reject) => this.#gathering.push({ reply, resolve, reject }));
   }
 

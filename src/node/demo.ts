@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import type { Clock } from '../clock.ts';
 import { hashKey, hintOf, newKey, type Keys } from '../gateway/auth.ts';
+import { UNLIMITED } from '../ledger/access.ts';
 import type { Ledger } from '../ledger/operations.ts';
 import type { RandomBytes } from '../random.ts';
 import { parseUsd } from '../units.ts';
@@ -30,14 +31,13 @@ export async function openDemo(options: {
   const known = (await ledger.ask({ op: 'keys' })).some(({ id }) => id === 'key-demo');
   if (known) return null;
   const { value } = secretFile(join(dataDir, 'demo.key'), () => newKey(random));
-  const settings = { models: null, spendLimit: null, expiresMs: null, rpm: null, tpm: null, concurrency: null };
   const record = {
     id: 'key-demo',
     hash: hashKey(value),
     hint: hintOf(value),
     customer: DEMO,
     name: 'first key',
-    settings,
+    settings: UNLIMITED,
   };
   await ledger.ask({ op: 'key', ...record, atMs });
   await keys.refresh();

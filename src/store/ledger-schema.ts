@@ -1,10 +1,11 @@
+import { KEYS_AND_ADMINS } from './ledger-schema-2.ts';
+import { REPLAYS } from './replay-schema.ts';
+
 /**
  * Tables of the ledger's file. Hand-written, STRICT, integers only: drizzle-kit has neither STRICT tables nor triggers.
  * `seq` runs through transfers and usage together; their hashes make one chain in its order.
  */
-export const LEDGER_SCHEMA_VERSION = 1;
-
-export const LEDGER_SCHEMA = `
+const FIRST = `
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 
 -- posted: on the account's natural side (assets and expenses: debits less credits; the others: credits less debits).
@@ -119,3 +120,11 @@ CREATE TRIGGER holds_once BEFORE UPDATE ON holds WHEN OLD.state <> 'pending'
   BEGIN SELECT RAISE(ABORT, 'a hold is settled once'); END;
 CREATE TRIGGER holds_no_delete BEFORE DELETE ON holds BEGIN SELECT RAISE(ABORT, 'holds are kept'); END;
 `;
+
+/**
+ * Step n brings a file from version n to n + 1; a new file takes all of them. A step that was released is never changed:
+ * files that have taken it would not see the change.
+ */
+export const LEDGER_STEPS: readonly string[] = [FIRST, KEYS_AND_ADMINS + REPLAYS];
+
+export const LEDGER_SCHEMA_VERSION = LEDGER_STEPS.length;

@@ -104,6 +104,24 @@ export class CountingClock implements Clock {
   }
 }
 
+/** The system's clock, whose date stands still until a test moves it: durations go on as they are. */
+export class DatedClock extends CountingClock {
+  #now: number;
+
+  constructor(nowMs: number) {
+    super();
+    this.#now = nowMs;
+  }
+
+  override now(): number {
+    return this.#now;
+  }
+
+  moveTo(ms: number): void {
+    this.#now = ms;
+  }
+}
+
 /** Lets promises and sockets have their turns. */
 export async function turns(count: number): Promise<void> {
   for (let left = count; left > 0; left -= 1) await new Promise((resolve) => setImmediate(resolve));

@@ -5,15 +5,16 @@ import type { Clock } from '../../src/clock.ts';
 import { createApp } from '../../src/gateway/app.ts';
 import { BodyRoom } from '../../src/gateway/body-room.ts';
 import { hashKey, hintOf, Keys, newKey } from '../../src/gateway/auth.ts';
-import type { AppDeps } from '../../src/gateway/deps.ts';
+import type { AppDeps, FleetOperations } from '../../src/gateway/deps.ts';
 import { createFetchUpstream } from '../../src/gateway/fetch-upstream.ts';
 import { Limiter } from '../../src/gateway/limits.ts';
 import { nodeTransport } from '../../src/gateway/node-transport.ts';
 import { createUndiciUpstream } from '../../src/gateway/undici-upstream.ts';
 import { Watch } from '../../src/gateway/watch.ts';
 import { webTransport } from '../../src/gateway/web-transport.ts';
+import { UNLIMITED, type KeySettings } from '../../src/ledger/access.ts';
 import { createMemoryLedger } from '../../src/ledger/memory.ts';
-import type { KeySettings } from '../../src/ledger/operations.ts';
+import type { Ledger } from '../../src/ledger/operations.ts';
 import { startServer } from '../../src/node/server.ts';
 import { createIds, systemRandom } from '../../src/random.ts';
 import { Pools } from '../../src/scheduler/pool/pools.ts';
@@ -44,9 +45,13 @@ export interface GatewaySettings {
   readonly creditUsd?: string;
   readonly key?: Partial<KeySettings>;
   readonly clock?: Clock;
+  /** Default: one in memory. */
+  readonly ledger?: Ledger;
   readonly limits?: Partial<AppDeps['limits']>;
   readonly notReady?: () => string | null;
   readonly bodiesBytes?: number;
+  /** None: the admin routes of pools and leases are not there. */
+  readonly fleet?: FleetOperations;
 }
 
 export const MODEL = 'org/tiny';
@@ -67,6 +72,7 @@ const POOL: PoolInput = {
 const LIMITS = {
   bodyBytes: 1_000_000,
   replyBytes: 32_000_000,
+  replayBytes: 262_144,
   eventBytes: 1_000_000,
   requestsMax: 100,
   keyRequestsPerMinute: 100_000,
@@ -79,6 +85,8 @@ export interface Gateway {
   readonly door: Door;
   /** Null behind the web door. */
   readonly url: string | null;
+  /** As the app has them. */
+  readonly routes: Routes;
   readonly key: string;
   readonly keys: Keys;
   readonly servers: readonly FakeModelServer[];
@@ -102,7 +110,7 @@ export interface Gateway {
 export async function startGateway(t: TestContext, settings: GatewaySettings = {}): Promise<Gateway> {
   const { door = 'node', slots = 4, limits } = settings;
   const clock = settings.clock ?? new CountingClock();
-  const ledger = new WatchedLedger(createMemoryLedger(clock));
+  const ledger = new WatchedLedger(settings.ledger ?? createMemoryLedger(clock));
   const keys = new Keys(ledger);
   const pools = new Pools(clock);
   const watch = new Watch(clock);
@@ -126,11 +134,12 @@ export async function startGateway(t: TestContext, settings: GatewaySettings = {
   const { key } = await addKey(settings.key ?? {});
   const logs: string[] = [];
   const deps = { clock, ledger, keys, pools, notReady: settings.notReady ?? (() => null), random: systemRandom };
-  const { url, request } = await open(t, door, {
+  const { url, request, routes } = await open(t, door, {
     ...deps,
+    subtle: crypto.subtle,
     newId: createIds(systemRandom),
     watch: () => watch,
-    fleet: null,
+    fleet: settings.fleet ?? null,
     adminKeyHash: hashKey('sk-ub-admin'),
     limiter: new Limiter(),
     bodyRoom,
@@ -139,7 +148,23 @@ export async function startGateway(t: TestContext, settings: GatewaySettings = {
   });
   t.after(leftOver);
   return {
-    ...{ door, url, key, keys, servers, router, pools, ledger, clock, watch, logs, addKey, addReplica, fetch: request },
+    ...{
+      door,
+      url,
+      routes,
+      key,
+      keys,
+      servers,
+      router,
+      pools,
+      ledger,
+      clock,
+      watch,
+      logs,
+      addKey,
+      addReplica,
+      fetch: request,
+    },
     server: servers[0] ?? (await startModelServer(t, answer())),
     get: (path) => request(path, { headers: bearer(key) }),
     chat: (fields = {}, init = {}) => {
@@ -150,8 +175,11 @@ export async function startGateway(t: TestContext, settings: GatewaySettings = {
   };
 }
 
+type Routes = readonly { readonly method: string; readonly path: string }[];
+
 interface Opened {
   readonly url: string | null;
+  readonly routes: Routes;
   readonly request: (path: string, init?: RequestInit) => Promise<Response>;
 }
 
@@ -159,7 +187,7 @@ async function open(t: TestContext, door: Door, deps: Omit<AppDeps, 'upstream' |
   if (door === 'web') {
     const upstream = createFetchUpstream((...call) => fetch(...call));
     const app = createApp({ ...deps, upstream, transport: webTransport });
-    return { url: null, request: async (path, init) => app.request(path, init) };
+    return { url: null, routes: app.routes, request: async (path, init) => app.request(path, init) };
   }
   const upstream = createUndiciUpstream({ connectMs: 2000, connectionsMax: 64, headerBytesMax: 16_384 });
   const app = createApp({ ...deps, upstream, transport: nodeTransport });
@@ -168,7 +196,7 @@ async function open(t: TestContext, door: Door, deps: Omit<AppDeps, 'upstream' |
     await server.stop(0, AbortSignal.abort());
     await upstream.close();
   });
-  return { url: server.url, request: (path, init) => fetch(`${server.url}${path}`, init) };
+  return { url: server.url, routes: app.routes, request: (path, init) => fetch(`${server.url}${path}`, init) };
 }
 
 async function openAccount(ledger: WatchedLedger, usd: string, clock: Clock): Promise<void> {
@@ -186,8 +214,14 @@ function keyAdder(ledger: WatchedLedger, keys: Keys, clock: Clock): Gateway['add
     count += 1;
     const id = `key-${count}`;
     const key = newKey(systemRandom);
-    const none = { models: null, spendLimit: null, expiresMs: null, rpm: null, tpm: null, concurrency: null };
-    const record = { id, hash: hashKey(key), hint: hintOf(key), customer, name: id, settings: { ...none, ...more } };
+    const record = {
+      id,
+      hash: hashKey(key),
+      hint: hintOf(key),
+      customer,
+      name: id,
+      settings: { ...UNLIMITED, ...more },
+    };
     await ledger.ask({ op: 'key', ...record, atMs: clock.now() });
     await keys.refresh();
     return { id, key };

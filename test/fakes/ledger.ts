@@ -14,6 +14,8 @@ export class WatchedLedger implements Ledger {
   readonly #ledger: Ledger;
   readonly #usage = new Map<string, UsageRecord>();
   readonly #before = new Map<LedgerOp['op'], () => Promise<void>>();
+  /** What the ledger gets instead of what it was asked. */
+  change: (operation: LedgerOp) => LedgerOp = (operation) => operation;
 
   constructor(ledger: Ledger) {
     this.#ledger = ledger;
@@ -33,7 +35,7 @@ export class WatchedLedger implements Ledger {
     await this.#before.get(operation.op)?.();
     const asked: LedgerOp = operation;
     if (asked.op === 'usage') return (this.#usage.get(asked.request) ?? null) as LedgerReplies[O['op']];
-    const reply = await this.#ledger.ask(operation);
+    const reply = (await this.#ledger.ask(this.change(operation))) as LedgerReplies[O['op']];
     if (asked.op === 'settle') this.#keep(asked, reply as LedgerReplies['settle']);
     return reply;
   }

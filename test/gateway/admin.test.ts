@@ -34,8 +34,9 @@ onBothDoors('keys are listed by hint, never in full', async (t, door) => {
   const { data } = JSON.parse(text) as { data: Record<string, unknown>[] };
   const { created_at: _at, hint, ...rest } = data[0] ?? {};
   assert.ok(String(key).startsWith(String(hint).replace('…', '')));
-  const open = { models: null, rpm: null, revoked_at: null };
-  assert.deepEqual(rest, { id, name: 'k', ...settings, ...open, expires_at: '2030-01-01T00:00:00.000Z' });
+  const open = { models: null, rpm: null, revoked_at: null, replaced_by: null, project: null, limit_reset: 'none' };
+  const times = { expires_at: '2030-01-01T00:00:00.000Z' };
+  assert.deepEqual(rest, { id, name: 'k', ...settings, ...open, ...times, spent_usd: '0.00' });
 });
 
 onBothDoors('a credit that is sent twice under one Idempotency-Key is booked once', async (t, door) => {

@@ -2,17 +2,16 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { AppError } from '../../src/errors.ts';
 import { hashKey, hintOf, isAdmin, Keys, KEY_PREFIX, newKey, requireModel } from '../../src/gateway/auth.ts';
+import { UNLIMITED, type KeySettings } from '../../src/ledger/access.ts';
 import { createMemoryLedger } from '../../src/ledger/memory.ts';
-import type { KeySettings } from '../../src/ledger/operations.ts';
 import { systemRandom } from '../../src/random.ts';
 import { FakeClock } from '../fakes/clock.ts';
-
-const NONE: KeySettings = { models: null, spendLimit: null, expiresMs: null, rpm: null, tpm: null, concurrency: null };
 
 test('a key is known by its hash, with its account and settings', async () => {
   const { keys, add, now } = await setup();
   const key = await add('k1', { models: ['a'] });
-  const expected = { customer: 'acct', key: 'k1', settings: { ...NONE, models: ['a'] } };
+  const settings = { ...UNLIMITED, models: ['a'] };
+  const expected = { customer: 'acct', key: 'k1', meter: 'k1', name: 'k1', endsMs: null, settings };
   for (const header of [`Bearer ${key}`, `bearer ${key}`, `Bearer   ${key} `]) {
     assert.deepEqual(keys.authenticate(header, now), expected);
     // The second time from memory.
@@ -63,7 +62,7 @@ test('ten thousand spellings of one key do not fill the memory', async () => {
 });
 
 test('a key that names its models may use no other', () => {
-  const caller = (models: string[] | null) => ({ customer: 'acct', key: 'k', settings: { ...NONE, models } });
+  const caller = (models: string[] | null) => ({ customer: 'acct', key: 'k', settings: { ...UNLIMITED, models } });
   requireModel(caller(null), 'any');
   requireModel(caller(['a', 'b']), 'b');
   for (const models of [[], ['a'], ['B']]) {
@@ -103,7 +102,7 @@ async function setup() {
   const add = async (id: string, settings: Partial<KeySettings>): Promise<string> => {
     const key = newKey(systemRandom);
     const record = { id, hash: hashKey(key), hint: hintOf(key), customer: 'acct', name: id };
-    await ledger.ask({ op: 'key', ...record, settings: { ...NONE, ...settings }, atMs: clock.now() });
+    await ledger.ask({ op: 'key', ...record, settings: { ...UNLIMITED, ...settings }, atMs: clock.now() });
     await keys.refresh();
     return key;
   };

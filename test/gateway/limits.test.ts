@@ -101,6 +101,7 @@ onBothDoors('every authenticated reply tells the limits, error or not', async (t
   const replies = [
     ...[await chat({ max_tokens: 5 }), await chat({ stream: true }), await chat({ max_tokens: 0 })],
     ...[await chat({ model: 'none' }), await get('/v1/models'), await get('/v1/models/none'), await get('/v1/credits')],
+    await get('/v1/key'),
   ];
   for (const reply of replies) {
     for (const name of NAMES) assert.ok(reply.headers.get(name), `${name} of ${reply.status}`);

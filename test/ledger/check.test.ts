@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
 import { checkLedger } from '../../src/ledger/check.ts';
 import type { CheckReport } from '../../src/ledger/operations.ts';
-import { operatorEquity, treasury } from '../../src/ledger/accounts.ts';
+import { cash, operatorEquity, treasury } from '../../src/ledger/accounts.ts';
 import { openSql } from '../../src/store/libsql.ts';
 import type { Sql } from '../../src/store/sql.ts';
 import { booksOn, customer, grant, hold, key, price, promo, settle, tokens, transfer } from './fixtures/books.ts';
@@ -14,8 +14,13 @@ const I3 = 'I3 no bounded account is below zero';
 const I4 = 'I4 a hold is settled once';
 const I5 = 'I5 captures equal the charge and stay within the hold';
 const I6 = 'I6 the journal is append-only';
+const I7 = 'I7 an Idempotency-Key has one request';
 const I10 = 'I10 charges are the priced tokens';
 const I11 = 'I11 the hash chain is whole';
+const I8 = 'I8 a deposit is credited once';
+const I12 = 'I12 no key has spent more than its limit';
+const I13 = 'I13 a rotated key leads to its successor';
+const I14 = 'I14 the audit log has no gaps';
 
 test('an untouched ledger passes every check, and each says what it saw', (t) => {
   const { sql } = setup(t);
@@ -23,7 +28,7 @@ test('an untouched ledger passes every check, and each says what it saw', (t) =>
   assert.ok(ok);
   assert.deepEqual(
     checks.map(({ name }) => name),
-    [I1, SUMS, HELD, I3, I4, I5, I6, I10, I11],
+    [I1, SUMS, HELD, I3, I4, I5, I6, I7, I10, I11, I8, I12, I13, I14],
   );
   assert.ok(checks.every((check) => check.ok && check.detail !== ''));
   assert.match(detailOf({ ok, checks }, I11), /^9 rows, ends in [0-9a-f]{16}$/);
@@ -164,6 +169,9 @@ for (const name of [
   'prices_no_delete',
   'holds_once',
   'holds_no_delete',
+  'audit_no_update',
+  'audit_no_delete',
+  'audit_in_order',
 ]) {
   test(`the trigger ${name} is missed when it is gone, and when another one took its name`, (t) => {
     const { sql } = setup(t);
@@ -171,6 +179,53 @@ for (const name of [
     assertBroken(checkLedger(sql), { [I6]: new RegExp(`trigger ${name} is gone`) });
     sql.exec(`CREATE TRIGGER ${name} BEFORE INSERT ON meta BEGIN SELECT 1; END`);
     assertBroken(checkLedger(sql), { [I6]: new RegExp(`trigger ${name} is another one`) });
+  });
+}
+
+/** What is done to a file with deposits, rotated keys and a log. */
+const ACCESS_TAMPERINGS: readonly (readonly [string, string, Readonly<Record<string, RegExp>>])[] = [
+  [
+    'a deposit credited twice',
+    `DROP INDEX transfers_id; UPDATE transfers SET id = 'deposit:tx1' WHERE id = 'deposit:tx2'`,
+    { [I8]: /the deposit tx1 is credited twice/, [I11]: /row/ },
+  ],
+  [
+    'a deposit assigned twice',
+    `DROP INDEX transfers_id; UPDATE transfers SET id = 'assign:tx2', type = 'deposit_assign' WHERE id = 'deposit:tx3'`,
+    { [I8]: /tx2 is assigned/, [I11]: /row/ },
+  ],
+  [
+    'a deposit without reference',
+    `UPDATE transfers SET id = 'x' WHERE id = 'deposit:tx1'`,
+    { [I8]: /transfer 2 /, [I11]: /row 2 / },
+  ],
+  [
+    'an assignment of what was never in suspense',
+    `UPDATE transfers SET id = 'assign:tx1' WHERE id = 'assign:tx2'`,
+    { [I8]: /the deposit tx1 is assigned, though it was not in suspense/, [I11]: /row/ },
+  ],
+  [
+    'a limit below what was spent',
+    `UPDATE api_keys SET settings = replace(settings, '0.00000005', '0.000000019')`,
+    { [I12]: /key k spent 0.00000002 USD from 1969-12-29, its limit is 0.000000019 USD/ },
+  ],
+  [
+    'a key of another account in the chain',
+    `UPDATE api_keys SET customer = 'eve' WHERE id = 'k2'`,
+    { [I13]: /key k / },
+  ],
+  ['a successor that is gone', `UPDATE api_keys SET replaced_by = 'k9' WHERE id = 'k'`, { [I13]: /key k / }],
+  ['a rotation without an end', `UPDATE api_keys SET ends_ms = NULL WHERE id = 'k'`, { [I13]: /key k / }],
+  ['a row of the audit log', 'DELETE FROM audit WHERE seq = 2', { [I14]: /row 2 of the audit log is missing/ }],
+  ['the first row of the audit log', 'DELETE FROM audit WHERE seq = 1', { [I14]: /row 1 / }],
+];
+
+for (const [what, statement, expected] of ACCESS_TAMPERINGS) {
+  test(`tampering with who was let in and what came in is found: ${what}`, (t) => {
+    const { sql } = setupAccess(t);
+    assert.equal(checkLedger(sql).ok, true);
+    tamperWith(sql, statement);
+    assertBroken(checkLedger(sql), expected);
   });
 }
 
@@ -232,6 +287,31 @@ function setup(t: TestContext) {
   book.tick(1000);
   apply(hold('r4', 16n));
   apply(settle('r4', tokens(16)));
+  book.commit();
+  return { sql };
+}
+
+/** Deposits tx1 of ann, tx2 and tx3 in suspense, tx2 then assigned; key k (limit 50 a week) rotated to k2; three rows logged. */
+function setupAccess(t: TestContext) {
+  const { book, sql, do: apply } = booksOn(t).open();
+  apply(customer());
+  apply(price());
+  apply(grant('g1', 100n));
+  const about = { source: cash(), actor: 'watcher', reason: 'a deposit', atMs: 0 };
+  apply({ op: 'deposit', reference: 'tx1', customer: 'ann', amount: 5n, ...about });
+  apply({ op: 'deposit', reference: 'tx2', customer: null, amount: 5n, ...about });
+  apply({ op: 'deposit', reference: 'tx3', customer: null, amount: 5n, ...about });
+  apply({ op: 'assign', reference: 'tx2', customer: 'ann', actor: 'a', reason: 'r', atMs: 0 });
+  const of = key('k', 50n);
+  apply({ ...of, settings: { ...of.settings, limitReset: 'week' } });
+  apply(hold('r1', 12n, { key: 'k' }));
+  apply(settle('r1', tokens(12)));
+  apply({ op: 'rotate', id: 'k', successor: { id: 'k2', hash: 'h2', hint: '' }, overlapMs: 9, atMs: 0 });
+  apply(hold('r2', 8n, { key: 'k2' }));
+  apply(settle('r2', tokens(8)));
+  const who = { admin: 'a', name: 'a', role: 'operator' as const };
+  const note = { ...who, action: 'x.y', target: null, detail: {}, request: 'q' };
+  for (let at = 1; at <= 3; at += 1) apply({ op: 'audit', note, outcome: 'ok', atMs: at });
   book.commit();
   return { sql };
 }

@@ -3,8 +3,10 @@ import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import { test, type TestContext } from 'node:test';
 import { AppError } from '../../src/errors.ts';
+import { cash } from '../../src/ledger/accounts.ts';
 import { openLedger } from '../../src/ledger/client.ts';
 import { checkLedger } from '../../src/ledger/offline.ts';
+import type { LedgerOp } from '../../src/ledger/operations.ts';
 import { openSql } from '../../src/store/libsql.ts';
 import { lockDataFolder } from '../../src/store/lock.ts';
 import type { Sql } from '../../src/store/sql.ts';
@@ -29,6 +31,37 @@ test('of a thousand holds racing for the last cent of one key, exactly as many a
   assert.deepEqual([refused?.limitSource, refused?.available], ['key', 1_000_000n]);
 });
 
+test('of a thousand holds by two keys racing for the last cent of their project, as many are granted as fit', async (t) => {
+  const { ledger } = await setup(t, 1_000_000_000n);
+  for (const id of ['k0', 'k1']) {
+    const of = key(id);
+    await ledger.ask({ ...of, settings: { ...of.settings, project: 'web' } });
+  }
+  const limit = { customer: 'ann', name: 'web', spendLimit: 10_000_000n, reset: 'day' as const, atMs: 0 };
+  await ledger.ask({ op: 'project', ...limit });
+  const asks = range(1000).map((at) => ledger.ask(hold(`r${at}`, 1_500_000n, { key: `k${at % 2}` })));
+  const results = await Promise.all(asks);
+  assert.equal(results.filter(({ ok }) => ok).length, 6);
+  const refused = results.find((result) => !result.ok);
+  assert.deepEqual([refused?.limitSource, refused?.available], ['project', 1_000_000n]);
+});
+
+test('a thousand holds that race while their key is rotated share one limit', async (t) => {
+  const { ledger } = await setup(t, 1_000_000_000n);
+  await ledger.ask(key('k0', 10_000_000n));
+  const rotate = (at: number) => {
+    const successor = { id: `k${at + 1}`, hash: `h${at + 1}`, hint: '' };
+    return ledger.ask({ op: 'rotate', id: `k${at}`, overlapMs: 1000, successor, atMs: 0 });
+  };
+  const asks = range(1000).map((at) => {
+    if (at % 100 === 0) void rotate(at / 100);
+    return ledger.ask(hold(`r${at}`, 1_500_000n, { key: `k${Math.floor(at / 100) + (at % 2)}` }));
+  });
+  const results = await Promise.all(asks);
+  assert.equal(results.filter(({ ok }) => ok).length, 6);
+  assert.equal((await ledger.ask({ op: 'spending', key: 'k10', atMs: 0 }))?.cap.held, 9_000_000n);
+});
+
 test('holds, extensions and settlements at once never charge more than there is', async (t) => {
   const { ledger, file } = await setup(t, 1000n);
   const charges = await Promise.all(
@@ -46,6 +79,50 @@ test('holds, extensions and settlements at once never charge more than there is'
   const balance = await ledger.ask({ op: 'balance', customer: 'ann' });
   assert.deepEqual(balance, { credits: 1000n, used: sum, posted: 1000n - sum, held: 0n });
   assert.equal(amountOf(file(), `SELECT SUM(amount) AS n FROM transfers WHERE type = 'capture'`), sum);
+});
+
+const NOTE = {
+  ...{ admin: 'a', name: 'a', role: 'operator' as const },
+  ...{ action: 'x.y', target: null, detail: {}, request: 'q' },
+};
+const DEPOSIT = {
+  ...{ op: 'deposit' as const, reference: 'tx1', customer: null, amount: 5n, source: cash() },
+  ...{ actor: 'w', reason: 'r', atMs: 0 },
+};
+
+/** Each in its turn, and what another connection must see once it is answered. */
+const DURABLE: readonly (readonly [LedgerOp, string])[] = [
+  [key('k1'), `api_keys WHERE id = 'k1'`],
+  [
+    { op: 'rotate', id: 'k1', overlapMs: 5, successor: { id: 'k2', hash: 'h2', hint: '' }, atMs: 0 },
+    `api_keys WHERE id = 'k2' AND root = 'k1'`,
+  ],
+  [{ op: 'revoke', id: 'k1', atMs: 0 }, `api_keys WHERE id = 'k1' AND revoked_ms = 0`],
+  [{ op: 'freeze', id: 'ann', reason: 'x', atMs: 0 }, `customers WHERE frozen_reason = 'x'`],
+  [
+    { op: 'project', customer: 'ann', name: 'web', spendLimit: 5n, reset: 'day', atMs: 0 },
+    `projects WHERE name = 'web'`,
+  ],
+  [
+    { op: 'adminKey', id: 'a1', hash: 'h', hint: '', name: 'a', role: 'finance', expiresMs: null, atMs: 0 },
+    `admin_keys WHERE id = 'a1'`,
+  ],
+  [{ op: 'revokeAdminKey', id: 'a1', atMs: 0 }, `admin_keys WHERE revoked_ms = 0`],
+  [DEPOSIT, `transfers WHERE id = 'deposit:tx1'`],
+  [
+    { op: 'assign', reference: 'tx1', customer: 'ann', actor: 'a', reason: 'r', atMs: 0 },
+    `transfers WHERE id = 'assign:tx1'`,
+  ],
+  [{ op: 'audit', note: NOTE, outcome: 'ok', atMs: 0 }, `audit WHERE action = 'x.y'`],
+];
+
+test('what admins do is on disk when it is answered', async (t) => {
+  const { ledger, file } = await setup(t, 1000n);
+  const reader = file();
+  for (const [operation, where] of DURABLE) {
+    await ledger.ask(operation);
+    assert.equal(amountOf(reader, `SELECT COUNT(*) AS n FROM ${where}`), 1n, operation.op);
+  }
 });
 
 test('an answer to what is durable comes when another connection can read it', async (t) => {

@@ -85,10 +85,28 @@ test('a request id in flight is refused, whoever asks', (t) => {
   assert.equal(ledger.account('user:ann:paid').held, 10n);
 });
 
-test('a request id that was settled before is never charged again: the commit fails and the file stays as it was', (t) => {
+test('a request id that was settled lately is refused, after a restart too', (t) => {
   const { ledger, open } = setup(t, 100n);
   ledger.do(hold('r1', 10n));
   ledger.do(settle('r1', tokens(4)));
+  assert.equal(refused(ledger.do(hold('r1', 10n))).why, 'exists');
+  ledger.book.commit();
+  assert.equal(refused(ledger.do(hold('r1', 10n))).why, 'exists');
+  const again = open();
+  assert.equal(refused(again.do(hold('r1', 10n))).why, 'exists');
+  assert.equal(again.account('user:ann:paid').posted, 96n);
+});
+
+test('an id that was settled long ago is never charged again: the commit fails and the file stays as it was', (t) => {
+  const { ledger, open } = setup(t, 100n);
+  const round = (id: string): void => {
+    ledger.do(hold(id, 0n));
+    ledger.do(settle(id, tokens(0)));
+  };
+  ledger.do(hold('r1', 10n));
+  ledger.do(settle('r1', tokens(4)));
+  // Twice as many as are remembered at least.
+  for (let count = 0; count < 20_000; count += 1) round(`s${count}`);
   ledger.book.commit();
   ledger.do(hold('r1', 10n));
   ledger.do(settle('r1', tokens(4)));

@@ -37,6 +37,7 @@ test('whatever was acknowledged before a kill -9 is in the file, once, and the l
     try {
       assertWhole(again.sql, `${where}, after the restart`);
       assert.equal(again.sql.all('SELECT 1 FROM accounts WHERE held <> 0').length, 0, where);
+      assertOncePerKey(again.sql, acknowledged, where);
     } finally {
       again.sql.close();
     }
@@ -67,6 +68,26 @@ function assertAcknowledged(sql: Sql, acknowledged: ReadonlyMap<string, bigint>,
   const [account] = sql.all(`SELECT posted FROM accounts WHERE name = 'user:ann:paid'`);
   const left = account ? bigintOf(account, 'posted') : 0n;
   assert.equal(left, sum(granted) - sum(charged), where);
+}
+
+/** Odd lanes use the same Idempotency-Keys in every run, `key-LANE-COUNT`: each was charged for one request at most. */
+function assertOncePerKey(sql: Sql, acknowledged: ReadonlyMap<string, bigint>, where: string): void {
+  const used = new Map(
+    sql.all('SELECT hash, request, sealed FROM replays').map((row) => [textOf(row, 'hash'), row] as const),
+  );
+  const charged = new Map<string, string>();
+  for (const id of amounts(sql, 'SELECT request AS id, charged AS amount FROM usage WHERE charged > 0').keys()) {
+    const [, lane, count] = id.split('-');
+    if (Number(lane) % 2 === 0) continue;
+    const key = `key-${lane}-${count}`;
+    assert.equal(charged.get(key), undefined, `${key} was charged for ${id} too: ${where}`);
+    charged.set(key, id);
+    assert.equal(used.get(key)?.['request'], id, `${key} is not used up: ${where}`);
+    const sealed = used.get(key)?.['sealed'];
+    const reply = sealed instanceof Uint8Array ? new TextDecoder().decode(sealed) : null;
+    assert.equal(reply, acknowledged.has(id) ? id : reply, `the reply of ${id}: ${where}`);
+  }
+  assert.equal(used.size, charged.size, `a key is used up without a charge: ${where}`);
 }
 
 function amounts(sql: Sql, query: string): Map<string, bigint> {

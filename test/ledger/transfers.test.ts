@@ -151,7 +151,11 @@ test('customers, keys and prices are known again after a restart', (t) => {
   const { ledger, open } = setup(t);
   ledger.do(key('k1', 5n));
   ledger.do(key('k2'));
-  assert.deepEqual(ledger.do(key('k1', 9n)), { ok: true, existed: true });
+  assert.deepEqual(ledger.do(key('k1', 5n)), { ok: true, existed: true });
+  const other = ledger.do(key('k1', 9n));
+  assert.equal(!other.ok && other.code, 'idempotency_mismatch');
+  const secret = ledger.do({ ...key('k1', 5n), hash: 'of another secret' });
+  assert.equal(!secret.ok && secret.code, 'idempotency_completed');
   assert.equal(ledger.do(key('k3', null, 'nobody')).ok, false);
   ledger.do({ op: 'revoke', id: 'k2', atMs: 7 });
   assert.deepEqual(ledger.do({ op: 'revoke', id: 'k2', atMs: 8 }), { ok: true, existed: true });

@@ -4,10 +4,14 @@ import type { Clock } from '../../src/clock.ts';
 import { systemClock } from '../../src/clock.ts';
 import { Book } from '../../src/ledger/book.ts';
 import { JournalFile, type Batch } from '../../src/ledger/journal-file.ts';
-import type { LedgerOp } from '../../src/ledger/operations.ts';
+import type { EarlierRequest, LedgerOp } from '../../src/ledger/operations.ts';
 import { Writer } from '../../src/ledger/writer.ts';
 import { openSql } from '../../src/store/libsql.ts';
 import { customer, grant, hold, price, promo, settle, tempFolder, tokens } from './fixtures/books.ts';
+
+interface HoldReply {
+  readonly earlier?: EarlierRequest;
+}
 
 test('everything that is asked in one turn is one commit', async (t) => {
   const { ask, turn, batches, store } = setup(t);
@@ -73,6 +77,29 @@ test('a repeat of what is still on its way to the disk waits for it', async (t) 
   store();
   assert.deepEqual(await again, { ok: true, existed: true });
   assert.deepEqual(await first, { ok: true, existed: false });
+});
+
+test('a request repeated under its Idempotency-Key is answered once its charge is on disk, and the same from there', async (t) => {
+  const { ask, turn, store, answered } = setup(t);
+  const idempotency = { hash: 'k', bodyHash: 'b' };
+  const [held] = ask(hold('r1', 10n, { idempotency }));
+  assert.deepEqual(await held, { ok: true }, 'at once');
+  const sealed = new Uint8Array([1, 2, 3]);
+  const first = ask(settle('r1', tokens(1), { replay: { sealed, cost: 1n } }));
+  const seen = [];
+  const [before] = ask(hold('r2', 10n, { idempotency }));
+  turn();
+  const [during] = ask(hold('r3', 10n, { idempotency }));
+  const waits = [answered(before), answered(during)];
+  for (const done of waits) assert.equal(await done(), false);
+  store();
+  await Promise.all(first);
+  const [after] = ask(hold('r4', 10n, { idempotency }));
+  for (const result of await Promise.all([before, during, after])) seen.push((result as HoldReply).earlier);
+  assert.deepEqual(
+    seen,
+    [1, 2, 3].map(() => ({ request: 'r1', state: 'completed', sealed })),
+  );
 });
 
 test('an id stays known while its commit is on its way and after it', async (t) => {

@@ -62,6 +62,21 @@ test('answers in one piece, and the charges add up', async () => {
   assert.ok(Math.abs((await credits()) - before - 290e-9) < 1e-12);
 });
 
+test('replays a finished answer under its Idempotency-Key, byte for byte, and refuses another body', async () => {
+  const body = { max_tokens: 3, messages: [{ role: 'user', content: 'Count.' }] };
+  const first = await chat(body, 'k-1');
+  const text = await first.text();
+  const before = await credits();
+  const again = await chat(body, 'k-1');
+  assert.equal(await again.text(), text);
+  assert.deepEqual(
+    [first, again].map(({ headers }) => headers.get('x-underbid-idempotent-replay')),
+    [null, 'true'],
+  );
+  assert.equal(await credits(), before);
+  assert.equal((await chat({ ...body, max_tokens: 2 }, 'k-1')).status, 422);
+});
+
 test('refuses a wrong key, an unknown model and a bad body in the shape of OpenAI', async () => {
   const client = new OpenAI({ apiKey: 'sk-ub-wrong', baseURL: `${url}/v1`, maxRetries: 0 });
   await assert.rejects(
@@ -84,8 +99,9 @@ test('has no admin routes to rent with, and nothing of Node in its bundle', asyn
   assert.doesNotMatch(bundle, /undici|cosmjs|libsql_/);
 });
 
-function chat(body: Record<string, unknown>): Promise<Response> {
-  const headers = { authorization: `Bearer ${KEY}`, 'content-type': 'application/json' };
+function chat(body: Record<string, unknown>, once?: string): Promise<Response> {
+  const key = once === undefined ? {} : { 'idempotency-key': once };
+  const headers = { authorization: `Bearer ${KEY}`, 'content-type': 'application/json', ...key };
   return fetch(`${url}/v1/chat/completions`, {
     method: 'POST',
     headers,

@@ -1,0 +1,27 @@
+import { InvalidArgumentError } from 'commander';
+import { parseUsd } from '../units.ts';
+
+/** Values of the command line: what is wrong with one is said before anything is sent. */
+
+export function parseAmount(text: string): string {
+  try {
+    parseUsd(text);
+    return text;
+  } catch (error) {
+    throw new InvalidArgumentError(error instanceof Error ? `${error.message}.` : 'It is no amount.');
+  }
+}
+
+export function parseCount(text: string): number {
+  if (!/^[1-9]\d{0,14}$/.test(text)) throw new InvalidArgumentError('It must be a whole number above 0.');
+  return Number(text);
+}
+
+export function parseSeconds(text: string): number {
+  if (!/^\d{1,9}$/.test(text)) throw new InvalidArgumentError('It must be a whole number of seconds.');
+  return Number(text);
+}
+
+export function parseTime(text: string): number | string {
+  return /^\d+$/.test(text) ? Number(text) : text;
+}

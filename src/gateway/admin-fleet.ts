@@ -1,0 +1,81 @@
+import type { Context, Hono } from 'hono';
+import { z } from 'zod';
+import { addAction } from './admin-action.ts';
+import { bodyOf } from './admin-body.ts';
+import type { AppDeps, AppEnv, FleetOperations } from './deps.ts';
+import { decodePath } from './models.ts';
+
+const disputeSchema = z.strictObject({ reason: z.string().min(1).max(1000) });
+
+/** Pools, and what runs for them. */
+export function addFleet(app: Hono<AppEnv>, deps: AppDeps, fleet: FleetOperations): void {
+  addPools(app, deps, fleet);
+  addLeases(app, deps, fleet);
+  app.get('/replicas', (context) => context.json({ data: fleet.replicas() }));
+  app.get('/orders', async (context) => context.json({ data: await fleet.orders() }));
+  app.get('/providers', async (context) => context.json({ data: await fleet.providers() }));
+  app.get('/decisions', async (context) => {
+    const limit = z.coerce
+      .number()
+      .int()
+      .min(1)
+      .max(1000)
+      .catch(200)
+      .parse(context.req.query('limit') ?? 200);
+    return context.json({ data: await fleet.decisions({ pool: context.req.query('pool'), limit }) });
+  });
+}
+
+function addPools(app: Hono<AppEnv>, deps: AppDeps, fleet: FleetOperations): void {
+  app.get('/pools', (context) => context.json({ data: fleet.pools() }));
+  app.get('/pools/*', (context) => context.json(fleet.pool(restOf(context, '/admin/pools/'))));
+  addAction(app, deps, {
+    method: 'put',
+    path: '/pools/*',
+    action: 'pool.set',
+    run: async (context, action) => {
+      const id = restOf(context, '/admin/pools/');
+      action.about(id);
+      const { created, pool } = await fleet.putPool(id, await bodyOf(context, deps, z.looseObject({})));
+      action.about(id, { created });
+      return context.json(pool, created ? 201 : 200);
+    },
+  });
+  addAction(app, deps, {
+    method: 'delete',
+    path: '/pools/*',
+    action: 'pool.deleted',
+    run: async (context, action) => {
+      const id = restOf(context, '/admin/pools/');
+      action.about(id);
+      await fleet.deletePool(id);
+      return context.body(null, 204);
+    },
+  });
+}
+
+function addLeases(app: Hono<AppEnv>, deps: AppDeps, fleet: FleetOperations): void {
+  app.get('/leases', async (context) => context.json({ data: await fleet.leases() }));
+  app.get('/leases/:id', async (context) => context.json((await fleet.lease(context.req.param('id'))) as object));
+  addAction(app, deps, {
+    method: 'post',
+    path: '/leases/:id/close',
+    action: 'lease.closed',
+    run: async (context) => context.json((await fleet.closeLease(context.req.param('id') ?? '')) as object),
+  });
+  addAction(app, deps, {
+    method: 'post',
+    path: '/leases/:id/dispute',
+    action: 'lease.disputed',
+    run: async (context, action) => {
+      const id = context.req.param('id') ?? '';
+      const { reason } = await bodyOf(context, deps, disputeSchema);
+      action.about(id, { reason });
+      return context.json((await fleet.disputeLease(id, reason)) as object);
+    },
+  });
+}
+
+function restOf(context: Context<AppEnv>, prefix: string): string {
+  return decodePath(context.req.path.slice(prefix.length));
+}
