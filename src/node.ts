@@ -5,6 +5,9 @@ import { systemClock, type Clock } from './clock.ts';
 import { loadSettings, type Settings } from './config.ts';
 import { AppError, describeError } from './errors.ts';
 import { createApp } from './gateway/app.ts';
+import { Gate } from './gateway/call.ts';
+import type { AppDeps } from './gateway/deps.ts';
+import { createDirectChat } from './gateway/node-direct.ts';
 import { BodyRoom } from './gateway/body-room.ts';
 import { hashKey, Keys } from './gateway/auth.ts';
 import { Limiter } from './gateway/limits.ts';
@@ -147,7 +150,7 @@ async function startGateway(parts: Parts): Promise<Gateway> {
   closers.push(() => scheduler.stop());
   const watch = new Watch(clock);
   let refusing: string | null = null;
-  const app = createApp({
+  const deps: AppDeps = {
     clock,
     random: systemRandom,
     subtle: crypto.subtle,
@@ -165,8 +168,14 @@ async function startGateway(parts: Parts): Promise<Gateway> {
     limits,
     notReady: () => refusing,
     log,
-  });
-  const server = await startServer(app, { host: settings.host, port: settings.port, clock, limits });
+  };
+  const gate = new Gate(deps);
+  const app = createApp(deps, gate);
+  const server = await startServer(
+    app,
+    { host: settings.host, port: settings.port, clock, limits },
+    createDirectChat(deps, gate),
+  );
   announce(server.url, demoKey, settings);
   const refuse = (): void => {
     refusing = 'the gateway is stopping';

@@ -1,14 +1,14 @@
-import type { Context } from 'hono';
 import type { KeySettings } from '../ledger/access.ts';
 import type { Caller } from './auth.ts';
-import type { AppDeps, AppEnv, GatewayLimits } from './deps.ts';
+import type { Call } from './call.ts';
+import type { AppDeps, GatewayLimits } from './deps.ts';
 import type { Admission, RateLimits } from './limits.ts';
 
 /** Who makes a /v1 request; from here on its reply carries the key's rate limits, whatever it says. */
-export function identify(context: Context<AppEnv>, deps: AppDeps): Caller {
+export function identify(call: Pick<Call, 'header' | 'rateHeaders'>, deps: AppDeps): Caller {
   const nowMs = deps.clock.now();
-  const caller = deps.keys.authenticate(context.req.header('authorization'), nowMs);
-  context.set('rateHeaders', () => deps.limiter.look(caller.meter, rateLimitsOf(caller.settings, deps.limits), nowMs));
+  const caller = deps.keys.authenticate(call.header('authorization'), nowMs);
+  call.rateHeaders = () => deps.limiter.look(caller.meter, rateLimitsOf(caller.settings, deps.limits), nowMs);
   return caller;
 }
 

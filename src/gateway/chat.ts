@@ -1,11 +1,11 @@
-import type { Context } from 'hono';
 import { AppError } from '../errors.ts';
 import type { Pool } from '../scheduler/pool/pools.ts';
 import type { PoolSpec } from '../spec.ts';
 import type { Ms, Tokens } from '../units.ts';
 import { Reservation } from './admission.ts';
 import { BodyShare } from './body-room.ts';
-import type { AppDeps, AppEnv } from './deps.ts';
+import type { Call } from './call.ts';
+import type { AppDeps } from './deps.ts';
 import { requireModel, type Caller } from './auth.ts';
 import { admit, identify } from './caller.ts';
 import { MANAGED, managedFields, refuseFields } from './dialect.ts';
@@ -17,44 +17,37 @@ import type { Admission } from './limits.ts';
 import { parseChat, type ChatRequest } from './openai.ts';
 import { Relay } from './relay.ts';
 import { continuedBody, isResumable } from './resumption.ts';
-import type { Exchange } from './transport.ts';
 
-const PATH = '/v1/chat/completions';
+export const CHAT_PATH = '/v1/chat/completions';
 /** A hold outlives its request's own limits by so much: nobody else may settle what is still running. */
 const HOLD_SLACK_MS = 60_000;
 
-/** POST /v1/chat/completions */
-export async function handleChat(context: Context<AppEnv>, deps: AppDeps): Promise<Response> {
-  const caller = identify(context, deps);
+/** POST /v1/chat/completions, to its very end; rejects only before the reply has begun. */
+export async function runChat(call: Call, deps: AppDeps): Promise<void> {
+  const caller = identify(call, deps);
   const admission = admit(deps, caller);
-  context.set('rateHeaders', () => admission.headers);
-  const exchange = deps.transport(context as unknown as Context);
+  call.rateHeaders = () => admission.headers;
   // Of a request's whole life: what is sent to model servers, again after a failure too, is its body.
   const share = new BodyShare(deps.bodyRoom);
+  let tokensUsed: Tokens = 0;
   try {
-    const work = await prepareChat({ context, deps, caller, admission, exchange, share });
-    const run = async (): Promise<void> => {
-      try {
-        await work.run();
-      } finally {
-        share.give();
-        admission.end(work.tokensUsed());
-      }
-    };
-    return exchange.respond(run());
-  } catch (error) {
+    const work = await prepareChat({ call, deps, caller, admission, share });
+    try {
+      await work.run();
+    } finally {
+      tokensUsed = work.tokensUsed();
+    }
+  } finally {
     share.give();
-    admission.end(0);
-    throw error;
+    admission.end(tokensUsed);
   }
 }
 
 interface ChatParts {
-  readonly context: Context<AppEnv>;
+  readonly call: Call;
   readonly deps: AppDeps;
   readonly caller: Caller;
   readonly admission: Admission;
-  readonly exchange: Exchange;
   readonly share: BodyShare;
 }
 
@@ -65,14 +58,15 @@ interface Work {
 
 /** Reads and checks the request, reserves its tokens and its money. */
 async function prepareChat(parts: ChatParts): Promise<Work> {
-  const { context, deps, caller, admission, exchange, share } = parts;
+  const { call, deps, caller, admission, share } = parts;
+  const { exchange } = call;
   const { clock, ledger, limits } = deps;
   const createdMs = clock.now();
-  const scope = { account: caller.customer, route: PATH };
-  const key = IdempotencyKey.read(context.req.header('idempotency-key'), scope, deps);
+  const scope = { account: caller.customer, route: CHAT_PATH };
+  const key = IdempotencyKey.read(call.header('idempotency-key'), scope, deps);
   const { text, bytes } = await exchange.readBody(limits.bodyBytes, share);
   // The key may have been revoked while its body came in.
-  deps.keys.authenticate(context.req.header('authorization'), clock.now());
+  deps.keys.authenticate(call.header('authorization'), clock.now());
   const request = parseChat(text);
   refuseFields(request);
   requireModel(caller, request.model);
@@ -81,7 +75,7 @@ async function prepareChat(parts: ChatParts): Promise<Work> {
   const { spec } = pool.router;
   const members = membersOf(text);
   const sizes = boundTokens(request, spec, bytes);
-  const maxWaitMs = waitOf(context.req.header('x-underbid-max-wait'), spec);
+  const maxWaitMs = waitOf(call.header('x-underbid-max-wait'), spec);
   admission.reserve(sizes.inputBound + sizes.held, clock.now());
   const id = deps.newId('chatcmpl-');
   const reservation = await Reservation.open(ledger, clock, {
@@ -96,7 +90,7 @@ async function prepareChat(parts: ChatParts): Promise<Work> {
     deadlineMs: createdMs + maxWaitMs + spec.limits.totalMs + HOLD_SLACK_MS,
     idempotency: key ? await key.claim(text) : null,
   });
-  const headers = { ...admission.headers, 'x-request-id': context.get('requestId') };
+  const headers = { ...admission.headers, 'x-request-id': call.requestId };
   if (!(reservation instanceof Reservation)) {
     if (!key) throw new Error('a request without an Idempotency-Key was taken for a repeat');
     const { headers: own, body } = await key.replay(reservation);
@@ -111,7 +105,7 @@ async function prepareChat(parts: ChatParts): Promise<Work> {
     model: spec.id,
     router: pool.router,
     account: caller.customer,
-    path: PATH,
+    path: CHAT_PATH,
     stream,
     includeUsage: request.stream_options?.include_usage === true,
     streamUpstream,

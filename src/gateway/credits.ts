@@ -2,12 +2,13 @@ import type { Context } from 'hono';
 import { AppError } from '../errors.ts';
 import type { CapView, SpendReset } from '../ledger/access.ts';
 import { maxBig, usdNumber } from '../units.ts';
+import { HonoCall } from './call.ts';
 import { identify, rateLimitsOf } from './caller.ts';
 import type { AppDeps, AppEnv } from './deps.ts';
 
 /** GET /v1/credits, as OpenRouter has it. */
 export async function showCredits(context: Context<AppEnv>, deps: AppDeps): Promise<Response> {
-  const { customer } = identify(context, deps);
+  const { customer } = identify(new HonoCall(context, deps), deps);
   const balance = await deps.ledger.ask({ op: 'balance', customer });
   if (!balance) throw new AppError('not_found', 'this account is gone');
   // Credit that expired is no credit any more: what is left is always the one less the other.
@@ -20,7 +21,7 @@ const RESETS: Record<SpendReset, string | null> = { none: null, day: 'daily', we
 
 /** GET /v1/key: the caller's own key, as OpenRouter has it. Keys that it was rotated from count with it. */
 export async function showKey(context: Context<AppEnv>, deps: AppDeps): Promise<Response> {
-  const caller = identify(context, deps);
+  const caller = identify(new HonoCall(context, deps), deps);
   const spending = await deps.ledger.ask({ op: 'spending', key: caller.key, atMs: deps.clock.now() });
   if (!spending) throw new AppError('not_found', 'this key is gone');
   const { total, day, week, month, cap, project } = spending;
@@ -54,7 +55,7 @@ function viewCap({ limit, reset, spent, held, resetsMs }: CapView): Record<strin
 
 /** GET /v1/generation?id=: what became of one request; its own account's only. */
 export async function showGeneration(context: Context<AppEnv>, deps: AppDeps): Promise<Response> {
-  const { customer } = identify(context, deps);
+  const { customer } = identify(new HonoCall(context, deps), deps);
   const id = context.req.query('id') ?? '';
   const usage = id === '' ? null : await deps.ledger.ask({ op: 'usage', request: id.slice(0, 128) });
   if (!usage || usage.customer !== customer)

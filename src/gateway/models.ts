@@ -2,6 +2,7 @@ import type { Context } from 'hono';
 import { AppError } from '../errors.ts';
 import type { Pool } from '../scheduler/pool/pools.ts';
 import { formatPricePerToken } from '../units.ts';
+import { HonoCall } from './call.ts';
 import { identify } from './caller.ts';
 import type { AppDeps, AppEnv } from './deps.ts';
 
@@ -29,14 +30,14 @@ function describeModel({ router }: Pool): Record<string, unknown> {
 
 /** GET /v1/models: those the key may use. */
 export function listModels(context: Context<AppEnv>, deps: AppDeps): Response {
-  const { settings } = identify(context, deps);
+  const { settings } = identify(new HonoCall(context, deps), deps);
   const allowed = deps.pools.list().filter(({ router }) => settings.models?.includes(router.spec.id) ?? true);
   return context.json({ object: 'list', data: allowed.map(describeModel) });
 }
 
 /** GET /v1/models/{id}; ids may contain slashes, written plain or as %2F. */
 export function showModel(context: Context<AppEnv>, deps: AppDeps): Response {
-  const { settings } = identify(context, deps);
+  const { settings } = identify(new HonoCall(context, deps), deps);
   const id = decodePath(context.req.path.slice('/v1/models/'.length));
   const pool = deps.pools.get(id);
   if (!pool || !(settings.models?.includes(id) ?? true)) {

@@ -17,6 +17,10 @@ interface NodeBindings {
  */
 export function nodeTransport(context: Context): Exchange {
   const { incoming, outgoing } = context.env as NodeBindings;
+  return nodeExchange(incoming, outgoing);
+}
+
+export function nodeExchange(incoming: IncomingMessage, outgoing: ServerResponse): Exchange {
   return {
     sink: new NodeSink(outgoing),
     readBody: (bytesMax, share) => readIncoming(incoming, bytesMax, share),

@@ -1,5 +1,5 @@
-import type { IncomingMessage, Server, ServerResponse } from 'node:http';
-import { createAdaptorServer } from '@hono/node-server';
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { getRequestListener } from '@hono/node-server';
 import type { Hono } from 'hono';
 import type { Clock } from '../clock.ts';
 import { AppError } from '../errors.ts';
@@ -18,6 +18,9 @@ export interface ServerOptions {
   };
 }
 
+/** Takes a request before the app sees it, or does not. */
+export type DirectRoute = (incoming: IncomingMessage, outgoing: ServerResponse) => boolean;
+
 export interface RunningServer {
   readonly url: string;
   /** Takes no more; resolves when every reply has ended, or after `graceMs` cuts them, or at once when hurried. */
@@ -27,23 +30,29 @@ export interface RunningServer {
 const POLL_MS = 50;
 
 /** The HTTP server: listens, counts replies that are not over, ends without cutting them short. */
-export async function startServer(app: Hono<AppEnv>, options: ServerOptions): Promise<RunningServer> {
+export async function startServer(
+  app: Hono<AppEnv>,
+  options: ServerOptions,
+  direct: DirectRoute = () => false,
+): Promise<RunningServer> {
   const { host, port, clock, limits } = options;
-  const server = createAdaptorServer({
-    fetch: app.fetch,
-    overrideGlobalObjects: false,
-    serverOptions: {
+  const listener = getRequestListener(app.fetch, { overrideGlobalObjects: false });
+  const server = createServer(
+    {
       maxHeaderSize: limits.headerBytes,
       headersTimeout: limits.headerMs,
       requestTimeout: limits.bodyMs,
       keepAliveTimeout: limits.keepAliveMs,
       noDelay: true,
     },
-  }) as Server;
+    (incoming, outgoing) => {
+      if (!direct(incoming, outgoing)) void listener(incoming, outgoing);
+    },
+  );
   server.maxHeadersCount = limits.headersMax;
   let active = 0;
   let stopping = false;
-  server.on('request', (_request: IncomingMessage, response: ServerResponse) => {
+  server.prependListener('request', (_request: IncomingMessage, response: ServerResponse) => {
     active += 1;
     if (stopping) response.setHeader('connection', 'close');
     response.once('close', () => {

@@ -3,6 +3,8 @@ import { test, type TestContext } from 'node:test';
 import { isDeepStrictEqual } from 'node:util';
 import type { Clock } from '../../src/clock.ts';
 import { createApp } from '../../src/gateway/app.ts';
+import { Gate } from '../../src/gateway/call.ts';
+import { createDirectChat } from '../../src/gateway/node-direct.ts';
 import { BodyRoom } from '../../src/gateway/body-room.ts';
 import { hashKey, hintOf, Keys, newKey } from '../../src/gateway/auth.ts';
 import type { AppDeps, FleetOperations } from '../../src/gateway/deps.ts';
@@ -190,8 +192,11 @@ async function open(t: TestContext, door: Door, deps: Omit<AppDeps, 'upstream' |
     return { url: null, routes: app.routes, request: async (path, init) => app.request(path, init) };
   }
   const upstream = createUndiciUpstream({ connectMs: 2000, connectionsMax: 64, headerBytesMax: 16_384 });
-  const app = createApp({ ...deps, upstream, transport: nodeTransport });
-  const server = await startServer(app, { host: '127.0.0.1', port: 0, clock: deps.clock, limits: SERVER_LIMITS });
+  const all = { ...deps, upstream, transport: nodeTransport };
+  const gate = new Gate(all);
+  const app = createApp(all, gate);
+  const where = { host: '127.0.0.1', port: 0, clock: deps.clock, limits: SERVER_LIMITS };
+  const server = await startServer(app, where, createDirectChat(all, gate));
   t.after(async () => {
     await server.stop(0, AbortSignal.abort());
     await upstream.close();
