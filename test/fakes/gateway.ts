@@ -87,6 +87,7 @@ export interface Gateway {
   readonly ledger: WatchedLedger;
   readonly clock: Clock;
   readonly watch: Watch;
+  readonly limiter: Limiter;
   readonly logs: readonly string[];
   fetch(path: string, init?: RequestInit): Promise<Response>;
   get(path: string): Promise<Response>;
@@ -122,6 +123,7 @@ export async function startGateway(t: TestContext, settings: GatewaySettings = {
   await openAccount(ledger, settings.creditUsd ?? '5.00', clock);
   const { key } = await addKey(settings.key ?? {});
   const logs: string[] = [];
+  const limiter = new Limiter();
   const deps = { clock, ledger, keys, pools, notReady: settings.notReady ?? (() => null), random: systemRandom };
   const { url, request } = await open(t, door, {
     ...deps,
@@ -129,13 +131,29 @@ export async function startGateway(t: TestContext, settings: GatewaySettings = {
     watch: () => watch,
     fleet: null,
     adminKeyHash: hashKey('sk-ub-admin'),
-    limiter: new Limiter(),
+    limiter,
     limits: { ...LIMITS, ...limits },
     log: (line) => logs.push(line),
   });
   t.after(leftOver);
   return {
-    ...{ door, url, key, keys, servers, router, pools, ledger, clock, watch, logs, addKey, addReplica, fetch: request },
+    ...{
+      door,
+      url,
+      key,
+      keys,
+      servers,
+      router,
+      pools,
+      ledger,
+      clock,
+      watch,
+      limiter,
+      logs,
+      addKey,
+      addReplica,
+      fetch: request,
+    },
     server: servers[0] ?? (await startModelServer(t, answer())),
     get: (path) => request(path, { headers: bearer(key) }),
     chat: (fields = {}, init = {}) => {
