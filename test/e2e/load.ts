@@ -80,7 +80,8 @@ function describe(text: string, status: number, stream: boolean): Told {
   const said = payloads.map(parse);
   const id = said.find((one) => one?.id !== undefined)?.id ?? null;
   const usage = said.findLast((one) => one?.usage)?.usage;
-  const whole = status === 200 && usage != null && (!stream || text.endsWith('data: [DONE]\n\n'));
+  const whole =
+    status === 200 && usage !== undefined && usage !== null && (!stream || text.endsWith('data: [DONE]\n\n'));
   const streamed = said.filter((one) => (one?.choices?.[0]?.delta?.content ?? '') !== '').length;
   return {
     id,

@@ -60,8 +60,8 @@ async function play(t: TestContext, how: { fault: Fault; servers: number; way: W
   assert.equal(gateway.router.load('replica-0')?.failed, failed, 'what failed is noted against the machine');
 }
 
-function turnOf({ first, then }: Extract<Outcome, { sees: 'alternating' }>, at: number): Outcome {
-  return at % 2 === 0 ? first : then;
+function turnOf({ first, next }: Extract<Outcome, { sees: 'alternating' }>, at: number): Outcome {
+  return at % 2 === 0 ? first : next;
 }
 
 /** Whether the machine itself was at fault, and not the request. */

@@ -43,7 +43,7 @@ export type Outcome =
   /** 200 and what was delivered until then, an `error` event and no [DONE]; what was delivered is charged. */
   | { readonly sees: 'broken'; readonly code: string }
   /** Every second request, beginning with the first. */
-  | { readonly sees: 'alternating'; readonly first: Outcome; readonly then: Outcome };
+  | { readonly sees: 'alternating'; readonly first: Outcome; readonly next: Outcome };
 
 const ITSELF: Outcome = { sees: 'answer', from: 'itself' };
 const SECOND: Outcome = { sees: 'answer', from: 'second' };
@@ -183,12 +183,12 @@ export const FAULTS: readonly Fault[] = [
     machine: 'flaps: fails every second request',
     scripts: [reset, answer(), reset, answer()],
     streamed: {
-      alone: { sees: 'alternating', first: FAILED, then: ITSELF },
-      second: { sees: 'alternating', first: SECOND, then: ITSELF },
+      alone: { sees: 'alternating', first: FAILED, next: ITSELF },
+      second: { sees: 'alternating', first: SECOND, next: ITSELF },
     },
     whole: {
-      alone: { sees: 'alternating', first: FAILED, then: ITSELF },
-      second: { sees: 'alternating', first: SECOND, then: ITSELF },
+      alone: { sees: 'alternating', first: FAILED, next: ITSELF },
+      second: { sees: 'alternating', first: SECOND, next: ITSELF },
     },
   },
 ];
@@ -223,6 +223,6 @@ function words(outcome: Outcome): string {
     case 'alternating':
       return outcome.first.sees === 'answer'
         ? 'an answer each time'
-        : `${words(outcome.first)}, ${words(outcome.then)}, …`;
+        : `${words(outcome.first)}, ${words(outcome.next)}, …`;
   }
 }

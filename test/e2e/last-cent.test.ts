@@ -24,7 +24,7 @@ test('a thousand clients race for the last cent of one key, and it is spent to t
   gateway.server.usually(whole);
   const { id, key } = await gateway.addKey({ spendLimit: CENT });
   const ends = await everybody(gateway, (client, open) =>
-    race(gateway, { key, client, leaveMs: null, pauseMs: 300 + (client % 500) }, open),
+    race(gateway, { key, client, leaveMs: null, pauseMs: 1000 + client }, open),
   );
   await expectQuiet(gateway, id);
   // The smallest hold decides: there are more clients of its kind than answers.
@@ -48,7 +48,7 @@ test('nothing is left over after clients that leave, machines that die, stall an
   const { id, key } = await gateway.addKey({ spendLimit: CENT });
   const leaveMs = (): number | null => (random() < 0.3 ? 5 + random() * 300 : null);
   const racing = everybody(gateway, (client, open) =>
-    race(gateway, { key, client, leaveMs: leaveMs(), pauseMs: 300 + random() * 500 }, open),
+    race(gateway, { key, client, leaveMs: leaveMs(), pauseMs: 1500 + random() * 1500 }, open),
   );
   const killing = kill(t, gateway);
   const ends = await racing;
