@@ -196,14 +196,20 @@ async function countUpstream(stage: Stage): Promise<number> {
   return (await ask<{ open: number }>(stage, `${stage.mockControl}/open`)).open;
 }
 
-const ASK_MS = 180_000;
+const ASK_MS = 300_000;
 
 async function ask<T>({ signal }: Stage, url: string, body: object = {}): Promise<T> {
-  const limit = AbortSignal.any([signal, AbortSignal.timeout(ASK_MS)]);
-  const response = await fetch(url, { method: 'POST', body: JSON.stringify(body), signal: limit });
-  const text = await response.text();
-  if (!response.ok) throw new Error(`${url} answered ${response.status}: ${text.slice(0, 300)}`);
-  return JSON.parse(text) as T;
+  const late = AbortSignal.timeout(ASK_MS);
+  try {
+    const limit = AbortSignal.any([signal, late]);
+    const response = await fetch(url, { method: 'POST', body: JSON.stringify(body), signal: limit });
+    const text = await response.text();
+    if (!response.ok) throw new Error(`${url} answered ${response.status}: ${text.slice(0, 300)}`);
+    return JSON.parse(text) as T;
+  } catch (error) {
+    if (late.aborted) throw new Error(`${url}: not done within ${ASK_MS / 1000} s`, { cause: error });
+    throw error;
+  }
 }
 
 function readRssKib(pid: number): number {
