@@ -46,14 +46,16 @@ async function run(context: BenchContext): Promise<BenchResult> {
     settings: { ...describeSettings(settings, placement), noise, books },
     rows,
     report: `${formatReport(rows)}\n\n${describeNoise(noise)}\n${describeBooks(books.length, measures)}`,
-    problems: measures.flatMap(problemsOf),
+    problems: measures.flatMap((measure) => problemsOf(measure, settings.intervalMs)),
   };
 }
 
 /** Above this the system's own queue is what the latencies show. */
 const BUSY_MAX = 0.9;
+/** Fewer of the chunks that were due, and they queue somewhere. */
+const DUE_LEAST = 0.95;
 
-function problemsOf(measure: Measure): string[] {
+function problemsOf(measure: Measure, intervalMs: number): string[] {
   const { system, scenario, round, problems, mainThreadCpuUs, clientCpuUs, window } = measure;
   const where = `${system} ${scenario} round ${round + 1}`;
   const busy = (name: string, us: number): string[] => {
@@ -63,6 +65,10 @@ function problemsOf(measure: Measure): string[] {
       : [];
   };
   const saturated = [...busy('its main thread', mainThreadCpuUs), ...busy('the core of client and mock', clientCpuUs)];
+  const due = (measure.streams * window.seconds * 1000) / intervalMs;
+  if (window.chunks < DUE_LEAST * due) {
+    saturated.push(`kept up with ${((window.chunks / due) * 100).toFixed(0)} % of the chunks: take a longer interval`);
+  }
   return [...problems, ...saturated].map((problem) => `${where}: ${problem}`);
 }
 
