@@ -21,14 +21,14 @@ const MESSAGES = [
 ];
 
 /** About 740 bytes, as an app's request in the middle of a chat. */
-export function chatBody(stream: boolean): string {
+export function chatBody(stream: boolean, maxTokens = 64): string {
   const options = stream ? { stream: true, stream_options: { include_usage: true } } : {};
-  const sampling = { temperature: 0.7, top_p: 0.95, max_tokens: 64 };
+  const sampling = { temperature: 0.7, top_p: 0.95, max_tokens: maxTokens };
   return JSON.stringify({ model: POOL, messages: MESSAGES, ...sampling, ...options });
 }
 
-export function chatRequest(chat: { port: number; key: string; stream: boolean }): Buffer {
-  const body = chatBody(chat.stream);
+export function chatRequest(chat: { port: number; key: string; stream: boolean; maxTokens?: number }): Buffer {
+  const body = chatBody(chat.stream, chat.maxTokens);
   return Buffer.from(
     `POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1:${chat.port}\r\nAuthorization: Bearer ${chat.key}\r\n` +
       `Content-Type: application/json\r\nAccept: */*\r\nContent-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,

@@ -1,13 +1,14 @@
 /**
  * The floor for a gateway on Node: a bare node:http server and undici's `dispatch`, status, headers and bytes passed on
  * and nothing else: no key, no limits, no account, no deadlines, not even a routing table.
- * `node dispatch-proxy.ts UPSTREAM_URL [PORT]`
+ * `node dispatch-proxy.ts UPSTREAM_URL [PORT [CONNECTIONS]]`
  */
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { Pool, type Dispatcher } from 'undici';
 
 const upstream = process.argv[2] ?? '';
-const pool = new Pool(upstream, { connections: 1024, pipelining: 1, headersTimeout: 0, bodyTimeout: 0 });
+const connections = Number(process.argv[4] ?? 1024);
+const pool = new Pool(upstream, { connections, pipelining: 1, headersTimeout: 0, bodyTimeout: 0 });
 const server = createServer({ noDelay: true, keepAliveTimeout: 60_000 }, forward);
 
 server.listen({ port: Number(process.argv[3] ?? 0), host: '127.0.0.1', backlog: 2048 }, () => {

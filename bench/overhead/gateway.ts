@@ -1,9 +1,6 @@
-import { randomBytes } from 'node:crypto';
-import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
-import { freePort, startChild, type Child } from '../child.ts';
+import type { Child } from '../child.ts';
+import { get, openAccount, sameUsd, startGatewayProcess } from '../gateway-process.ts';
 import { POOL, checkChat } from './chat.ts';
 import { COMPLETION_TOKENS, PROMPT_TOKENS } from './mock-replies.ts';
 
@@ -24,10 +21,7 @@ export interface GatewayOptions {
   readonly signal: AbortSignal;
 }
 
-const ROOT = fileURLToPath(new URL('../..', import.meta.url));
-const ENTRY = join(ROOT, 'src/node.ts');
 const READY_MS = 60_000;
-const CREDIT_USD = '1000.00';
 /** Far above what one core answers, so that limits are looked at and never reached. */
 const LIMITS = { rpm: 10_000_000, tpm: 10_000_000_000, concurrency: 1024 };
 
@@ -36,33 +30,11 @@ const PRICE_NANO_USD = { input: 20, output: 50 };
 const CHARGE_NANO_USD = PROMPT_TOKENS * PRICE_NANO_USD.input + COMPLETION_TOKENS * PRICE_NANO_USD.output;
 
 export async function startGateway(options: GatewayOptions): Promise<Gateway> {
-  if (!existsSync(ENTRY)) throw new Error('src/node.ts is not there yet: leave underbid out with --systems');
-  const data = join(options.folder, 'data');
-  const config = join(options.folder, 'underbid.yaml');
-  mkdirSync(data, { recursive: true });
-  writeFileSync(config, configOf(options.mockPort));
-  const port = await freePort();
-  const adminKey = `sk-ub-admin-${randomBytes(24).toString('hex')}`;
-  const child = await startChild({
-    file: ENTRY,
-    cwd: options.folder,
-    env: {
-      UNDERBID_HOST: '127.0.0.1',
-      UNDERBID_PORT: String(port),
-      UNDERBID_DATA: data,
-      UNDERBID_CONFIG: config,
-      UNDERBID_CACHE: join(options.folder, 'cache'),
-      UNDERBID_ADMIN_KEY: adminKey,
-    },
-    folder: options.folder,
-    ready: /^underbid ready on http:/,
-    readyMs: READY_MS,
-    cores: options.cores,
-    signal: options.signal,
-  });
+  const { folder, mockPort, cores, signal } = options;
+  const { child, port, adminKey } = await startGatewayProcess({ folder, config: configOf(mockPort), cores, signal });
   try {
-    const key = await openAccount({ port, adminKey });
-    await untilAnswering({ port, key, signal: options.signal });
+    const { key } = await openAccount({ port, adminKey }, LIMITS);
+    await untilAnswering({ port, key, signal });
     return { child, port, key, adminKey, answered: 1 };
   } catch (error) {
     await child.stop();
@@ -87,35 +59,6 @@ markets:
     servers:
       - { url: "http://127.0.0.1:${mockPort}", pool: ${POOL}, slots: 1024, usd_per_hour: "0.10" }
 `;
-}
-
-interface Address {
-  readonly port: number;
-  readonly adminKey: string;
-}
-
-async function openAccount(address: Address): Promise<string> {
-  const account = (await post(address, '/admin/accounts', { name: 'bench' })) as { id: string };
-  const path = `/admin/accounts/${encodeURIComponent(account.id)}`;
-  await post(address, `${path}/credits`, { amount_usd: CREDIT_USD, kind: 'promo', reason: 'benchmark' });
-  const made = (await post(address, `${path}/keys`, { name: 'bench', ...LIMITS })) as { key: string };
-  return made.key;
-}
-
-async function post(address: Address, path: string, body: object): Promise<unknown> {
-  const response = await fetch(`http://127.0.0.1:${address.port}${path}`, {
-    method: 'POST',
-    headers: {
-      authorization: `Bearer ${address.adminKey}`,
-      'content-type': 'application/json',
-      'idempotency-key': randomBytes(8).toString('hex'),
-    },
-    body: JSON.stringify(body),
-    signal: AbortSignal.timeout(10_000),
-  });
-  const text = await response.text();
-  if (!response.ok) throw new Error(`POST ${path} answered ${response.status}: ${text.slice(0, 300)}`);
-  return JSON.parse(text);
 }
 
 /** The first request of all waits for the owned server's bid and its readiness probe. */
@@ -161,11 +104,6 @@ export async function checkAccounting(gateway: Gateway, answers: number): Promis
   };
 }
 
-/** Equal to the nano-USD, apart from what a JSON number loses. */
-function sameUsd(one: number, other: number): boolean {
-  return Math.abs(one - other) < 0.5e-9;
-}
-
 /** How long requests waited for a commit, when the gateway's metrics tell; a mean over its whole life. */
 export async function readCommitWaitUs(gateway: Gateway): Promise<number | undefined> {
   try {
@@ -177,14 +115,4 @@ export async function readCommitWaitUs(gateway: Gateway): Promise<number | undef
   } catch {
     return undefined;
   }
-}
-
-async function get(port: number, path: string, key: string): Promise<unknown> {
-  const response = await fetch(`http://127.0.0.1:${port}${path}`, {
-    headers: { authorization: `Bearer ${key}` },
-    signal: AbortSignal.timeout(60_000),
-  });
-  const text = await response.text();
-  if (!response.ok) throw new Error(`GET ${path} answered ${response.status}: ${text.slice(0, 300)}`);
-  return response.headers.get('content-type')?.includes('json') === true ? JSON.parse(text) : text;
 }

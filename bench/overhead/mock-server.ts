@@ -3,6 +3,7 @@
  * node:net, just enough of it for well-behaved clients on loopback. `node mock-server.ts [PORT]`
  */
 import { createServer, type Socket } from 'node:net';
+import { takeRequest, type Request } from './mock-requests.ts';
 import { ANSWER, HEALTH, MODELS, NOT_FOUND, STREAM_WRITES, TINY_ANSWER } from './mock-replies.ts';
 
 const REQUEST_CHARS_MAX = 1_000_000;
@@ -34,32 +35,6 @@ function serve(socket: Socket): void {
     if (!busy) next();
   });
   socket.on('error', () => socket.destroy());
-}
-
-interface Request {
-  readonly head: string;
-  readonly body: string;
-  readonly rest: string;
-}
-
-const CONTENT_LENGTH = /\r\ncontent-length: *(\d+)/i;
-const CHUNKED = /\r\ntransfer-encoding: *chunked/i;
-const CHUNKS_END = '\r\n0\r\n\r\n';
-
-/** The first whole request in `text` (latin1, so that a character is a byte), if there is one. */
-function takeRequest(text: string): Request | undefined {
-  const headEnd = text.indexOf('\r\n\r\n');
-  if (headEnd === -1) return undefined;
-  const head = text.slice(0, headEnd);
-  const start = headEnd + 4;
-  const length = CONTENT_LENGTH.exec(head)?.[1];
-  if (length === undefined && CHUNKED.test(head)) {
-    const end = text.indexOf(CHUNKS_END, start);
-    // Left with its chunk sizes in it: that hides no `"stream":true` unless it is cut in two, which clients don't do.
-    return end === -1 ? undefined : { head, body: text.slice(start, end), rest: text.slice(end + CHUNKS_END.length) };
-  }
-  const end = start + Number(length ?? 0);
-  return text.length < end ? undefined : { head, body: text.slice(start, end), rest: text.slice(end) };
 }
 
 const STREAM = /"stream" ?: ?true/;

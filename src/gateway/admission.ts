@@ -32,6 +32,8 @@ export interface HoldRequest {
   /** The client named no maximum: a small balance gets a shorter answer instead of a refusal. */
   readonly mayShorten: boolean;
   readonly deadlineMs: number;
+  /** The prompt's tokens by the model's own tokenizer, null where it cannot be asked: only when the bound does not fit. */
+  readonly countPrompt: () => Promise<Tokens | null>;
   /** Of a request with an Idempotency-Key. */
   readonly idempotency: Idempotency | null;
 }
@@ -58,8 +60,9 @@ export class Reservation {
    * @throws AppError `insufficient_credits` with what is needed and what could be afforded
    */
   static async open(ledger: Ledger, clock: Clock, ask: HoldRequest): Promise<Reservation | EarlierRequest> {
-    const { request, caller, model, price, priceVersion, inputBound, deadlineMs, mayShorten, idempotency } = ask;
-    let { outputTokens } = ask;
+    const { request, caller, model, price, priceVersion, deadlineMs, mayShorten, idempotency } = ask;
+    let { outputTokens, inputBound } = ask;
+    let counted = false;
     for (let tries = 0; ; tries += 1) {
       const amount = holdFor(price, inputBound, outputTokens);
       const result = await ledger.ask({
@@ -74,17 +77,30 @@ export class Reservation {
         deadlineMs,
         ...(idempotency ? { idempotency } : {}),
       });
-      if (result.ok) return new Reservation(ledger, clock, ask, outputTokens);
+      if (result.ok) return new Reservation(ledger, clock, { ...ask, inputBound }, outputTokens);
       if (result.earlier) return result.earlier;
       if (result.why !== 'insufficient') throw refusal(result.why);
+      if (!counted) {
+        counted = true;
+        const exact = await ask.countPrompt();
+        if (exact !== null && exact < inputBound) {
+          inputBound = exact;
+          continue;
+        }
+      }
       const affordable = affordableOutput(price, result.available, inputBound);
       const shorter = Math.min(affordable, outputTokens - 1);
-      if (mayShorten && tries < 3 && shorter >= SHORTEST_ANSWER) {
+      if (mayShorten && tries < 4 && shorter >= SHORTEST_ANSWER) {
         outputTokens = shorter;
         continue;
       }
       throw insufficient({ ...result, affordable });
     }
+  }
+
+  /** The most the prompt can be: its bytes, or its tokens where those were counted. */
+  get inputBound(): Tokens {
+    return this.#ask.inputBound;
   }
 
   /** Output tokens that are paid for. */

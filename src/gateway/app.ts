@@ -8,9 +8,14 @@ import type { AppDeps, AppEnv } from './deps.ts';
 import { listModels, showModel } from './models.ts';
 import { errorBody, errorStatus, toAppError } from './openai.ts';
 
+/** Requests of operators at a time. */
+const OPERATORS_MAX = 64;
+
 /** The API on one screen: middleware in its order, routes, the one place where errors become replies. */
 export function createApp(deps: AppDeps, gate: Gate = new Gate(deps)): Hono<AppEnv> {
   const app = new Hono<AppEnv>();
+  // When everything is full, an operator must still get in.
+  const operators = new Gate({ notReady: deps.notReady, limits: { requestsMax: OPERATORS_MAX } });
 
   app.get('/healthz', (context) => {
     context.header('x-request-id', deps.newId('req-'));
@@ -25,11 +30,12 @@ export function createApp(deps: AppDeps, gate: Gate = new Gate(deps)): Hono<AppE
   app.use('*', async (context, next) => {
     const requestId = deps.newId('req-');
     context.set('requestId', requestId);
-    gate.enter();
+    const own = context.req.path.startsWith('/admin/') ? operators : gate;
+    own.enter();
     try {
       await next();
     } finally {
-      gate.leave();
+      own.leave();
     }
     if (context.res.headers.has('x-hono-already-sent')) return;
     context.header('x-request-id', requestId);

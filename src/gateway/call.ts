@@ -40,12 +40,18 @@ export class HonoCall implements Call {
   }
 }
 
+export interface GateOptions {
+  /** Why requests cannot be taken now, or null. */
+  readonly notReady: () => string | null;
+  readonly limits: { readonly requestsMax: number };
+}
+
 /** Counts the requests at work, over every way in. */
 export class Gate {
-  readonly #deps: Pick<AppDeps, 'notReady' | 'limits'>;
+  readonly #deps: GateOptions;
   #inFlight = 0;
 
-  constructor(deps: Pick<AppDeps, 'notReady' | 'limits'>) {
+  constructor(deps: GateOptions) {
     this.#deps = deps;
   }
 

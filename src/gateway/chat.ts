@@ -17,6 +17,7 @@ import type { Admission } from './limits.ts';
 import { parseChat, type ChatRequest } from './openai.ts';
 import { Relay } from './relay.ts';
 import { continuedBody, isResumable } from './resumption.ts';
+import { countPrompt, promptBody } from './tokenizer.ts';
 
 export const CHAT_PATH = '/v1/chat/completions';
 /** A hold outlives its request's own limits by so much: nobody else may settle what is still running. */
@@ -88,6 +89,7 @@ async function prepareChat(parts: ChatParts): Promise<Work> {
     outputTokens: sizes.held,
     mayShorten: sizes.mayShorten,
     deadlineMs: createdMs + maxWaitMs + spec.limits.totalMs + HOLD_SLACK_MS,
+    countPrompt: () => tokensOfPrompt(deps, pool, members),
     idempotency: key ? await key.claim(text) : null,
   });
   const headers = { ...admission.headers, 'x-request-id': call.requestId };
@@ -110,8 +112,8 @@ async function prepareChat(parts: ChatParts): Promise<Work> {
     includeUsage: request.stream_options?.include_usage === true,
     streamUpstream,
     choices: sizes.choices,
-    inputBound: sizes.inputBound,
-    inputLeast: Math.min(sizes.inputBound, leastTokens(request)),
+    inputBound: reservation.inputBound,
+    inputLeast: Math.min(reservation.inputBound, leastTokens(request)),
     outputMax: sizes.outputMax,
     maxWaitMs,
     bodyOf: upstreamBodies(members, request, pool, { ...sizes, stream: streamUpstream }),
@@ -121,6 +123,14 @@ async function prepareChat(parts: ChatParts): Promise<Work> {
     sink: exchange.sink,
   });
   return { run: () => relay.run(), tokensUsed: () => reservation.tokensUsed };
+}
+
+/** By the tokenizer of a replica that is there; a cold pool has none to ask. */
+function tokensOfPrompt(deps: AppDeps, { router }: Pool, members: readonly Member[]): Promise<Tokens | null> {
+  const { anyTarget: target, spec } = router;
+  if (target === null) return Promise.resolve(null);
+  const { upstream, clock } = deps;
+  return countPrompt({ upstream, clock, target, spec }, promptBody(members, spec.model));
 }
 
 interface Sizes {

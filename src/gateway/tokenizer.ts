@@ -2,6 +2,7 @@ import type { Clock } from '../clock.ts';
 import type { Target } from '../scheduler/pool/slot.ts';
 import type { PoolSpec } from '../spec.ts';
 import type { Ms, Tokens } from '../units.ts';
+import type { Member } from './json-splice.ts';
 import { readWhole, type Upstream } from './upstream.ts';
 
 /** Longer than this nobody waits to learn that a request is cheaper than its bytes. */
@@ -37,6 +38,16 @@ export async function countPrompt(options: TokenizerOptions, body: string): Prom
   } finally {
     cancel();
   }
+}
+
+/** What of a request its template reads. */
+const READ: readonly string[] = ['messages', 'tools', 'functions', 'response_format', 'json_schema', 'grammar'];
+
+/** A request's prompt as a tokenizer is asked for it. */
+export function promptBody(members: readonly Member[], model: string): string {
+  const texts = [`"model":${JSON.stringify(model)}`];
+  for (const { key, value } of members) if (READ.includes(key)) texts.push(`${JSON.stringify(key)}:${value}`);
+  return `{${texts.join(',')}}`;
 }
 
 const countOf = (value: unknown): Tokens | null =>

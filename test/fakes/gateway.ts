@@ -99,6 +99,7 @@ export interface Gateway {
   readonly ledger: WatchedLedger;
   readonly clock: Clock;
   readonly watch: Watch;
+  readonly limiter: Limiter;
   readonly logs: readonly string[];
   fetch(path: string, init?: RequestInit): Promise<Response>;
   get(path: string): Promise<Response>;
@@ -135,6 +136,7 @@ export async function startGateway(t: TestContext, settings: GatewaySettings = {
   await openAccount(ledger, settings.creditUsd ?? '5.00', clock);
   const { key } = await addKey(settings.key ?? {});
   const logs: string[] = [];
+  const limiter = new Limiter();
   const deps = { clock, ledger, keys, pools, notReady: settings.notReady ?? (() => null), random: systemRandom };
   const { url, request, routes } = await open(t, door, {
     ...deps,
@@ -143,7 +145,7 @@ export async function startGateway(t: TestContext, settings: GatewaySettings = {
     watch: () => watch,
     fleet: settings.fleet ?? null,
     adminKeyHash: hashKey('sk-ub-admin'),
-    limiter: new Limiter(),
+    limiter,
     bodyRoom,
     limits: { ...LIMITS, ...limits },
     log: (line) => logs.push(line),
@@ -162,6 +164,7 @@ export async function startGateway(t: TestContext, settings: GatewaySettings = {
       ledger,
       clock,
       watch,
+      limiter,
       logs,
       addKey,
       addReplica,

@@ -16,6 +16,9 @@ export interface FakeModelServer {
   /** Scripts for the next requests, in order; after them the usual one plays. */
   play(...scripts: readonly Script[]): void;
   usually(script: Script): void;
+  /** Plays for questions of tokens, which are no requests; unless told otherwise it has no tokenizer. */
+  tokenizes(script: Script): void;
+  readonly questions: readonly Turn[];
   /** The request with this number (0 is the first), as soon as its body has come. */
   request(number: number): Promise<Turn>;
   /** Refuses connections from now on. */
@@ -112,6 +115,8 @@ export async function startModelServer(t: TestContext, usual: Script): Promise<F
   const requests: Turn[] = [];
   const scripts: Script[] = [];
   const waiting: { readonly number: number; readonly give: (turn: Turn) => void }[] = [];
+  const questions: Turn[] = [];
+  let tokenizer: Script = (turn) => (turn.head(404, {}), turn.end());
   let connections = 0;
   let fallback = usual;
   const server = createServer({ noDelay: true, keepAliveTimeout: 60_000 }, (request, response) => {
@@ -119,6 +124,11 @@ export async function startModelServer(t: TestContext, usual: Script): Promise<F
     readAll(request).then(
       async (text) => {
         const turn = new Turn(request, text, response);
+        if (turn.path === '/tokenize' || turn.path === '/apply-template') {
+          questions.push(turn);
+          await tokenizer(turn);
+          return;
+        }
         requests.push(turn);
         for (const { number, give } of waiting) if (number === requests.length - 1) give(turn);
         await (scripts.shift() ?? fallback)(turn);
@@ -141,6 +151,10 @@ export async function startModelServer(t: TestContext, usual: Script): Promise<F
     play: (...more) => scripts.push(...more),
     usually: (script) => {
       fallback = script;
+    },
+    questions,
+    tokenizes: (script) => {
+      tokenizer = script;
     },
     request: (number) => {
       const known = requests[number];

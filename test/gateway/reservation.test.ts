@@ -42,6 +42,7 @@ test('a request costs what was foretold, whatever was held, extended and claimed
           outputTokens: output,
           mayShorten: false,
           deadlineMs: systemClock.now() + 60_000,
+          countPrompt: () => Promise.resolve(null),
           idempotency: null,
         });
         assert.ok(reservation instanceof Reservation);

@@ -40,6 +40,19 @@ test('ticks about once a second while a request lives', async () => {
   assert.equal(one.ticks, 10);
 });
 
+test('the ticks of many requests are spread over the second, one each', async () => {
+  const { clock, add } = setup();
+  const all = Array.from({ length: 8 }, () => add(60_000));
+  for (let step = 1; step <= 4; step += 1) {
+    await clock.advance(250);
+    assert.equal(
+      all.reduce((sum, { ticks }) => sum + ticks, 0),
+      2 * step,
+    );
+  }
+  assert.ok(all.every(({ ticks }) => ticks === 1));
+});
+
 test("one request's fault does not end the deadlines of others", async () => {
   const { clock, watch, add } = setup();
   const bad = add(100);

@@ -41,7 +41,7 @@ export class PoolRouter {
     clock: { now: (): EpochMs => this.#clock.now() },
     onRelease: (replica: Replica, outcome: Outcome, busyMs: Ms): void => this.#released(replica, outcome, busyMs),
   };
-  /** Somebody probes replicas that failed and takes the dead ones away: waiting for that makes sense. */
+  /** Replicas that failed are probed and dead ones taken away: waiting for that makes sense. */
   readonly supervised: boolean;
 
   constructor(spec: PoolSpec, clock: Clock, onDemand: () => void, supervised = false) {
@@ -167,7 +167,7 @@ export class PoolRouter {
     const { account, maxWaitMs, signal, exclude } = options;
     this.#arrivals += 1;
     this.#lastUsedMs = this.#clock.now();
-    const cold = !this.#anyReady();
+    const cold = this.anyTarget === null;
     const free = this.#leastLoaded(exclude);
     if (free) return Promise.resolve(this.#occupy(free, 0, cold));
     if (maxWaitMs <= 0) return Promise.reject(this.#noCapacity('no machine is free now'));
@@ -215,9 +215,10 @@ export class PoolRouter {
     for (const waiter of this.#line.drain()) waiter.fail(error);
   }
 
-  #anyReady(): boolean {
-    for (const { draining } of this.#replicas.values()) if (!draining) return true;
-    return false;
+  /** One that answers, or null: to be asked what takes no slot. */
+  get anyTarget(): Target | null {
+    for (const { draining, target } of this.#replicas.values()) if (!draining) return target;
+    return null;
   }
 
   #noCapacity(message: string): AppError {
@@ -272,7 +273,6 @@ export class PoolRouter {
       this.#onDemand();
   }
 
-  /** One timer, only while somebody waits. */
   #planWake(): void {
     this.#cancelWake?.();
     this.#cancelWake = null;
