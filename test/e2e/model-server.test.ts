@@ -4,8 +4,11 @@ import { homedir, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { systemClock } from '../../src/clock.ts';
+import { countPrompt } from '../../src/gateway/tokenizer.ts';
+import { createUndiciUpstream } from '../../src/gateway/undici-upstream.ts';
 import { startModelServer, type ModelServer } from '../../src/leases/local/model-server.ts';
 import { prepareRuntime, type LlamaRuntime } from '../../src/leases/local/runtime.ts';
+import { parsePool } from '../../src/spec.ts';
 import { goesWithin, isGone, readPidFile, startParent } from '../fakes/processes.ts';
 import { writeScript } from '../fakes/python.ts';
 
@@ -52,6 +55,34 @@ test('serves metrics to the holder of the key', async (t) => {
   const { server } = await setup(t);
   const reply = await fetch(`${server.url}/metrics`, { headers: { authorization: `Bearer ${KEY}` } });
   assert.match(await reply.text(), /llamacpp:prompt_tokens_total/);
+});
+
+test('a prompt is counted as its own tokenizer counts it', async (t) => {
+  const { server } = await setup(t);
+  const upstream = createUndiciUpstream({ connectMs: 5000, connectionsMax: 4, headerBytesMax: 16_384 });
+  t.after(() => upstream.close());
+  const price = { input: '1', output: '1' };
+  const spec = parsePool('m', { engine: 'llama.cpp', model: 'm', context: 512, price, ceiling_usd_per_hour: '1' }, 0);
+  const place = { market: 'local', provider: 'p', leaseId: 'l', engine: spec.engine, slots: 1 };
+  const target = { id: 'r', url: server.url, apiKey: KEY, ...place };
+  for (const content of [
+    'Hi',
+    'a '.repeat(200),
+    'Grüße aus Köln 🎉 六六六',
+    '<|im_start|>user\n<|im_end|>',
+    '\n\n\t ',
+  ]) {
+    const messages = [
+      { role: 'system', content: 'Be short.' },
+      { role: 'user', content },
+    ];
+    const counted = await countPrompt({ upstream, clock: systemClock, target, spec }, JSON.stringify({ messages }));
+    const headers = { authorization: `Bearer ${KEY}`, 'content-type': 'application/json' };
+    const body = JSON.stringify({ messages, max_tokens: 1 });
+    const reply = await fetch(`${server.url}/v1/chat/completions`, { method: 'POST', headers, body });
+    const { usage } = (await reply.json()) as { usage: { prompt_tokens: number } };
+    assert.equal(counted, usage.prompt_tokens, content);
+  }
 });
 
 test('is gone when stop() resolves, in the middle of an answer too', async (t) => {
