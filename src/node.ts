@@ -14,6 +14,7 @@ import { Limiter } from './gateway/limits.ts';
 import { nodeTransport } from './gateway/node-transport.ts';
 import { probeModelServer } from './gateway/probe.ts';
 import { proveResumption } from './gateway/resume-probe.ts';
+import { PromptCounter } from './gateway/tokenizer.ts';
 import { createUndiciUpstream } from './gateway/undici-upstream.ts';
 import { Watch } from './gateway/watch.ts';
 import { openLedger } from './ledger/client.ts';
@@ -165,6 +166,7 @@ async function startGateway(parts: Parts): Promise<Gateway> {
     adminKeyHash: hashKey(adminKey),
     limiter: new Limiter(),
     bodyRoom: new BodyRoom(limits.bodiesBytes),
+    promptCounter: new PromptCounter({ upstream, clock }),
     limits,
     notReady: () => refusing,
     log,

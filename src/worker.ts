@@ -3,6 +3,7 @@ import { createApp } from './gateway/app.ts';
 import { BodyRoom } from './gateway/body-room.ts';
 import { hashKey, hintOf, Keys } from './gateway/auth.ts';
 import { createFetchUpstream } from './gateway/fetch-upstream.ts';
+import { PromptCounter } from './gateway/tokenizer.ts';
 import { Limiter } from './gateway/limits.ts';
 import { Watch } from './gateway/watch.ts';
 import { webTransport } from './gateway/web-transport.ts';
@@ -66,6 +67,7 @@ async function buildApp(env: Env): Promise<App> {
   const keys = new Keys(ledger);
   if (env.API_KEY !== undefined) await openAccount(ledger, env.API_KEY, env.CREDIT_USD, atMs);
   await keys.refresh();
+  const upstream = createFetchUpstream((...call) => fetch(...call));
   return createApp({
     clock,
     random: systemRandom,
@@ -75,7 +77,8 @@ async function buildApp(env: Env): Promise<App> {
     keys,
     pools,
     // workerd's fetch loses its `this` when it is called as a field.
-    upstream: createFetchUpstream((...call) => fetch(...call)),
+    upstream,
+    promptCounter: new PromptCounter({ upstream, clock }),
     // A timer ends with the request that set it, so no two requests may share one.
     watch: () => new Watch(clock),
     transport: webTransport,

@@ -47,6 +47,7 @@ function configOf(mockPort: number): string {
   return `pools:
   ${POOL}:
     engine: llama.cpp
+    resume: off
     model: mock
     context: 8192
     price: { input: "${perMillion(PRICE_NANO_USD.input)}", output: "${perMillion(PRICE_NANO_USD.output)}" }

@@ -27,6 +27,8 @@ export interface HoldRequest {
   readonly priceVersion: number;
   /** The most the prompt can be. */
   readonly inputBound: Tokens;
+  /** What it is at least: where that does not fit either, nobody needs to count. */
+  readonly inputLeast: Tokens;
   /** Output tokens to reserve, over all choices. */
   readonly outputTokens: Tokens;
   /** The client named no maximum: a small balance gets a shorter answer instead of a refusal. */
@@ -80,7 +82,8 @@ export class Reservation {
       if (result.ok) return new Reservation(ledger, clock, { ...ask, inputBound }, outputTokens);
       if (result.earlier) return result.earlier;
       if (result.why !== 'insufficient') throw refusal(result.why);
-      if (!counted) {
+      const shortest = mayShorten ? Math.min(SHORTEST_ANSWER, outputTokens) : outputTokens;
+      if (!counted && holdFor(price, ask.inputLeast, shortest) <= result.available) {
         counted = true;
         const exact = await ask.countPrompt();
         if (exact !== null && exact < inputBound) {

@@ -17,7 +17,7 @@ import type { Admission } from './limits.ts';
 import { parseChat, type ChatRequest } from './openai.ts';
 import { Relay } from './relay.ts';
 import { continuedBody, isResumable } from './resumption.ts';
-import { countPrompt, promptBody } from './tokenizer.ts';
+import { promptBody } from './tokenizer.ts';
 
 export const CHAT_PATH = '/v1/chat/completions';
 /** A hold outlives its request's own limits by so much: nobody else may settle what is still running. */
@@ -79,6 +79,7 @@ async function prepareChat(parts: ChatParts): Promise<Work> {
   const maxWaitMs = waitOf(call.header('x-underbid-max-wait'), spec);
   admission.reserve(sizes.inputBound + sizes.held, clock.now());
   const id = deps.newId('chatcmpl-');
+  const least = leastTokens(request);
   const reservation = await Reservation.open(ledger, clock, {
     request: id,
     caller,
@@ -86,6 +87,7 @@ async function prepareChat(parts: ChatParts): Promise<Work> {
     price: spec.price,
     priceVersion: pool.priceVersion,
     inputBound: sizes.inputBound,
+    inputLeast: Math.min(sizes.inputBound, least),
     outputTokens: sizes.held,
     mayShorten: sizes.mayShorten,
     deadlineMs: createdMs + maxWaitMs + spec.limits.totalMs + HOLD_SLACK_MS,
@@ -113,7 +115,7 @@ async function prepareChat(parts: ChatParts): Promise<Work> {
     streamUpstream,
     choices: sizes.choices,
     inputBound: reservation.inputBound,
-    inputLeast: Math.min(reservation.inputBound, leastTokens(request)),
+    inputLeast: Math.min(reservation.inputBound, least),
     outputMax: sizes.outputMax,
     maxWaitMs,
     bodyOf: upstreamBodies(members, request, pool, { ...sizes, stream: streamUpstream }),
@@ -129,8 +131,7 @@ async function prepareChat(parts: ChatParts): Promise<Work> {
 function tokensOfPrompt(deps: AppDeps, { router }: Pool, members: readonly Member[]): Promise<Tokens | null> {
   const { anyTarget: target, spec } = router;
   if (target === null) return Promise.resolve(null);
-  const { upstream, clock } = deps;
-  return countPrompt({ upstream, clock, target, spec }, promptBody(members, spec.model));
+  return deps.promptCounter.count(target, spec, promptBody(members, spec.model));
 }
 
 interface Sizes {

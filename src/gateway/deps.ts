@@ -7,6 +7,7 @@ import type { Keys } from './auth.ts';
 import type { BodyRoom } from './body-room.ts';
 import type { Subtle } from './idempotency.ts';
 import type { Limiter } from './limits.ts';
+import type { PromptCounter } from './tokenizer.ts';
 import type { Transport } from './transport.ts';
 import type { Upstream } from './upstream.ts';
 import type { Watch } from './watch.ts';
@@ -42,6 +43,7 @@ export interface AppDeps {
   readonly adminKeyHash: string | null;
   readonly limiter: Limiter;
   readonly bodyRoom: BodyRoom;
+  readonly promptCounter: PromptCounter;
   readonly limits: GatewayLimits;
   /** Why requests cannot be taken now, or null. */
   readonly notReady: () => string | null;

@@ -9,34 +9,56 @@ import { readWhole, type Upstream } from './upstream.ts';
 const COUNT_MS: Ms = 3000;
 const REPLY_MAX = 16 * 1024 * 1024;
 
-export interface TokenizerOptions {
+/** Questions under way at a time: who has no money must not keep the model servers busy with it. */
+const ASKING_MAX = 16;
+
+export interface PromptCounterOptions {
   readonly upstream: Upstream;
   readonly clock: Clock;
-  readonly target: Target;
-  readonly spec: PoolSpec;
 }
 
-/**
- * Tokens of a chat prompt by the model server's own template and tokenizer; null where it has none that can be asked or
- * does not answer in time. llama.cpp has `/apply-template` and `/tokenize`, vLLM `/tokenize` for messages.
- */
-export async function countPrompt(options: TokenizerOptions, body: string): Promise<Tokens | null> {
-  const { clock, spec } = options;
-  if (spec.engine !== 'llama.cpp' && spec.engine !== 'vllm') return null;
-  const late = new AbortController();
-  const cancel = clock.timer(COUNT_MS, () => late.abort(new Error('the tokenizer did not answer in time')));
-  try {
-    if (spec.engine === 'vllm') return countOf((await ask(options, '/tokenize', body, late.signal))['count']);
-    const { prompt } = await ask(options, '/apply-template', body, late.signal);
-    if (typeof prompt !== 'string') return null;
-    const text = JSON.stringify({ content: prompt, add_special: true, parse_special: true });
-    const { tokens } = await ask(options, '/tokenize', text, late.signal);
-    return Array.isArray(tokens) ? countOf(tokens.length) : null;
-  } catch {
-    // It is only a chance to hold less: the bound by bytes stands.
-    return null;
-  } finally {
-    cancel();
+/** Asks model servers how many tokens a prompt has. */
+export class PromptCounter {
+  readonly #options: PromptCounterOptions;
+  #asking = 0;
+
+  constructor(options: PromptCounterOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Tokens of a chat prompt by the model server's own template and tokenizer; null where it has none that can be asked,
+   * does not answer in time, or too many ask already. llama.cpp has `/apply-template` and `/tokenize`, vLLM `/tokenize` for
+   * messages.
+   */
+  async count(target: Target, { engine }: PoolSpec, body: string): Promise<Tokens | null> {
+    if ((engine !== 'llama.cpp' && engine !== 'vllm') || this.#asking >= ASKING_MAX) return null;
+    this.#asking += 1;
+    const late = new AbortController();
+    const cancel = this.#options.clock.timer(COUNT_MS, () => late.abort(new Error('the tokenizer is too slow')));
+    try {
+      if (engine === 'vllm') return countOf((await this.#ask(target, '/tokenize', body, late.signal))['count']);
+      const { prompt } = await this.#ask(target, '/apply-template', body, late.signal);
+      if (typeof prompt !== 'string') return null;
+      const text = JSON.stringify({ content: prompt, add_special: true, parse_special: true });
+      const { tokens } = await this.#ask(target, '/tokenize', text, late.signal);
+      return Array.isArray(tokens) ? countOf(tokens.length) : null;
+    } catch {
+      // It is only a chance to hold less: the bound by bytes stands.
+      return null;
+    } finally {
+      this.#asking -= 1;
+      cancel();
+    }
+  }
+
+  async #ask(target: Target, path: string, body: string, signal: AbortSignal): Promise<Record<string, unknown>> {
+    const headers: Record<string, string> = { 'content-type': 'application/json' };
+    if (target.apiKey !== null) headers['authorization'] = `Bearer ${target.apiKey}`;
+    const request = { url: target.url, path, method: 'POST' as const, headers, body };
+    const { status, text } = await readWhole(this.#options.upstream, request, { bytesMax: REPLY_MAX, signal });
+    const reply: unknown = status === 200 ? JSON.parse(text) : null;
+    return typeof reply === 'object' && reply !== null ? (reply as Record<string, unknown>) : {};
   }
 }
 
@@ -52,17 +74,3 @@ export function promptBody(members: readonly Member[], model: string): string {
 
 const countOf = (value: unknown): Tokens | null =>
   typeof value === 'number' && Number.isSafeInteger(value) && value > 0 ? value : null;
-
-async function ask(
-  { upstream, target }: TokenizerOptions,
-  path: string,
-  body: string,
-  signal: AbortSignal,
-): Promise<Record<string, unknown>> {
-  const headers: Record<string, string> = { 'content-type': 'application/json' };
-  if (target.apiKey !== null) headers['authorization'] = `Bearer ${target.apiKey}`;
-  const request = { url: target.url, path, method: 'POST' as const, headers, body };
-  const { status, text } = await readWhole(upstream, request, { bytesMax: REPLY_MAX, signal });
-  const reply: unknown = status === 200 ? JSON.parse(text) : null;
-  return typeof reply === 'object' && reply !== null ? (reply as Record<string, unknown>) : {};
-}

@@ -4,7 +4,7 @@ import { homedir, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { systemClock } from '../../src/clock.ts';
-import { countPrompt } from '../../src/gateway/tokenizer.ts';
+import { PromptCounter } from '../../src/gateway/tokenizer.ts';
 import { createUndiciUpstream } from '../../src/gateway/undici-upstream.ts';
 import { startModelServer, type ModelServer } from '../../src/leases/local/model-server.ts';
 import { prepareRuntime, type LlamaRuntime } from '../../src/leases/local/runtime.ts';
@@ -65,6 +65,7 @@ test('a prompt is counted as its own tokenizer counts it', async (t) => {
   const spec = parsePool('m', { engine: 'llama.cpp', model: 'm', context: 512, price, ceiling_usd_per_hour: '1' }, 0);
   const place = { market: 'local', provider: 'p', leaseId: 'l', engine: spec.engine, slots: 1 };
   const target = { id: 'r', url: server.url, apiKey: KEY, ...place };
+  const counter = new PromptCounter({ upstream, clock: systemClock });
   for (const content of [
     'Hi',
     'a '.repeat(200),
@@ -76,7 +77,7 @@ test('a prompt is counted as its own tokenizer counts it', async (t) => {
       { role: 'system', content: 'Be short.' },
       { role: 'user', content },
     ];
-    const counted = await countPrompt({ upstream, clock: systemClock, target, spec }, JSON.stringify({ messages }));
+    const counted = await counter.count(target, spec, JSON.stringify({ messages }));
     const headers = { authorization: `Bearer ${KEY}`, 'content-type': 'application/json' };
     const body = JSON.stringify({ messages, max_tokens: 1 });
     const reply = await fetch(`${server.url}/v1/chat/completions`, { method: 'POST', headers, body });

@@ -11,6 +11,7 @@ import type { AppDeps, FleetOperations } from '../../src/gateway/deps.ts';
 import { createFetchUpstream } from '../../src/gateway/fetch-upstream.ts';
 import { Limiter } from '../../src/gateway/limits.ts';
 import { nodeTransport } from '../../src/gateway/node-transport.ts';
+import { PromptCounter } from '../../src/gateway/tokenizer.ts';
 import { createUndiciUpstream } from '../../src/gateway/undici-upstream.ts';
 import { Watch } from '../../src/gateway/watch.ts';
 import { webTransport } from '../../src/gateway/web-transport.ts';
@@ -188,14 +189,20 @@ interface Opened {
   readonly request: (path: string, init?: RequestInit) => Promise<Response>;
 }
 
-async function open(t: TestContext, door: Door, deps: Omit<AppDeps, 'upstream' | 'transport'>): Promise<Opened> {
+async function open(
+  t: TestContext,
+  door: Door,
+  deps: Omit<AppDeps, 'upstream' | 'transport' | 'promptCounter'>,
+): Promise<Opened> {
   if (door === 'web') {
     const upstream = createFetchUpstream((...call) => fetch(...call));
-    const app = createApp({ ...deps, upstream, transport: webTransport });
+    const promptCounter = new PromptCounter({ upstream, clock: deps.clock });
+    const app = createApp({ ...deps, upstream, promptCounter, transport: webTransport });
     return { url: null, routes: app.routes, request: async (path, init) => app.request(path, init) };
   }
   const upstream = createUndiciUpstream({ connectMs: 2000, connectionsMax: 64, headerBytesMax: 16_384 });
-  const all = { ...deps, upstream, transport: nodeTransport };
+  const promptCounter = new PromptCounter({ upstream, clock: deps.clock });
+  const all = { ...deps, upstream, promptCounter, transport: nodeTransport };
   const gate = new Gate(all);
   const app = createApp(all, gate);
   const where = { host: '127.0.0.1', port: 0, clock: deps.clock, limits: SERVER_LIMITS };

@@ -39,6 +39,7 @@ test('a request costs what was foretold, whatever was held, extended and claimed
           price: of,
           priceVersion,
           inputBound: bound,
+          inputLeast: 0,
           outputTokens: output,
           mayShorten: false,
           deadlineMs: systemClock.now() + 60_000,

@@ -1,11 +1,12 @@
 import assert from 'node:assert/strict';
+import { test } from 'node:test';
 import { NANO, onBothDoors, startGateway, type Gateway } from '../fakes/gateway.ts';
 import { answer, json, silence } from '../fakes/model-replies.ts';
 import type { Script } from '../fakes/model-server.ts';
 import { completionOf, errorOf } from '../fakes/reply.ts';
 
 /** A long text of few tokens: its bytes do not fit the balance, its tokens do. */
-const MESSAGES = [{ role: 'user', content: 'a '.repeat(500) }];
+const MESSAGES = [{ role: 'user', content: 'a '.repeat(150) }];
 const TOKENS = 60;
 /** Pays for 100 tokens of input and 10 of output. */
 const CREDIT_USD = '0.00012';
@@ -60,6 +61,10 @@ onBothDoors('a tokenizer that fails, lies in kind or is not there leaves the bou
       'insufficient_credits',
     );
   }
+  const asked = gateway.server.questions.length;
+  // The least that its texts can come to does not fit either: nobody is asked.
+  await errorOf(await gateway.chat({ messages: MESSAGES, max_tokens: 60 }), 402);
+  assert.equal(gateway.server.questions.length, asked);
   const cold = await startGateway(t, { door, servers: 0, creditUsd: CREDIT_USD });
   await errorOf(await cold.chat({ messages: MESSAGES, max_tokens: 10 }), 402);
 });
@@ -68,6 +73,16 @@ onBothDoors('a tokenizer that is silent is waited for a few seconds at most', as
   const gateway: Gateway = await startGateway(t, { door, creditUsd: CREDIT_USD });
   gateway.server.tokenizes(silence);
   await errorOf(await gateway.chat({ messages: MESSAGES, max_tokens: 10 }), 402);
+});
+
+test('a crowd without money does not keep the model servers busy', async (t) => {
+  const gateway = await startGateway(t, { creditUsd: CREDIT_USD });
+  gateway.server.tokenizes(silence);
+  const replies = await Promise.all(
+    Array.from({ length: 60 }, () => gateway.chat({ messages: MESSAGES, max_tokens: 10 })),
+  );
+  for (const reply of replies) await errorOf(reply, 402);
+  assert.equal(gateway.server.questions.length, 16);
 });
 
 function tokenizing(engine: 'llama.cpp' | 'vllm', tokens: number): Script {
