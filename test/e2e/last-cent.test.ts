@@ -47,9 +47,10 @@ test('nothing is left over after clients that leave, machines that die, stall an
   for (const server of gateway.servers) server.usually((turn) => misbehaviour(random)(turn));
   const { id, key } = await gateway.addKey({ spendLimit: CENT });
   const leaveMs = (): number | null => (random() < 0.3 ? 5 + random() * 300 : null);
-  let killing: Promise<void> | null = null;
+  const begun = Promise.withResolvers<void>();
+  const killing = begun.promise.then(() => kill(t, gateway));
   const racing = everybody(gateway, (client, open) => {
-    killing ??= open.then(() => kill(t, gateway));
+    void open.then(begun.resolve);
     return race(gateway, { key, client, leaveMs: leaveMs(), pauseMs: 1500 + random() * 1500 }, open);
   });
   const checking = setInterval(() => takeBack(gateway), 100);
