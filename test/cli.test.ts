@@ -32,6 +32,12 @@ void test('as a program of its own: replies on stdout, failures on stderr, and a
   assert.equal(help.code, 0);
 });
 
+void test('a usage error names the help of its command, where required options are marked', async (t) => {
+  const { run } = await setup(t);
+  assert.match((await run('keys', 'create', 'a1')).err, /'--name <text>' .*\n\(underbid keys create --help says how/);
+  assert.match((await run('accounts', 'freeze', '--help')).out, /kept in the audit log\s+\(required\)/);
+});
+
 void test('serve runs the gateway', async (t) => {
   const { runDown } = await setup(t);
   assert.deepEqual(await runDown('serve'), { code: 0, out: 'serving\n', err: '' });
@@ -96,6 +102,37 @@ void test('shows the six steps of a lease, each with its block and amounts', asy
     '  6. close       not yet',
     '',
   ]);
+});
+
+void test("lists a lease's bids below their step", async (t) => {
+  const bids = [
+    { provider: 'campus', chance: 0.047619047619047616 },
+    { provider: 'colo', chance: 1, note: null },
+  ];
+  const steps = [{ step: 'bids', at: 1_700_000_000, block: 10, bids, declined: [], detail: '', choice: 'campus' }];
+  const { run } = await setup(t, { 'GET /admin/leases/l1': { id: 'l1', steps } });
+  assert.deepEqual((await run('leases', 'show', 'l1')).out.split('\n'), [
+    'id  l1',
+    'steps:',
+    '  1. bids  2023-11-14 22:13:20Z  block 10  declined none, choice campus',
+    '      bids:',
+    '        provider    chance',
+    '        campus    0.047619',
+    '        colo             1',
+    '',
+  ]);
+});
+
+void test('lists pools by what tells them apart; a reply of another shape is printed as it is', async (t) => {
+  const spec = { engine: 'vllm', model: 'org/m', slots: 4, price: { input: '1', output: '2' }, replicas: { max: 3 } };
+  const { run } = await setup(t, { 'GET /admin/pools': { data: [{ id: 'm', state: { ready: 1 }, spec }] } });
+  assert.deepEqual((await run('pools', 'list')).out.split('\n'), [
+    'id  state.ready  model  engine  price.input  price.output  replicas.max',
+    'm             1  org/m  vllm              1             2             3',
+    '',
+  ]);
+  const other = await setup(t, { 'GET /admin/pools': { data: [{ id: 'm', phase: 'asleep' }] } });
+  assert.equal((await other.run('pools', 'list')).out, 'id  phase\nm   asleep\n');
 });
 
 void test('calls the route of each command, with the body that the contract names', async (t) => {

@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import { z } from 'zod';
 import { AdminClient } from './admin-client.ts';
 import { addListing, ask, parseId, pathTo, withJson } from './ask.ts';
 import { readPoolFile } from './pool-file.ts';
@@ -19,7 +20,7 @@ export function addFleetCommands(program: Command, surface: Surface): void {
 
 function addPoolCommands(program: Command, surface: Surface): void {
   const pools = program.command('pools').description('what is served, at what price, on how much hardware');
-  addListing(pools, surface, { name: 'list', about: 'all pools', path: '/admin/pools' });
+  addListing(pools, surface, { name: 'list', about: 'all pools', path: '/admin/pools', shape: shortenPools });
   withJson(pools.command('show').description('one pool').argument('<model>', 'public model id', parseId)).action(
     (model: string, options: OutputOptions) =>
       ask(surface, options, { method: 'GET', path: pathTo('admin', 'pools', model) }),
@@ -34,6 +35,21 @@ function addPoolCommands(program: Command, surface: Surface): void {
     (model: string, options: OutputOptions) =>
       ask(surface, options, { method: 'DELETE', path: pathTo('admin', 'pools', model) }),
   );
+}
+
+const pooled = z.object({ spec: z.record(z.string(), z.unknown()) }).loose();
+const listed = z.object({ data: z.array(pooled) });
+const LISTED = ['model', 'engine', 'context', 'price', 'replicas', 'ceiling_usd_per_hour'];
+
+/** All settings of all pools are no table that fits a terminal; `show` has them. */
+function shortenPools(body: unknown): unknown {
+  const parsed = listed.safeParse(body);
+  if (!parsed.success) return body;
+  return {
+    data: parsed.data.data.map(({ spec, ...rest }) => {
+      return { ...rest, ...Object.fromEntries(LISTED.map((key) => [key, spec[key]])) };
+    }),
+  };
 }
 
 async function putPools(surface: Surface, file: string, options: OutputOptions): Promise<void> {

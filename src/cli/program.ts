@@ -1,4 +1,4 @@
-import { Command, CommanderError } from 'commander';
+import { Command, CommanderError, Help, type Option } from 'commander';
 import { AppError, describeError } from '../errors.ts';
 import { addAccountCommands } from './account-commands.ts';
 import { addAdminCommands } from './admin-commands.ts';
@@ -30,7 +30,7 @@ function buildProgram(surface: Surface): Command {
       writeOut: (text) => surface.out(text.replace(/\n$/, '')),
       writeErr: (text) => surface.err(text.replace(/\n$/, '')),
     })
-    .showHelpAfterError('(underbid help lists the commands)');
+    .configureHelp({ optionDescription });
   program
     .command('serve')
     .description('run the gateway until SIGTERM')
@@ -47,7 +47,19 @@ function buildProgram(surface: Surface): Command {
       'UNDERBID_ADMIN_KEY or the key in the data folder. Tables are for people, --json is for programs.\n' +
       'Exit codes: 0 done, 1 failed, 2 bad usage.',
   );
+  adviseOnErrors(program, 'underbid');
   return program;
+}
+
+function optionDescription(option: Option): string {
+  const text = new Help().optionDescription(option);
+  return option.mandatory ? `${text} (required)` : text;
+}
+
+/** After a usage error: where the right usage is. */
+function adviseOnErrors(command: Command, path: string): void {
+  command.showHelpAfterError(`(${path} --help says how it is used)`);
+  for (const child of command.commands) adviseOnErrors(child, `${path} ${child.name()}`);
 }
 
 function describeBug(error: unknown): string {

@@ -44,20 +44,28 @@ function formatSteps(steps: readonly Row[]): string {
       const { step: _, at, block, ...rest } = step;
       const when = at === undefined || at === null ? 'not yet' : formatCell('at', at);
       const where = block === undefined || block === null ? '' : `block ${formatCell('block', block)}`;
-      const amounts = Object.entries(flatten(rest))
-        .filter(([, value]) => value !== null)
+      const entries = Object.entries(flatten(rest)).filter(([, value]) => value !== null && value !== '');
+      const amounts = entries
+        .filter(([, value]) => !isListOfRows(value))
         .map(([key, value]) => `${clean(key.replace(/^amounts\./, ''))} ${formatCell(key, value)}`);
       const head = `${index + 1}. ${(names[index] ?? '').padEnd(width)}${GAP}${when.padEnd(20)}`;
-      return [head, where, amounts.join(', ')]
+      const line = [head, where, amounts.join(', ')]
         .filter((part) => part !== '')
         .join(GAP)
         .trimEnd();
+      const lists = entries.flatMap(([key, value]) =>
+        isListOfRows(value) ? [indent(indent(`${clean(key)}:\n${indent(formatList(value))}`))] : [],
+      );
+      return [line, ...lists].join('\n');
     })
     .join('\n');
 }
 
+/** A column that is empty in every row is left out: most fields say something of few rows. */
 export function formatTable(rows: readonly Row[]): string {
-  const columns = [...new Set(rows.flatMap((row) => Object.keys(row)))];
+  const columns = [...new Set(rows.flatMap((row) => Object.keys(row)))].filter((column) =>
+    rows.some((row) => formatCell(column, row[column]) !== ''),
+  );
   const cells = rows.map((row) => columns.map((column) => shorten(formatCell(column, row[column]))));
   const widths = columns.map((column, index) =>
     Math.max(clean(column).length, ...cells.map((line) => line[index]?.length ?? 0)),
@@ -84,6 +92,8 @@ function flatten(row: Row, prefix = ''): Record<string, unknown> {
 
 function formatCell(key: string, value: unknown): string {
   if (value === null || value === undefined) return '';
+  // Amounts are texts; what is left are scores and chances.
+  if (typeof value === 'number' && !Number.isInteger(value)) return String(Number(value.toPrecision(6)));
   if (typeof value === 'number' && /(^|[._])at(_ms|_s)?$|(^|\.)created$/.test(key)) return formatTime(value);
   if (Array.isArray(value)) return value.length === 0 ? 'none' : value.map((item) => formatCell('', item)).join(', ');
   return clean(typeof value === 'string' ? value : JSON.stringify(value));

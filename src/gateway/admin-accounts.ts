@@ -11,6 +11,7 @@ import {
   idempotent,
   iso,
   name,
+  noAccount,
   project,
   reason,
   refused,
@@ -154,7 +155,7 @@ async function describeAccount(ledger: Ledger, id: string): Promise<Record<strin
   const records = await ledger.ask({ op: 'customers' });
   const record = records.find((customer) => customer.id === id);
   const balance = await ledger.ask({ op: 'balance', customer: id });
-  if (!record || !balance) throw new AppError('not_found', `there is no account ${id.slice(0, 128)}`);
+  if (!record || !balance) throw noAccount(id);
   const { credits, used, posted, held } = balance;
   return {
     id,

@@ -8,14 +8,15 @@ import {
   amountOf,
   bodyOf,
   bodyOrNothing,
+  endTimeOf,
   expiry,
   idempotent,
   iso,
   name,
+  noAccount,
   project,
   refused,
   reset,
-  timeOf,
   usd,
   usdOrNull,
 } from './admin-body.ts';
@@ -47,8 +48,10 @@ const rotateSchema = z.strictObject({ overlap_s: z.number().int().min(0).max(OVE
 export function addApiKeys(app: Hono<AppEnv>, deps: AppDeps): void {
   const { ledger, clock, keys } = deps;
   app.get('/accounts/:id/keys', async (context) => {
+    const account = context.req.param('id');
+    if (!(await ledger.ask({ op: 'balance', customer: account }))) throw noAccount(account);
     const records = await ledger.ask({ op: 'keys' });
-    const own = records.filter(({ customer }) => customer === context.req.param('id'));
+    const own = records.filter(({ customer }) => customer === account);
     const data = await Promise.all(own.map((record) => describeKey(ledger, record, clock.now())));
     return context.json({ data });
   });
@@ -88,7 +91,7 @@ async function createKey(context: Context<AppEnv>, action: Action, deps: AppDeps
     project: body.project ?? null,
     spendLimit: amountOf(body.spend_limit_usd),
     limitReset: body.limit_reset ?? 'none',
-    expiresMs: timeOf(body.expires_at),
+    expiresMs: endTimeOf(body.expires_at, clock.now()),
     rpm: body.rpm ?? null,
     tpm: body.tpm ?? null,
     concurrency: body.concurrency ?? null,

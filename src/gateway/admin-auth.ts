@@ -9,6 +9,8 @@ export const ADMIN_KEY_PREFIX = 'ak-ub-';
 /** The key of the entry's settings: always an operator, never revoked, not in the ledger. */
 const ROOT: Admin = { admin: 'root', name: 'root key', role: 'operator' };
 
+const BAD_ADMIN_KEY = 'this admin key is unknown, expired or revoked';
+
 /** 238 bits of randomness behind the prefix. */
 export function newAdminKey(random: RandomBytes): string {
   return `${ADMIN_KEY_PREFIX}${randomText(random, 40)}`;
@@ -30,7 +32,8 @@ export async function authenticateAdmin(deps: AppDeps, authorization: string | u
   const records = hash === null ? [] : await deps.ledger.ask({ op: 'adminKeys' });
   const record = records.find((one) => one.hash === hash);
   if (!record || record.revokedMs !== null || nowMs >= (record.expiresMs ?? Infinity)) {
-    throw new AppError('invalid_api_key', 'this needs an admin key as "Authorization: Bearer …"');
+    const why = key === null ? 'send an admin key as "Authorization: Bearer …"' : BAD_ADMIN_KEY;
+    throw new AppError('invalid_api_key', why);
   }
   return { admin: record.id, name: record.name, role: record.role };
 }

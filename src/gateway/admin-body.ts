@@ -23,8 +23,12 @@ export const usd = z.string().refine((text) => {
     return false;
   }
 }, 'is an amount in USD above zero, as a string such as "5.00"');
-/** ISO time or seconds since 1970, until the year 9999: milliseconds given by mistake are refused. */
-export const expiry = z.union([z.iso.datetime({ offset: true }), z.number().int().positive().max(253_402_300_799)]);
+const TIME = 'is a time such as "2030-01-31T00:00:00Z", or seconds since 1970';
+/** Until the year 9999: milliseconds given by mistake are refused. */
+export const expiry = z.union(
+  [z.iso.datetime({ offset: true, error: TIME }), z.number(TIME).int(TIME).positive(TIME).max(253_402_300_799, TIME)],
+  TIME,
+);
 export const reset = z.enum(SPEND_RESETS);
 export const project = z
   .string()
@@ -74,6 +78,13 @@ export function timeOf(value: string | number | null | undefined): EpochMs | nul
   return typeof value === 'number' ? value * 1000 : Date.parse(value);
 }
 
+/** When a key ends. @throws AppError `invalid_request` for a time that is over: such a key would never work */
+export function endTimeOf(value: string | number | null | undefined, nowMs: EpochMs): EpochMs | null {
+  const endMs = timeOf(value);
+  if (endMs === null || endMs > nowMs) return endMs;
+  throw new AppError('invalid_request', 'expires_at: is in the past', { param: 'expires_at' });
+}
+
 export const amountOf = (text: string | null | undefined): NanoUsd | null =>
   text === null || text === undefined ? null : parseUsd(text);
 export const usdOrNull = (amount: NanoUsd | null): string | null => (amount === null ? null : formatUsd(amount));
@@ -85,4 +96,8 @@ export function refused(
   metadata?: Record<string, unknown>,
 ): AppError {
   return new AppError(code ?? 'invalid_request', why, code === 'idempotency_completed' ? { metadata } : {});
+}
+
+export function noAccount(id: string): AppError {
+  return new AppError('not_found', `there is no account ${id.slice(0, 128)}`);
 }

@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { ADMIN_ROLES } from '../ledger/access.ts';
 import { addAction } from './admin-action.ts';
 import { hintOfAdminKey, newAdminKey } from './admin-auth.ts';
-import { bodyOf, expiry, idempotent, iso, name, refused, timeOf } from './admin-body.ts';
+import { bodyOf, endTimeOf, expiry, idempotent, iso, name, refused } from './admin-body.ts';
 import { hashKey } from './auth.ts';
 import type { AppDeps, AppEnv } from './deps.ts';
 
@@ -33,7 +33,7 @@ export function addAdminKeys(app: Hono<AppEnv>, deps: AppDeps): void {
       const body = await bodyOf(context, deps, adminKeySchema);
       const key = newAdminKey(random);
       const id = idempotent(context, 'admin-', 'admin-keys') ?? newId('admin-');
-      const expiresMs = timeOf(body.expires_at);
+      const expiresMs = endTimeOf(body.expires_at, clock.now());
       const record = { id, hash: hashKey(key), hint: hintOfAdminKey(key), name: body.name, role: body.role };
       action.about(id, { hint: record.hint, ...body });
       const result = await action.ask({ op: 'adminKey', ...record, expiresMs, atMs: clock.now() });

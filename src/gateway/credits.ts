@@ -5,6 +5,7 @@ import { maxBig, usdNumber } from '../units.ts';
 import { HonoCall } from './call.ts';
 import { identify, rateLimitsOf } from './caller.ts';
 import type { AppDeps, AppEnv } from './deps.ts';
+import { describePrice } from './models.ts';
 
 /** GET /v1/credits, as OpenRouter has it. */
 export async function showCredits(context: Context<AppEnv>, deps: AppDeps): Promise<Response> {
@@ -58,8 +59,10 @@ export async function showGeneration(context: Context<AppEnv>, deps: AppDeps): P
   const { customer } = identify(new HonoCall(context, deps), deps);
   const id = context.req.query('id') ?? '';
   const usage = id === '' ? null : await deps.ledger.ask({ op: 'usage', request: id.slice(0, 128) });
-  if (!usage || usage.customer !== customer)
-    throw new AppError('not_found', 'there is no such generation', { param: 'id' });
+  if (!usage || usage.customer !== customer) {
+    const message = id === '' ? 'which generation? ask with ?id=chatcmpl-…' : 'there is no such generation';
+    throw new AppError('not_found', message, { param: 'id' });
+  }
   const { tokens, detail, status } = usage;
   return context.json({
     data: {
@@ -70,10 +73,13 @@ export async function showGeneration(context: Context<AppEnv>, deps: AppDeps): P
       cancelled: status === 'cancelled',
       finish_reason: detail.finish ?? null,
       error: detail.error ?? null,
-      streamed: detail.stream ?? false,
+      // Not known of one that the gateway's own end cut off.
+      streamed: detail.stream ?? null,
       tokens_prompt: tokens.inputTokens,
       tokens_cached: tokens.cachedTokens,
       tokens_completion: tokens.outputTokens,
+      // The price at that time: with the tokens it makes the charge, whatever the pool costs now.
+      pricing: usage.price === null ? null : describePrice(usage.price),
       total_cost: usdNumber(usage.charged),
       lease: detail.lease ?? null,
       provider: detail.provider ?? null,

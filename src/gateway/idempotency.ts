@@ -114,12 +114,14 @@ export class IdempotencyKey {
     if (state === 'mismatch') throw new AppError('idempotency_mismatch', `this ${HEADER} was used with another body`);
     const metadata = { generation_id: request };
     if (state === 'in_flight') {
-      const message = `a request with this ${HEADER} is running`;
+      const message = `a request with this ${HEADER} is running: repeat this one when that has ended`;
       throw new AppError('idempotency_in_flight', message, { metadata, retryAfterS: 1 });
     }
     const reply = sealed ? await this.#open(request, sealed) : null;
     if (reply) return { body: reply.body, headers: { ...reply.headers, ...REPLAYED } };
-    const message = `a request with this ${HEADER} has ended, and its reply is not kept`;
+    const message =
+      `a request with this ${HEADER} has ended, and its reply is not kept: ` +
+      `GET /v1/generation?id=${request} says what became of it, another key makes another request`;
     throw new AppError('idempotency_completed', message, { metadata });
   }
 

@@ -1,6 +1,7 @@
 import type { Context } from 'hono';
 import { AppError } from '../errors.ts';
 import type { Pool } from '../scheduler/pool/pools.ts';
+import type { Price } from '../spec.ts';
 import { formatPricePerToken } from '../units.ts';
 import { HonoCall } from './call.ts';
 import { identify } from './caller.ts';
@@ -9,22 +10,26 @@ import type { AppDeps, AppEnv } from './deps.ts';
 /** OpenAI's model object with what a buyer of tokens asks besides (OpenRouter's names where it has them). */
 function describeModel({ router }: Pool): Record<string, unknown> {
   const { spec, stats, expectedStartMs } = router;
-  const { inputPico, cachedInputPico, outputPico } = spec.price;
   return {
     id: spec.id,
     object: 'model',
     created: Math.floor(spec.loadedAtMs / 1000),
     owned_by: 'underbid',
-    pricing: {
-      prompt: formatPricePerToken(inputPico),
-      completion: formatPricePerToken(outputPico),
-      input_cache_read: formatPricePerToken(cachedInputPico),
-    },
+    pricing: describePrice(spec.price),
     context_length: spec.contextTokens,
     quantization: spec.quantization,
     state: stats.ready > 0 ? 'warm' : 'cold',
     expected_start_s: stats.ready > 0 ? 0 : expectedStartMs === null ? null : Math.ceil(expectedStartMs / 1000),
     trust: spec.trust,
+  };
+}
+
+/** USD per token, under OpenRouter's names. */
+export function describePrice({ inputPico, cachedInputPico, outputPico }: Price): Record<string, string> {
+  return {
+    prompt: formatPricePerToken(inputPico),
+    completion: formatPricePerToken(outputPico),
+    input_cache_read: formatPricePerToken(cachedInputPico),
   };
 }
 

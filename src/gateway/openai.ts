@@ -166,7 +166,7 @@ function checked<T>(value: unknown, schema: z.ZodType<T>): T {
     'invalid_request',
     param === ''
       ? 'the request body is not a JSON object of this route'
-      : `${param}: ${issue?.message ?? 'is invalid'}`,
+      : `${param}: ${issue?.message.replace(/^.*, received undefined$/, 'is required') ?? 'is invalid'}`,
     {
       ...(param === '' ? {} : { param }),
     },

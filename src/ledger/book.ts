@@ -272,12 +272,14 @@ export class Book {
   #usage(request: string): UsageRecord | null {
     const [row] = this.#sql?.all('SELECT * FROM usage WHERE request = ?', [request]) ?? [];
     if (!row) return null;
+    const priceVersion = numberOf(row, 'price_version');
     return {
       request,
       customer: textOf(row, 'account'),
       key: textOrNull(row, 'key'),
       model: textOf(row, 'model'),
-      priceVersion: numberOf(row, 'price_version'),
+      priceVersion,
+      price: this.#prices.get(priceVersion)?.price ?? null,
       tokens: {
         inputTokens: numberOf(row, 'input_tokens'),
         cachedTokens: numberOf(row, 'cached_tokens'),

@@ -13,7 +13,8 @@ export function migrateLedger(sql: Sql): number {
   const version = Number(written);
   const known = Number.isInteger(version) && version > 0 && version <= LEDGER_SCHEMA_VERSION;
   if (!known) {
-    throw new Error(`the ledger's file has schema ${written}, this version speaks ${LEDGER_SCHEMA_VERSION}`);
+    const what = `the ledger's file has schema ${written}, this version speaks ${LEDGER_SCHEMA_VERSION}`;
+    throw new Error(`${what}: use the version that wrote it`);
   }
   if (version < LEDGER_SCHEMA_VERSION) takeSteps(sql, version);
   const epoch = Number(readMeta(sql).get('epoch')) + 1;

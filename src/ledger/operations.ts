@@ -208,6 +208,8 @@ export interface UsageRecord {
   readonly key: string | null;
   readonly model: string;
   readonly priceVersion: number;
+  /** Of that version: what the charge was computed with. */
+  readonly price: Price | null;
   readonly tokens: TokenCounts;
   readonly held: NanoUsd;
   readonly charged: NanoUsd;

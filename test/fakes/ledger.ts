@@ -50,7 +50,8 @@ export class WatchedLedger implements Ledger {
     const hold = this.asks('hold').find(({ request }) => request === settle.request);
     const { customer = '', key = null, model = '', amount = 0n } = hold ?? {};
     const { request, tokens, status, detail, atMs } = settle;
-    const row = { request, customer, key, model, priceVersion, tokens, held: amount, charged, status, detail, atMs };
-    this.#usage.set(request, row);
+    const price = this.asks('price').findLast((asked) => asked.model === model)?.price ?? null;
+    const charge = { priceVersion, price, tokens, held: amount, charged, status };
+    this.#usage.set(request, { request, customer, key, model, ...charge, detail, atMs });
   }
 }

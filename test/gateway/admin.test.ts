@@ -83,6 +83,8 @@ const BAD: readonly { path: string; body: unknown; param: string | null }[] = [
   { path: '/accounts/ID/keys', body: { name: 'k', rpm: 0 }, param: 'rpm' },
   { path: '/accounts/ID/keys', body: { name: 'k', models: [] }, param: 'models' },
   { path: '/accounts/ID/keys', body: { name: 'k', expires_at: 'soon' }, param: 'expires_at' },
+  { path: '/accounts/ID/keys', body: { name: 'k', expires_at: '2001-01-01T00:00:00Z' }, param: 'expires_at' },
+  { path: '/admin-keys', body: { name: 'k', role: 'finance', expires_at: 1 }, param: 'expires_at' },
   { path: '/accounts/ID/keys', body: { name: 'k', expires_at: 8_640_000_000_001 }, param: 'expires_at' },
 ];
 
@@ -102,6 +104,7 @@ onBothDoors('an account or key that is not there is 404', async (t, door) => {
   for (const response of [
     ...[await post.get('/admin/accounts/none'), await post('/admin/accounts/none/credits', credit)],
     ...[await post('/admin/accounts/none/keys', { name: 'k' }), await del('/admin/keys/none')],
+    await post.get('/admin/accounts/none/keys'),
   ]) {
     assert.equal((await errorOf(response, 404)).code, 'not_found');
   }

@@ -178,6 +178,17 @@ test('counts that no model server can mean are not charged and do not end the wr
   ledger.book.commit();
 });
 
+test("a usage row is shown with the price of its time, whatever the model's price is now", (t) => {
+  const { ledger } = setup(t, 100n);
+  const before = price();
+  ledger.do(hold('r1', 60n));
+  ledger.do(settle('r1', tokens(10, 5)));
+  ledger.do(price('m', { ...before.price, outputPico: before.price.outputPico * 2n }));
+  ledger.book.commit();
+  const usage = ledger.do({ op: 'usage', request: 'r1' });
+  assert.deepEqual([usage?.priceVersion, usage?.price, usage?.charged], [1, before.price, 20n]);
+});
+
 function refused(result: ReturnType<OpenBook['do']>) {
   assert.ok(result !== null && typeof result === 'object' && 'limitSource' in result, 'the hold was not refused');
   return result;

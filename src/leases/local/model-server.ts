@@ -104,7 +104,10 @@ async function whenReady(launched: Launched, options: ModelServerOptions): Promi
     return {
       url,
       pid,
-      exited: guarded.exited.then(({ code, signal }) => ({ code, signal, detail: detailOf(stderr, options) })),
+      exited: guarded.exited.then((exit) => {
+        const detail = detailOf(stderr, options) || describeExit(exit);
+        return { code: exit.code, signal: exit.signal, detail };
+      }),
       stop: () => guarded.end(STOP_GRACE_MS),
     };
   } finally {
