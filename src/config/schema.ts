@@ -1,6 +1,7 @@
 import { isIP } from 'node:net';
 import { z } from 'zod';
-import { hardwareSchema, modelIdSchema, poolSchema, poolsSchema } from '../spec.ts';
+import { modelIdSchema, poolSchema, poolsSchema } from '../spec.ts';
+import { hardwareSchema } from '../spec/hardware.ts';
 import { embeddedPools, embeddedProviders } from './embedded.ts';
 
 /**
