@@ -44,7 +44,9 @@ export interface ServiceSpec {
   /** Any of them fits. */
   readonly gpu: readonly Gpu[];
   readonly volumes: readonly Volume[];
-  readonly expose: Expose;
+  readonly expose: readonly Expose[];
+  /** Default 1. */
+  readonly count?: number;
   readonly signedBy: { readonly allOf: readonly string[]; readonly anyOf: readonly string[] };
   readonly attributes: Readonly<Record<string, string>>;
   readonly price: { readonly denom: string; readonly amount: bigint };
@@ -54,6 +56,10 @@ export interface Expose {
   readonly port: number;
   /** 80: through the provider's ingress; anything else: a port of the provider's choice. 0: the same as `port`. */
   readonly as: number;
+  /** Default TCP. */
+  readonly proto?: 'TCP' | 'UDP';
+  /** Names of our own that the ingress answers to. */
+  readonly hosts?: readonly string[];
   readonly http: {
     readonly maxBodySize: number;
     readonly readTimeoutMs: number;
@@ -115,8 +121,8 @@ export function manifestOf(spec: ServiceSpec): readonly unknown[] {
     args: nullIfEmpty(spec.args),
     env: nullIfEmpty(spec.env),
     resources: resourcesOf(spec),
-    count: 1,
-    expose: [exposeOf(spec.expose)],
+    count: spec.count ?? 1,
+    expose: sortedExposes(spec).map(exposeOf),
     ...(mounted.length === 0
       ? {}
       : { params: { storage: mounted.map(({ name, mount }) => ({ name, mount, readOnly: false })) } }),
@@ -137,7 +143,7 @@ export function groupSpecOf(spec: ServiceSpec): GroupSpecJson {
     resources: [
       {
         resource: resourcesOf(spec),
-        count: 1,
+        count: spec.count ?? 1,
         price: { denom: spec.price.denom, amount: `${spec.price.amount}.${'0'.repeat(18)}` },
       },
     ],
@@ -162,7 +168,9 @@ function resourcesOf(spec: ServiceSpec): ResourcesJson {
       ...(spec.gpus === 0 || gpuAttributes.length === 0 ? {} : { attributes: gpuAttributes }),
     },
     // Kind 0, the shared ingress, is left out as Go leaves out zeros.
-    endpoints: [isIngress(spec.expose) ? { sequence_number: 0 } : { kind: 1, sequence_number: 0 }],
+    endpoints: sortedExposes(spec)
+      .map((expose) => (isIngress(expose) ? { sequence_number: 0 } : { kind: 1, sequence_number: 0 }))
+      .sort((a, b) => Number('kind' in a) - Number('kind' in b)),
   };
 }
 
@@ -171,18 +179,22 @@ export function gpuKey({ vendor, model, ram, interface: bus }: Gpu): string {
   return `vendor/${vendor}/model/${model}${ram === null ? '' : `/ram/${ram}`}${bus === null ? '' : `/interface/${bus}`}`;
 }
 
-function isIngress({ port, as }: Expose): boolean {
-  return (as === 0 ? port : as) === 80;
+function sortedExposes({ expose }: ServiceSpec): Expose[] {
+  return [...expose].sort((a, b) => a.port - b.port || compare(a.proto ?? 'TCP', b.proto ?? 'TCP'));
 }
 
-function exposeOf({ port, as, http }: Expose): unknown {
+function isIngress({ port, as, proto = 'TCP' }: Expose): boolean {
+  return proto === 'TCP' && (as === 0 ? port : as) === 80;
+}
+
+function exposeOf({ port, as, proto = 'TCP', hosts = [], http }: Expose): unknown {
   return {
     port,
     externalPort: as,
-    proto: 'TCP',
+    proto,
     service: '',
     global: true,
-    hosts: null,
+    hosts: nullIfEmpty(hosts),
     httpOptions: {
       maxBodySize: http.maxBodySize,
       readTimeout: http.readTimeoutMs,

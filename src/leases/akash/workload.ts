@@ -46,7 +46,7 @@ export function serviceOf(order: OrderRequest, settings: ServiceSettings): Servi
       interface: bus,
     })),
     volumes: volumesOf(order),
-    expose: { port: starts.port, as: settings.expose === 'ingress' ? 80 : exposedPort(starts.port), http: INGRESS },
+    expose: [{ port: starts.port, as: settings.expose === 'ingress' ? 80 : exposedPort(starts.port), http: INGRESS }],
     signedBy: { allOf: [], anyOf: trust === 'audited' ? [...settings.auditors] : [] },
     attributes: region === null ? {} : { region },
     price: { denom: settings.denom, amount: settings.ceilingMicroPerBlock },
