@@ -115,9 +115,44 @@ const SINGLE: readonly [what: string, file: string, mistake: string][] = [
   ['no market', 'markets: {}', '1:1 markets: name at least one market'],
   ['a list instead of settings', '- a\n', '1:1 must be a map of settings'],
   [
-    'the akash market',
+    'a devnet that is not there',
     'markets: {akash: {devnet: d.json}}',
-    '1:11 markets.akash: the akash market is not part of this version yet',
+    '1:27 markets.akash.devnet: the file does not exist: start `underbid devnet` first, which writes it',
+  ],
+  [
+    'an Akash market without a node',
+    'markets: {akash: {key: "file:underbid.yaml"}}',
+    '1:11 markets.akash: name at least one node under rpc, or the file of a devnet',
+  ],
+  [
+    'an Akash market without a key',
+    'markets: {akash: {rpc: ["https://rpc.example"]}}',
+    '1:11 markets.akash: needs keyfile or key: whose money is it?',
+  ],
+  [
+    'a key in the file itself',
+    'markets: {akash: {rpc: ["https://rpc.example"], key: addict worth drip violin}}',
+    '1:54 markets.akash.key: a secret does not belong in this file: write env:NAME (a variable) or file:PATH (a file that holds it)',
+  ],
+  [
+    'a key file that is not there',
+    'markets: {akash: {rpc: ["https://rpc.example"], keyfile: k.txt}}',
+    '1:58 markets.akash.keyfile: the file k.txt does not exist',
+  ],
+  [
+    'a key that is given twice',
+    'markets: {akash: {rpc: ["https://rpc.example"], keyfile: underbid.yaml, key: "file:underbid.yaml"}}',
+    '1:78 markets.akash.key: is given twice: keyfile and key',
+  ],
+  [
+    'a devnet file that is none',
+    'markets: {akash: {devnet: underbid.yaml}}',
+    '1:27 markets.akash.devnet: is not a file that `underbid devnet` wrote',
+  ],
+  [
+    'a gas price that is none',
+    'markets: {akash: {rpc: ["https://rpc.example"], key: "file:underbid.yaml", gas_price: cheap}}',
+    '1:77 markets.akash.gas_price: must be uakt per unit of gas, such as "0.025"',
   ],
   [
     'the api market',

@@ -1,3 +1,4 @@
+import { describeAkash } from './akash.ts';
 import type { GatewayLimits, LocalMarketSettings, OwnedMarketSettings, Settings } from '../config.ts';
 import type { Container } from '../spec/container.ts';
 import type { LocalProvider, PricePolicy, PoolSpec } from '../spec.ts';
@@ -8,7 +9,7 @@ import { formatPricePerMillion, formatUsd, type Ms, type NanoUsd } from '../unit
  * copied into a file. Secrets stay `[secret]`.
  */
 export function describeSettings(settings: Settings): unknown {
-  const { local, owned } = settings.markets;
+  const { local, owned, akash } = settings.markets;
   return {
     host: settings.host,
     port: settings.port,
@@ -20,6 +21,7 @@ export function describeSettings(settings: Settings): unknown {
     markets: {
       ...(local === null ? {} : { local: describeLocal(local) }),
       ...(owned === null ? {} : { owned: describeOwned(owned) }),
+      ...(akash === null ? {} : { akash: describeAkash(akash) }),
     },
     limits: describeLimits(settings.limits),
     cors: settings.cors,
