@@ -2,6 +2,7 @@ import { Command, CommanderError } from 'commander';
 import { AppError, describeError } from '../errors.ts';
 import { addAccountCommands } from './account-commands.ts';
 import { addConfigCommands } from './config-commands.ts';
+import { addDevnetCommand } from './devnet-command.ts';
 import { addFleetCommands } from './fleet-commands.ts';
 import { addLedgerCommands } from './ledger-commands.ts';
 import type { Surface } from './terminal.ts';
@@ -37,9 +38,10 @@ function buildProgram(surface: Surface): Command {
   addFleetCommands(program, surface);
   addAccountCommands(program, surface);
   addLedgerCommands(program, surface);
+  addDevnetCommand(program, surface);
   program.addHelpText(
     'after',
-    '\nAll but serve, config and ledger check talk to a running gateway: at UNDERBID_HOST and UNDERBID_PORT, with\n' +
+    '\nAll but serve, config, ledger check and devnet talk to a running gateway: at UNDERBID_HOST and UNDERBID_PORT, with\n' +
       'UNDERBID_ADMIN_KEY or the key in the data folder. Tables are for people, --json is for programs.\n' +
       'Exit codes: 0 done, 1 failed, 2 bad usage.',
   );
