@@ -17,7 +17,7 @@ const BYTES_MAX = 65_536;
 const devnetSchema = z.object({
   rpc: z.union([z.string(), z.array(z.string()).min(1)]),
   chain_id: z.string().min(1),
-  tenant_key_file: z.string().min(1),
+  tenant: z.object({ keyfile: z.string().min(1) }),
   auditor: z.string().optional(),
 });
 
@@ -31,9 +31,9 @@ export function readDevnetFile(path: string): DevnetFile | string {
   }
   const parsed = devnetSchema.safeParse(parseJson(text ?? ''));
   if (!parsed.success) return 'is not a file that `underbid devnet` wrote';
-  const { rpc, chain_id: chainId, tenant_key_file: keyFile, auditor } = parsed.data;
+  const { rpc, chain_id: chainId, tenant, auditor } = parsed.data;
   try {
-    const key = readBounded(resolve(dirname(path), keyFile), BYTES_MAX);
+    const key = readBounded(resolve(dirname(path), tenant.keyfile), BYTES_MAX);
     if (key === null || key.trim() === '') return 'names a key file that holds no key';
     return {
       rpc: [rpc].flat(),

@@ -1,4 +1,5 @@
 import {
+  Deployment_State,
   DepositAuthorization,
   QueryCertificatesRequest,
   QueryCertificatesResponse,
@@ -37,6 +38,8 @@ const PAGE_MAX = 1000;
 /** Different nodes are asked for a state that is new enough. */
 const STALE_TRIES = 4;
 
+/** Of a certificate; chain-sdk exports another enum by that one's name. */
+const VALID = '1';
 const BID_STATES: Record<string, ChainBid['state']> = { 1: 'open', 2: 'active', 3: 'lost' };
 // 4, reclaiming, is newer than chain-sdk: the lease runs and is paid for until its deadline.
 const LEASE_STATES: Record<string, ChainLease['state']> = { 1: 'active', 2: 'insufficient_funds', 4: 'active' };
@@ -89,7 +92,7 @@ export class ChainQueries {
       [QueryAccountRequest, message],
       QueryAccountResponse,
     );
-    return reply?.account ? BigInt(accountFromAny(reply.account).accountNumber) : null;
+    return reply?.account ? accountFromAny(reply.account).accountNumber : null;
   }
 
   async balance(address: string, denom: string): Promise<Micro> {
@@ -189,7 +192,7 @@ export class ChainQueries {
     const path = '/akash.cert.v1.Query/Certificates';
     const reply = await this.ask(path, [QueryCertificatesRequest, message], QueryCertificatesResponse);
     return (reply?.certificates ?? []).flatMap(({ certificate }) =>
-      certificate?.state === 1 ? [Buffer.from(certificate.cert).toString('utf8')] : [],
+      certificate && String(certificate.state) === VALID ? [Buffer.from(certificate.cert).toString('utf8')] : [],
     );
   }
 
@@ -225,7 +228,7 @@ function deploymentOf(reply: QueryDeploymentResponse): ChainDeployment | null {
     owner: deployment.id.owner,
     dseq: BigInt(String(deployment.id.dseq)),
     groupName: groups[0]?.groupSpec?.name ?? '',
-    state: deployment.state === 1 ? 'active' : 'closed',
+    state: deployment.state === Deployment_State.active ? 'active' : 'closed',
     version: Buffer.from(deployment.hash).toString('hex'),
     createdAt: Number(deployment.createdAt),
     escrow: escrowOf(escrowAccount),

@@ -140,7 +140,7 @@ export class Transactions {
       const fee = AuthInfo.decode(TxRaw.decode(tx).authInfoBytes).fee?.amount ?? [];
       const feeUakt = fee.reduce((sum, { denom, amount }) => (denom === 'uakt' ? sum + BigInt(amount) : sum), 0n);
       const log = (result.log ?? '').slice(0, 1000);
-      return { hash, height, code: result.code, log, gasUsed: BigInt(result.gasUsed), feeUakt };
+      return { hash, height, code: result.code, log, gasUsed: result.gasUsed, feeUakt };
     } catch (error) {
       if (error instanceof NodeRefused && /not found/i.test(error.message)) return null;
       throw error;

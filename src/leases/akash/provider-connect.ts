@@ -35,10 +35,9 @@ export interface ConnectOptions {
  */
 export function providerConnector(options: ConnectOptions): buildConnector.connector {
   return ({ hostname, port }, callback) => {
-    open(options, hostname, Number(port || 443)).then(
-      (socket) => callback(null, socket),
-      (error: unknown) => callback(error instanceof Error ? error : new Error(String(error)), null),
-    );
+    const give = (socket: TLSSocket): void => callback(null, socket);
+    const fail = (error: unknown): void => callback(error instanceof Error ? error : new Error(String(error)), null);
+    open(options, hostname, Number(port || 443)).then(give, fail);
   };
 }
 

@@ -48,8 +48,7 @@ export async function openAkash(t: TestContext, options: AkashBenchOptions = {})
   const devnet = await startDevnet({
     clock: systemClock,
     random: systemRandom,
-    startContainer: ({ env }, signal) =>
-      servers.start(testOrder('any').workload, env['LLAMA_API_KEY'] ?? '', signal),
+    startContainer: ({ env }, signal) => servers.start(testOrder('any').workload, env['LLAMA_API_KEY'] ?? '', signal),
     blockMs: BLOCK_MS,
     faults: options.faults ?? [],
   });
