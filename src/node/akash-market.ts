@@ -6,6 +6,7 @@ import type { AkashMarketSettings } from '../config/akash.ts';
 import { AppError, describeError } from '../errors.ts';
 import type { Ledger } from '../ledger/operations.ts';
 import { microUp } from '../leases/akash/amounts.ts';
+import { Chain } from '../leases/akash/chain.ts';
 import { Keyring } from '../leases/akash/chain-wallet.ts';
 import { AkashMarket } from '../leases/akash/market.ts';
 import { AkashRecords } from '../leases/akash/records.ts';
@@ -30,11 +31,18 @@ export async function openAkash(deps: AkashDeps, akash: AkashMarketSettings): Pr
   const { settings, store, ledger, clock, log } = deps;
   const keyring = await openKeyring(akash);
   const market = new AkashMarket({
-    rpc: akash.rpc,
-    chainId: akash.chainId,
-    gasPriceNano: akash.gasPriceNano,
-    feeMaxUakt: akash.feeMaxUakt,
-    lifeMs: akash.transactionMs,
+    newChain: (signal) =>
+      new Chain({
+        rpc: akash.rpc,
+        chainId: akash.chainId,
+        denom: akash.denom,
+        gasPriceNano: akash.gasPriceNano,
+        feeMaxUakt: akash.feeMaxUakt,
+        lifeMs: akash.transactionMs,
+        pollMs: akash.pollMs,
+        dispatcher: new Agent({ connect: { timeout: CONNECT_MS } }),
+        ...{ clock, random: systemRandom, signal, log },
+      }),
     pollMs: akash.pollMs,
     rules: {
       denom: akash.denom,
@@ -52,9 +60,7 @@ export async function openAkash(deps: AkashDeps, akash: AkashMarketSettings): Pr
     records: new AkashRecords(store),
     marketRecords: new MarketRecords(store),
     ledger,
-    dispatcher: new Agent({ connect: { timeout: CONNECT_MS } }),
     clock,
-    random: systemRandom,
     resolve: (hostname) => lookup(hostname, { all: true }),
     leaseKey: leaseKeys(settings.dataDir),
     log,

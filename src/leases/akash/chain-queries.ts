@@ -5,7 +5,7 @@ import {
   QueryCertificatesResponse,
   QueryProviderAttributesRequest,
   QueryProvidersResponse,
-  Types_Account as EscrowAccount,
+  type Types_Account as EscrowAccount,
 } from '@akashnetwork/chain-sdk/private-types/akash.v1';
 import {
   QueryDeploymentRequest,

@@ -1,8 +1,6 @@
-import type { Dispatcher } from 'undici';
 import type { Clock } from '../../clock.ts';
 import { AppError, describeError } from '../../errors.ts';
 import type { Ledger } from '../../ledger/operations.ts';
-import type { RandomBytes } from '../../random.ts';
 import type { Blocks, Ms, NanoUsd } from '../../units.ts';
 import { Escrow } from '../local/escrow.ts';
 import {
@@ -20,7 +18,7 @@ import {
 import type { MarketRecords } from '../records.ts';
 import type { Resolve } from './address.ts';
 import { nanoOf, type Micro } from './amounts.ts';
-import { Chain } from './chain.ts';
+import type { Chain } from './chain.ts';
 import type { Keyring } from './chain-wallet.ts';
 import { openGrants, type GrantRules } from './grants.ts';
 import { AkashLeases } from './leases.ts';
@@ -33,11 +31,9 @@ import type { AkashRecords } from './records.ts';
 import { Treasury } from './treasury.ts';
 
 export interface AkashMarketOptions {
-  readonly rpc: readonly string[];
-  readonly chainId: string | null;
-  readonly gasPriceNano: bigint;
-  readonly feeMaxUakt: bigint;
-  readonly lifeMs: Ms;
+  /** The chain, which ends with the signal. */
+  readonly newChain: (signal: AbortSignal) => Chain;
+  /** Between two looks at it. */
   readonly pollMs: Ms;
   readonly rules: AkashRules;
   readonly grants: GrantRules;
@@ -47,9 +43,7 @@ export interface AkashMarketOptions {
   readonly records: AkashRecords;
   readonly marketRecords: MarketRecords;
   readonly ledger: Ledger;
-  readonly dispatcher: Dispatcher;
   readonly clock: Clock;
-  readonly random: RandomBytes;
   readonly resolve: Resolve;
   readonly leaseKey: (leaseId: string) => string;
   readonly log: (line: string) => void;
@@ -81,9 +75,9 @@ export class AkashMarket implements Market {
 
   constructor(options: AkashMarketOptions) {
     this.#options = options;
-    const { rules, clock, ledger, keyring, marketRecords, log, rpc, chainId, resolve, leaseKey } = options;
+    const { rules, clock, ledger, keyring, marketRecords, log, resolve, leaseKey } = options;
     const { signal } = this.#stop;
-    this.#chain = new Chain({ ...options, rpc, chainId, denom: rules.denom, signal });
+    this.#chain = options.newChain(signal);
     const escrow = new Escrow(ledger, clock, this.name);
     this.#treasury = new Treasury({ ledger, escrow, clock, log });
     const wallet = (index: number): ReturnType<Keyring['wallet']> => keyring.wallet(index);

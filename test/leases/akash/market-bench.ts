@@ -6,6 +6,7 @@ import { Agent } from 'undici';
 import { systemClock } from '../../../src/clock.ts';
 import { createMemoryLedger } from '../../../src/ledger/memory.ts';
 import type { Ledger } from '../../../src/ledger/operations.ts';
+import { Chain, type ChainOptions } from '../../../src/leases/akash/chain.ts';
 import { Keyring } from '../../../src/leases/akash/chain-wallet.ts';
 import type { FaultName } from '../../../src/leases/akash/devnet/faults.ts';
 import { startDevnet, type Devnet } from '../../../src/leases/akash/devnet/network.ts';
@@ -60,11 +61,7 @@ export async function openAkash(t: TestContext, options: AkashBenchOptions = {})
   const keyring = await Keyring.open(devnet.tenant.mnemonic);
   const again = async (change: Partial<AkashMarketOptions> = {}): Promise<AkashMarket> => {
     const market = new AkashMarket({
-      rpc: [devnet.rpcUrl],
-      chainId: null,
-      gasPriceNano: 25_000_000n,
-      feeMaxUakt: 10_000_000n,
-      lifeMs: 5000,
+      newChain: (signal) => newChain(devnet, { dispatcher, signal, log: (line) => logs.push(line) }),
       pollMs: 50,
       rules: {
         denom: 'uact',
@@ -83,9 +80,7 @@ export async function openAkash(t: TestContext, options: AkashBenchOptions = {})
       records: new AkashRecords(store),
       marketRecords: new MarketRecords(store),
       ledger,
-      dispatcher,
       clock: systemClock,
-      random: systemRandom,
       resolve: () => Promise.resolve([{ address: '127.0.0.1', family: 4 }]),
       leaseKey: (leaseId) => `key-of-${leaseId}`,
       log: (line) => logs.push(line),
@@ -118,6 +113,25 @@ export async function openAkash(t: TestContext, options: AkashBenchOptions = {})
       await until(`block ${end}`, () => devnet.chain.height >= end && market.block() >= end, 20_000);
     },
   };
+}
+
+/** A client of the emulated chain. */
+export function newChain(
+  devnet: Pick<Devnet, 'rpcUrl'>,
+  change: Partial<ChainOptions> & Pick<ChainOptions, 'dispatcher' | 'signal' | 'log'>,
+): Chain {
+  return new Chain({
+    rpc: [devnet.rpcUrl],
+    chainId: null,
+    denom: 'uact',
+    gasPriceNano: 25_000_000n,
+    feeMaxUakt: 10_000_000n,
+    lifeMs: 5000,
+    pollMs: 20,
+    clock: systemClock,
+    random: systemRandom,
+    ...change,
+  });
 }
 
 export function akashOrder(id: string, change: Partial<OrderRequest> = {}): OrderRequest {
