@@ -27,6 +27,8 @@ export interface ChainOptions {
   readonly feeMaxUakt: bigint;
   readonly lifeMs: Ms;
   readonly pollMs: Ms;
+  /** For one answer of a node; default 10 s. */
+  readonly timeoutMs?: Ms;
   readonly dispatcher: Dispatcher;
   readonly clock: Clock;
   readonly random: RandomBytes;
@@ -48,7 +50,7 @@ export class Chain {
   constructor(options: ChainOptions) {
     this.#options = options;
     const { rpc: urls, chainId, dispatcher, clock, signal, log } = options;
-    this.#pool = new RpcPool({ urls, chainId, dispatcher, clock, signal, log });
+    this.#pool = new RpcPool({ ...options, urls, chainId, dispatcher, clock, signal, log });
     this.#comet = Comet38Client.create(this.#pool);
     this.#queries = new ChainQueries(this.#comet, this.#pool);
     this.#transactions = new Transactions(this.#comet, this.#pool, this.#queries, options);

@@ -35,6 +35,13 @@ export class AkashLeases {
     return typeof delivery === 'string' ? refused(delivery) : delivery.send();
   }
 
+  /** The same, without waiting for it. */
+  deployNow(leaseId: string): void {
+    this.deploy(leaseId).catch((error: unknown) => {
+      this.#parts.log(`manifest of ${leaseId}: ${describeError(error)}`);
+    });
+  }
+
   async status(leaseId: string): Promise<LeaseStatus | null> {
     const found = await this.#row(leaseId);
     if (!found?.lease) return null;

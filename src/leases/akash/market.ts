@@ -54,6 +54,7 @@ const BLOCK_MS = 6000;
 /** An order that nobody took falls, whoever forgot it: providers hold machines back for their bids. */
 const ORDER_LIFE_MS = 300_000;
 const MEASURE_EVERY = 200;
+const FORGOTTEN_MS = 60_000;
 
 /** The Akash network as a market: orders are deployments on its chain, providers bid and are sent manifests. */
 export class AkashMarket implements Market {
@@ -67,6 +68,7 @@ export class AkashMarket implements Market {
   readonly #leases: AkashLeases;
   readonly #listeners: (() => void)[] = [];
   readonly #stop = new AbortController();
+  readonly #settling = new Set<string>();
   #blockMs: Ms = BLOCK_MS;
   #depositMin: Micro = 0n;
   #ticking: Promise<void> = Promise.resolve();
@@ -115,10 +117,8 @@ export class AkashMarket implements Market {
       const pools = derived.map(({ index, pool }) => ({ pool, wallet: keyring.wallet(index) }));
       await openGrants(this.#chain, { treasury: keyring.wallet(0), pools, clock: this.#options.clock, ...grants, log });
     }
-    for (const row of this.#orders.live()) {
-      // What a crash kept out of the ledger. What it left open on the chain is looked up when somebody asks for it.
-      await this.#orders.run(row.orderId, () => this.#orders.catchUp(row));
-    }
+    // What a crash kept out of the ledger. What it left open on the chain is looked up when somebody asks for it.
+    for (const row of this.#orders.live()) await this.#orders.run(row.orderId, () => this.#orders.catchUp(row));
     await this.#reconcile();
     this.#schedule();
   }
@@ -158,11 +158,7 @@ export class AkashMarket implements Market {
   async accept(orderId: string, bidId: string, depositNanoUsd: NanoUsd): Promise<Outcome<Lease>> {
     const outcome = await this.#posting.accept(orderId, bidId, depositNanoUsd);
     // The manifest goes at once: the provider waits for it, and the rent runs.
-    if (outcome.kind === 'done') {
-      this.#leases.deploy(outcome.value.id).catch((error: unknown) => {
-        this.#options.log(`manifest of ${outcome.value.id}: ${describeError(error)}`);
-      });
-    }
+    if (outcome.kind === 'done') this.#leases.deployNow(outcome.value.id);
     return outcome;
   }
 
@@ -230,14 +226,14 @@ export class AkashMarket implements Market {
   #schedule(): void {
     if (this.#stop.signal.aborted) return;
     this.#options.clock.timer(this.#options.pollMs, () => {
-      this.#ticking = this.#tick()
+      this.#ticking = this.look()
         .catch((error: unknown) => this.#options.log(`Akash market: ${describeError(error)}`))
         .then(() => this.#schedule());
     });
   }
 
   /** A new block may bring bids, and an end to leases; containers come up between blocks. */
-  async #tick(): Promise<void> {
+  async look(): Promise<void> {
     const { signal } = this.#stop;
     if (signal.aborted) return;
     const head = await this.#chain.refresh();
@@ -247,6 +243,7 @@ export class AkashMarket implements Market {
     }
     await this.#leases.watch();
     this.#dropForgotten();
+    this.#settleForgotten();
     this.#ticks += 1;
     if (this.#ticks % MEASURE_EVERY === 0) {
       await this.#measure();
@@ -268,18 +265,31 @@ export class AkashMarket implements Market {
     }
   }
 
+  /** Transactions of an earlier run, or whose outcome nobody has asked for again. */
+  #settleForgotten(): void {
+    const { clock, log } = this.#options;
+    for (const { orderId, pending } of this.#orders.live()) {
+      if (!pending || this.#settling.has(orderId) || clock.now() - pending.sinceMs < FORGOTTEN_MS) continue;
+      this.#settling.add(orderId);
+      this.#orders
+        .run(orderId, () => this.#settleNow(orderId))
+        .catch((error: unknown) => log(`order ${orderId}: ${describeError(error)}`))
+        .finally(() => this.#settling.delete(orderId));
+    }
+  }
+
   async #measure(): Promise<void> {
     const measured = await this.#chain.blockMs().catch(() => null);
     if (measured !== null) this.#blockMs = Math.max(1, Math.round(measured));
   }
 
-  /** The ledger's treasury against the wallets, when nothing is under way that would be counted twice. */
+  /** The ledger's treasury against the wallet, when nothing is under way that would be counted twice. */
   async #reconcile(): Promise<void> {
     const { keyring, log } = this.#options;
-    if (this.#orders.live().some(({ pending }) => pending !== null)) return;
+    if (!this.#orders.quiet) return;
     try {
       const held = await this.#chain.balance(keyring.wallet(0).address);
-      if (this.#orders.live().some(({ pending }) => pending !== null)) return;
+      if (!this.#orders.quiet) return;
       await this.#treasury.reconcile(nanoOf(held), this.block());
     } catch (error) {
       log(`the treasury could not be read: ${describeError(error)}`);

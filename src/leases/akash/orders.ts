@@ -75,6 +75,11 @@ export class AkashOrders {
     return [...this.#rows.values()].filter(({ booked }) => !booked);
   }
 
+  /** No transaction is open, no end under way, and the ledger has everything. */
+  get quiet(): boolean {
+    return this.#behind.size === 0 && this.live().every(({ pending, closing }) => pending === null && closing === null);
+  }
+
   known(orderId: string): OrderRow | null {
     return this.#rows.get(orderId) ?? null;
   }
@@ -206,8 +211,8 @@ export class AkashOrders {
     if (orderId === null) return;
     const known = await this.find(orderId);
     if (known) {
-      // Posted after all, though its transaction was given up.
-      if (!known.created || known.booked) await this.save(revived(known, deployment));
+      // Posted after all, though its transaction was given up. One that is open is looked up by its hash.
+      if (!known.pending && (!known.created || known.booked)) await this.save(revived(known, deployment));
       return;
     }
     if (await records.find(orderId)) return;

@@ -35,7 +35,7 @@ export class AkashPosting {
   tender(request: OrderRequest): Promise<Outcome<OrderView>> {
     return this.#parts.orders.run(request.id, async () => {
       const found = await this.#parts.orders.find(request.id);
-      if (found && (found.created || found.state !== 'open')) return done(this.#view(found));
+      if (found && ((found.created && !found.pending) || found.state !== 'open')) return done(this.#view(found));
       const ceiling = microDown(request.ceilingNanoUsdPerBlock);
       const leaseKey = this.#parts.leaseKey(leaseIdOf(request.id));
       const { denom, expose, auditors, defaultImage } = this.#parts.rules;
@@ -74,7 +74,7 @@ export class AkashPosting {
     if (sameBids(row.bids, gathered.bids)) return row;
     return orders.run(row.orderId, async () => {
       const current = await orders.find(row.orderId);
-      if (current?.state !== 'open' || current.pending) return row;
+      if (current?.state !== 'open') return row;
       const saved = await orders.save({ ...current, bids: gathered.bids });
       onChange();
       return saved;

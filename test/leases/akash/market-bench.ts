@@ -9,6 +9,7 @@ import type { Ledger } from '../../../src/ledger/operations.ts';
 import { Chain, type ChainOptions } from '../../../src/leases/akash/chain.ts';
 import { Keyring } from '../../../src/leases/akash/chain-wallet.ts';
 import type { FaultName } from '../../../src/leases/akash/devnet/faults.ts';
+import { DEFAULT_PROVIDERS } from '../../../src/leases/akash/devnet/provider-spec.ts';
 import { startDevnet, type Devnet } from '../../../src/leases/akash/devnet/network.ts';
 import { AkashMarket, type AkashMarketOptions } from '../../../src/leases/akash/market.ts';
 import { AkashRecords } from '../../../src/leases/akash/records.ts';
@@ -22,7 +23,7 @@ import type { MarketBench } from '../market-conformance.ts';
 import { FakeServers } from '../local-market-bench.ts';
 
 export const IMAGE = `ghcr.io/example/server@sha256:${'0'.repeat(64)}`;
-const BLOCK_MS = 150;
+const BLOCK_MS = 80;
 
 export interface AkashBench extends MarketBench {
   readonly market: AkashMarket;
@@ -51,6 +52,7 @@ export async function openAkash(t: TestContext, options: AkashBenchOptions = {})
     random: systemRandom,
     startContainer: ({ env }, signal) => servers.start(testOrder('any').workload, env['LLAMA_API_KEY'] ?? '', signal),
     blockMs: BLOCK_MS,
+    providers: DEFAULT_PROVIDERS.map((provider) => ({ ...provider, bidDelayMs: 0 })),
     faults: options.faults ?? [],
   });
   const store = await openStore(join(folder, 'underbid.db'));
