@@ -64,6 +64,7 @@ export const bankRules: Rules = [
     },
     run: (context, message) => {
       const grant = readGrant(message);
+      touchAccount(context, grant.grantee);
       context.state.grants.set(grantKey(grant.granter, grant.grantee), grant);
       const { granter, grantee } = grant;
       emitPlain(context, 'cosmos.authz.v1beta1.EventGrant', { msg_type_url: DEPOSIT_MESSAGE, granter, grantee });
@@ -97,6 +98,7 @@ export const bankRules: Rules = [
       if (had !== undefined && !isExpired(had.expiresS, context)) {
         throw denial('sdk/invalid_request', { front: 'fee allowance already exists' });
       }
+      touchAccount(context, message.grantee);
       context.state.allowances.set(key, readAllowance(message));
     },
   }),

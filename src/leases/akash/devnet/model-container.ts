@@ -21,7 +21,11 @@ const CONTEXT = { usual: 2_048, most: 8_192 };
 const LISTEN_MS = 60_000;
 
 /** Reads the command lines of llama.cpp, vLLM and SGLang as far as they say what is asked for. */
-export function readModelRequest({ command, args, env }: Pick<ContainerSpec, 'command' | 'args' | 'env'>): ModelRequest {
+export function readModelRequest({
+  command,
+  args,
+  env,
+}: Pick<ContainerSpec, 'command' | 'args' | 'env'>): ModelRequest {
   const words = [...command, ...args].flatMap((word) => {
     const at = word.startsWith('--') ? word.indexOf('=') : -1;
     return at < 0 ? [word] : [word.slice(0, at), word.slice(at + 1)];

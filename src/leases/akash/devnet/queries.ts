@@ -24,6 +24,7 @@ import {
   paymentBytes,
   providerBytes,
 } from './encoding.ts';
+import { fits, xidFits, type Filter } from './filters.ts';
 import { fieldText, list, readPage, type Queries, type QueryContext } from './query.ts';
 import { bytesField, coinField, concatBytes, durationField, lastField, varintField } from './protobuf.ts';
 import {
@@ -62,18 +63,7 @@ const plainId = (id: WireId): BidId => ({
   provider: id.provider ?? '',
 });
 
-/** Every filter that is set has to fit. */
-function fits(filter: WireId, id: Partial<BidId>, state: string): boolean {
-  const wanted = plainId(filter);
-  return (
-    (wanted.owner === '' || wanted.owner === id.owner) &&
-    (wanted.dseq === 0n || wanted.dseq === id.dseq) &&
-    (wanted.gseq === 0 || wanted.gseq === id.gseq) &&
-    (wanted.oseq === 0 || wanted.oseq === id.oseq) &&
-    (wanted.provider === '' || wanted.provider === id.provider) &&
-    ((filter.state ?? '') === '' || filter.state === state)
-  );
-}
+const filterOf = (id: WireId): Filter => ({ ...plainId(id), state: id.state ?? '' });
 
 function found<V>(value: V | undefined, what: string): V {
   if (value === undefined) throw denial('sdk/not_found', { front: what });
@@ -112,7 +102,7 @@ const MARKET = '/akash.market.v1beta5.Query';
 
 const marketQueries: Queries = {
   [`${DEPLOYMENT}/Deployments`]: ({ state }, request) => {
-    const filter = DeploymentFilters.decode(inner(request));
+    const filter = filterOf(DeploymentFilters.decode(inner(request)));
     const rows = state.deployments.entries().filter(([, one]) => fits(filter, one, one.state));
     return list(1, rows, readPage(request, 2), ([key]) => deploymentInfo(state, key));
   },
@@ -127,7 +117,7 @@ const marketQueries: Queries = {
     return bytesField(1, concatBytes(...coins.map(([denom, amount]) => coinField(1, { denom, amount }))));
   },
   [`${MARKET}/Orders`]: ({ state }, request) => {
-    const filter = OrderFilters.decode(inner(request));
+    const filter = filterOf(OrderFilters.decode(inner(request)));
     const rows = state.orders.values().filter((order) => fits(filter, order.id, order.state));
     return list(1, rows, readPage(request, 2), orderBytes);
   },
@@ -136,13 +126,13 @@ const marketQueries: Queries = {
     return bytesField(1, orderBytes(found(order, 'invalid order: order not found')));
   },
   [`${MARKET}/Bids`]: ({ state }, request) => {
-    const filter = BidFilters.decode(inner(request));
+    const filter = filterOf(BidFilters.decode(inner(request)));
     const rows = state.bids.values().filter((bid) => fits(filter, bid.id, bid.state));
     return list(1, rows, readPage(request, 2), (bid) => bidInfo(state, bidKey(bid.id)));
   },
   [`${MARKET}/Bid`]: ({ state }, request) => bidInfo(state, bidKey(plainId(BidID.decode(inner(request))))),
   [`${MARKET}/Leases`]: ({ state }, request) => {
-    const filter = LeaseFilters.decode(inner(request));
+    const filter = filterOf(LeaseFilters.decode(inner(request)));
     const rows = state.leases.values().filter((lease) => fits(filter, lease.id, lease.state));
     return list(1, rows, readPage(request, 2), (lease) => leaseInfo(state, lease));
   },
@@ -214,12 +204,6 @@ function audits(
   keep: (audit: { readonly owner: string; readonly auditor: string }) => boolean,
 ): Uint8Array {
   return list(1, state.audits.values().filter(keep), readPage(request, pageField), auditBytes);
-}
-
-/** The filter is the id with or without its scope in front, or a part of it up to a slash. */
-function xidFits(scope: string, xid: string, wanted: string): boolean {
-  const bare = wanted.startsWith(`${scope}/`) ? wanted.slice(scope.length + 1) : wanted;
-  return bare === '' || xid === bare || xid.startsWith(`${bare}/`) || bare === scope;
 }
 
 const QUERIES: Queries = { ...marketQueries, ...otherQueries, ...mintQueries, ...cosmosQueries };
