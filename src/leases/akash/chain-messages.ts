@@ -1,7 +1,5 @@
 import {
   Deposit,
-  DepositAuthorization,
-  DepositAuthorization_Scope as GrantScope,
   MsgAccountDeposit,
   MsgCreateCertificate,
   Scope,
@@ -17,6 +15,7 @@ import { MsgGrant } from 'cosmjs-types/cosmos/authz/v1beta1/tx';
 import { AllowedMsgAllowance, BasicAllowance } from 'cosmjs-types/cosmos/feegrant/v1beta1/feegrant';
 import { MsgGrantAllowance } from 'cosmjs-types/cosmos/feegrant/v1beta1/tx';
 import { Any } from 'cosmjs-types/google/protobuf/any';
+import { AUTHORIZATION_TYPE, encodeAuthorization } from './chain-authorization.ts';
 import type { Order } from './chain-types.ts';
 import type { GroupSpecJson, ResourcesJson } from './sdl.ts';
 
@@ -57,10 +56,7 @@ type OrderOf<T extends Order['type']> = Extract<Order, { type: T }>;
 
 function grantDeposits(order: OrderOf<'grant_deposits'>, denom: string): Any {
   const { from, to, amount, untilMs } = order;
-  const authorization = pack(DepositAuthorization, {
-    spendLimit: { denom, amount: String(amount) },
-    scopes: [GrantScope.deployment],
-  });
+  const authorization = { typeUrl: AUTHORIZATION_TYPE, value: encodeAuthorization(denom, amount) };
   const grant = { authorization, expiration: timestampOf(untilMs) };
   return Any.fromPartial({
     typeUrl: MsgGrant.typeUrl,

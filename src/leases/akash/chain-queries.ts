@@ -1,6 +1,5 @@
 import {
   Deployment_State,
-  DepositAuthorization,
   QueryCertificatesRequest,
   QueryCertificatesResponse,
   QueryProviderAttributesRequest,
@@ -29,6 +28,7 @@ import { QueryAccountRequest, QueryAccountResponse } from 'cosmjs-types/cosmos/a
 import { QueryBalanceRequest, QueryBalanceResponse } from 'cosmjs-types/cosmos/bank/v1beta1/query';
 import { QueryAllowanceRequest, QueryAllowanceResponse } from 'cosmjs-types/cosmos/feegrant/v1beta1/query';
 import { accountFromAny } from '@cosmjs/stargate';
+import { AUTHORIZATION_TYPE, limitOf } from './chain-authorization.ts';
 import { microOfDecDown, type Micro } from './amounts.ts';
 import { NodeUnreachable, type RpcPool } from './chain-rpc.ts';
 import type { ChainBid, ChainDeployment, ChainLease, ChainProvider, DeploymentId, Escrow } from './chain-types.ts';
@@ -197,15 +197,15 @@ export class ChainQueries {
   }
 
   /** What `granter` lets `grantee` put into deposits: null when nothing. */
-  async depositGrant(granter: string, grantee: string): Promise<Micro | null> {
+  async depositGrant(granter: string, grantee: string, denom: string): Promise<Micro | null> {
     const message = QueryGranterGrantsRequest.fromPartial({ granter });
     const path = '/cosmos.authz.v1beta1.Query/GranterGrants';
     const reply = await this.ask(path, [QueryGranterGrantsRequest, message], QueryGranterGrantsResponse);
     const found = reply?.grants.find(
-      (grant) => grant.grantee === grantee && grant.authorization?.typeUrl === '/akash.escrow.v1.DepositAuthorization',
+      (grant) => grant.grantee === grantee && grant.authorization?.typeUrl === AUTHORIZATION_TYPE,
     );
     if (!found?.authorization) return null;
-    return BigInt(DepositAuthorization.decode(found.authorization.value).spendLimit?.amount ?? '0');
+    return limitOf(found.authorization.value, denom);
   }
 
   async hasFeeGrant(granter: string, grantee: string): Promise<boolean> {

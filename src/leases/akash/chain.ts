@@ -138,7 +138,7 @@ export class Chain {
   }
 
   depositGrant(granter: string, grantee: string): Promise<Micro | null> {
-    return this.#queries.depositGrant(granter, grantee);
+    return this.#queries.depositGrant(granter, grantee, this.#options.denom);
   }
 
   hasFeeGrant(granter: string, grantee: string): Promise<boolean> {
