@@ -191,7 +191,9 @@ function readReply(text: string, id: number): RpcReply {
   const { error, result } = (typeof parsed === 'object' && parsed !== null ? parsed : {}) as Record<string, unknown>;
   if (error !== undefined && error !== null) {
     const { message = '', data = '' } = (typeof error === 'object' ? error : {}) as Record<string, unknown>;
-    throw new NodeRefused(`${String(message)} ${String(data)}`.trim().slice(0, 1000));
+    const text = `${String(message)} ${String(data)}`.trim().slice(0, 1000);
+    // Another node may keep the index that this one does not.
+    throw /indexing is disabled/i.test(text) ? new NodeUnreachable(text) : new NodeRefused(text);
   }
   if (result === undefined) throw new NodeUnreachable('the node answered without a result');
   return { jsonrpc: '2.0', id, result };

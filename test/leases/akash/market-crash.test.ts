@@ -152,8 +152,9 @@ class Fault {
     if (this.struck !== null && this.#kind === 'crash') return new Promise(() => undefined);
     this.#count += 1;
     if (this.#count !== this.#at) return effect();
-    this.struck = what;
+    // Before it is struck, so that what the call itself calls has its effect too.
     if (this.#when === 'after') await effect();
+    this.struck = what;
     if (this.#kind === 'error') throw new Error(`${what} failed`);
     this.#crash.reject(new Crash());
     return new Promise(() => undefined);
