@@ -35,7 +35,7 @@ test('no key is in what is printed, logged or thrown', async () => {
   for (const shown of [
     inspect(keyring, { depth: 9, showHidden: true }),
     JSON.stringify({ keyring, wallet }),
-    `${keyring}`,
+    String(keyring),
     inspect(wallet, { depth: 9, showHidden: true }),
   ]) {
     assert.doesNotMatch(shown, /addict|Uint8Array/);

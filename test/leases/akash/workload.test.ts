@@ -93,7 +93,7 @@ test('vLLM on two GPUs: model, context, slots, its own key, shared memory, cache
       volume: { size: '200Gi', mount: '/root/.cache' },
     },
   });
-  assert.ok(typeof service !== 'string', String(service));
+  assert.ok(typeof service !== 'string');
   assert.equal(
     service.args.join(' '),
     '--model meta-llama/Llama-3.1-8B --served-model-name llama --revision abc --host 0.0.0.0 --port 8000 --max-model-len 8192 --max-num-seqs 16 --tensor-parallel-size 2',
@@ -119,7 +119,8 @@ test('each engine is started with a key of its own', () => {
   const llama = build({ engine: 'llama.cpp', model: 'm', context: 1024, slots: 4, image: DIGEST });
   assert.ok(typeof llama !== 'string' && llama.args.join(' ').includes('-c 4096 -np 4'));
   assert.ok(typeof llama !== 'string' && llama.env.includes('LLAMA_API_KEY=lk-secret'));
-  assert.match(String(build({ engine: 'openai', model: 'm', image: DIGEST })), /container.port/);
+  const unsaid = build({ engine: 'openai', model: 'm', image: DIGEST });
+  assert.ok(typeof unsaid === 'string' && unsaid.includes('container.port'));
   const own = build({
     engine: 'openai',
     model: 'm',
