@@ -326,10 +326,20 @@ async function assertWorld(world: World, market: AkashMarket, what: string): Pro
   assert.equal(deposit, DEPOSIT + FUND, `${what}: paid once`);
   assert.equal(rent + refund, deposit, what);
   assert.equal(await world.balance('expense:lease:tiny'), rent, `${what}: row and books agree on the rent`);
+  assert.equal(paymentsOnChain(id), 2, `${what}: with the lease and with the funding, each once`);
   // Another start: the wallet is looked at when nothing is under way.
   await world.market(null).market.open();
   const held = await client.balance(devnet.tenant.address);
   assert.equal((world.held - held) * 1000n, rent, `${what}: the chain took the rent and nothing else`);
   assert.equal(await world.balance('treasury:akash'), held * 1000n, `${what}: the books are the chain's`);
   assert.equal(await world.balance('equity:akash'), world.held * 1000n, `${what}: nothing had to be made up`);
+}
+
+/** Transactions that added to the escrow of an order, as the chain has them. */
+function paymentsOnChain(id: string): number {
+  const [type, xid] = ['/akash.escrow.v1.MsgAccountDeposit', `${devnet.tenant.address}/${dseqOf(id)}`];
+  return devnet.chain.txs().filter(({ bytes, result }) => {
+    const text = Buffer.from(bytes).toString('latin1');
+    return result.code === 0 && text.includes(type) && text.includes(xid);
+  }).length;
 }
