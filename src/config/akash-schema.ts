@@ -31,6 +31,9 @@ export const akashSchema = z
       .describe('uakt for a unit of gas'),
     fee_max_uakt: count(1, 1_000_000_000).default(200_000).describe('the most that the fee of one transaction may be'),
     order_deposit_usd: usd.optional().describe("paid into escrow with an order; default: the chain's least"),
+    deposits_max_usd_per_hour: usd
+      .default('100')
+      .describe('the most that goes into escrows within an hour, whatever asks for it'),
     transaction_s: count(5, 600).default(30).describe('how long a transaction may wait to be included'),
     poll_ms: count(20, 60_000).default(1000).describe('between two looks at the chain'),
     expose: z

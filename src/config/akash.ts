@@ -15,6 +15,7 @@ export interface AkashMarketSettings {
   readonly feeMaxUakt: bigint;
   /** Null: the chain's least. */
   readonly orderDepositNanoUsd: NanoUsd | null;
+  readonly depositsPerHourNanoUsd: NanoUsd;
   readonly transactionMs: Ms;
   readonly pollMs: Ms;
   readonly expose: 'port' | 'ingress';
@@ -50,6 +51,7 @@ export function buildAkashMarket(
     gasPriceNano: parseUsd(akash.gas_price),
     feeMaxUakt: BigInt(akash.fee_max_uakt),
     orderDepositNanoUsd: akash.order_deposit_usd === undefined ? null : parseUsd(akash.order_deposit_usd),
+    depositsPerHourNanoUsd: parseUsd(akash.deposits_max_usd_per_hour),
     transactionMs: akash.transaction_s * 1000,
     pollMs: devnet ? Math.min(akash.poll_ms, 250) : akash.poll_ms,
     expose: akash.expose,
@@ -74,6 +76,7 @@ export function describeAkash(akash: AkashMarketSettings): unknown {
     gas_price: formatUsd(akash.gasPriceNano),
     fee_max_uakt: Number(akash.feeMaxUakt),
     ...(akash.orderDepositNanoUsd === null ? {} : { order_deposit_usd: formatUsd(akash.orderDepositNanoUsd) }),
+    deposits_max_usd_per_hour: formatUsd(akash.depositsPerHourNanoUsd),
     transaction_s: akash.transactionMs / 1000,
     poll_ms: akash.pollMs,
     expose: akash.expose,

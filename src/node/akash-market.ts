@@ -47,6 +47,7 @@ export async function openAkash(deps: AkashDeps, akash: AkashMarketSettings): Pr
     rules: {
       denom: akash.denom,
       orderDeposit: akash.orderDepositNanoUsd === null ? null : microUp(akash.orderDepositNanoUsd),
+      depositsPerHour: microUp(akash.depositsPerHourNanoUsd),
       expose: akash.expose,
       ingressTls: akash.ingressTls,
       auditors: akash.auditors,

@@ -59,6 +59,18 @@ export class AkashLeases {
     return { lease, delivery: known?.view ?? NO_DELIVERY };
   }
 
+  async lines(
+    leaseId: string,
+    what: 'logs' | 'events',
+    limit: { readonly linesMax: number; readonly withinMs: number },
+  ): Promise<string[]> {
+    const row = await this.#row(leaseId);
+    if (!row?.lease) throw new Error('there is no such lease');
+    const provider = await this.#provider(row);
+    const { dseq, gseq, oseq } = row;
+    return provider.lines({ dseq, gseq, oseq }, what, limit);
+  }
+
   fund(leaseId: string, amountNanoUsd: NanoUsd, fundingId: string): Promise<Outcome<Lease>> {
     const { orders } = this.#parts;
     return this.#run(leaseId, async () => {

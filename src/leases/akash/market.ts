@@ -17,6 +17,7 @@ import {
 } from '../market.ts';
 import type { MarketRecords } from '../records.ts';
 import type { Resolve } from './address.ts';
+import { Allowance } from './allowance.ts';
 import { nanoOf, type Micro } from './amounts.ts';
 import type { Chain } from './chain.ts';
 import type { Keyring } from './chain-wallet.ts';
@@ -29,6 +30,7 @@ import { AkashPosting } from './posting.ts';
 import { AkashProviders } from './providers.ts';
 import type { AkashRecords } from './records.ts';
 import { Treasury } from './treasury.ts';
+import { Upkeep } from './upkeep.ts';
 
 export interface AkashMarketOptions {
   /** The chain, which ends with the signal. */
@@ -51,10 +53,7 @@ export interface AkashMarketOptions {
 
 /** Where the chain is too young to measure: what Akash aims at. */
 const BLOCK_MS = 6000;
-/** An order that nobody took falls, whoever forgot it: providers hold machines back for their bids. */
-const ORDER_LIFE_MS = 300_000;
 const MEASURE_EVERY = 200;
-const FORGOTTEN_MS = 60_000;
 
 /** The Akash network as a market: orders are deployments on its chain, providers bid and are sent manifests. */
 export class AkashMarket implements Market {
@@ -68,7 +67,7 @@ export class AkashMarket implements Market {
   readonly #leases: AkashLeases;
   readonly #listeners: (() => void)[] = [];
   readonly #stop = new AbortController();
-  readonly #settling = new Set<string>();
+  readonly #upkeep: Upkeep;
   #blockMs: Ms = BLOCK_MS;
   #depositMin: Micro = 0n;
   #ticking: Promise<void> = Promise.resolve();
@@ -85,6 +84,7 @@ export class AkashMarket implements Market {
     const wallet = (index: number): ReturnType<Keyring['wallet']> => keyring.wallet(index);
     this.#orders = new AkashOrders({
       ...{ chain: this.#chain, records: options.records, treasury: this.#treasury, clock, wallet, log },
+      allowance: new Allowance(rules.depositsPerHour),
       feeGranter: (index) => (index === 0 ? undefined : wallet(0).address),
     });
     this.#providers = new AkashProviders(this.#chain, marketRecords, clock);
@@ -97,6 +97,7 @@ export class AkashMarket implements Market {
     };
     this.#posting = new AkashPosting(parts);
     this.#leases = new AkashLeases(parts);
+    this.#upkeep = new Upkeep(parts);
   }
 
   /** @throws AppError `setup_failed` when no node answers, or this chain does not take our money */
@@ -170,6 +171,11 @@ export class AkashMarket implements Market {
     return this.#leases.status(leaseId);
   }
 
+  /** What the container prints (`logs`), or what the provider's cluster says of it (`events`). @throws Error */
+  lines(leaseId: string, what: 'logs' | 'events', limit: { linesMax: number; withinMs: Ms }): Promise<string[]> {
+    return this.#leases.lines(leaseId, what, limit);
+  }
+
   fund(leaseId: string, amountNanoUsd: NanoUsd, fundingId: string): Promise<Outcome<Lease>> {
     return this.#leases.fund(leaseId, amountNanoUsd, fundingId);
   }
@@ -185,7 +191,7 @@ export class AkashMarket implements Market {
 
   async list(): Promise<{ orders: readonly OrderView[]; leases: readonly LeaseStatus[] }> {
     for (const row of this.#orders.live()) {
-      if (row.pending) await this.#orders.run(row.orderId, () => this.#settleNow(row.orderId));
+      if (row.pending) await this.#orders.run(row.orderId, () => this.#orders.settleNow(row.orderId));
     }
     const orders = this.#orders
       .live()
@@ -207,11 +213,6 @@ export class AkashMarket implements Market {
     this.#stop.abort(new Error('the market has stopped'));
     await this.#ticking;
     await this.#orders.idle();
-  }
-
-  async #settleNow(orderId: string): Promise<void> {
-    const row = await this.#orders.find(orderId);
-    if (row?.pending) await this.#orders.settle(row);
   }
 
   #orderDeposit(): Micro {
@@ -242,39 +243,11 @@ export class AkashMarket implements Market {
       await this.#posting.watch();
     }
     await this.#leases.watch();
-    this.#dropForgotten();
-    this.#settleForgotten();
+    this.#upkeep.run();
     this.#ticks += 1;
     if (this.#ticks % MEASURE_EVERY === 0) {
       await this.#measure();
       await this.#reconcile();
-    }
-  }
-
-  #dropForgotten(): void {
-    const { clock, log } = this.#options;
-    for (const row of this.#orders.live()) {
-      const forgotten = row.state === 'open' && !row.closing && clock.now() - row.postedAtMs > ORDER_LIFE_MS;
-      if (!forgotten) continue;
-      this.#orders
-        .run(row.orderId, async () => {
-          const current = await this.#orders.find(row.orderId);
-          if (current?.state === 'open') await this.#orders.end(row.orderId, 'order_timeout');
-        })
-        .catch((error: unknown) => log(`order ${row.orderId}: ${describeError(error)}`));
-    }
-  }
-
-  /** Transactions of an earlier run, or whose outcome nobody has asked for again. */
-  #settleForgotten(): void {
-    const { clock, log } = this.#options;
-    for (const { orderId, pending } of this.#orders.live()) {
-      if (!pending || this.#settling.has(orderId) || clock.now() - pending.sinceMs < FORGOTTEN_MS) continue;
-      this.#settling.add(orderId);
-      this.#orders
-        .run(orderId, () => this.#settleNow(orderId))
-        .catch((error: unknown) => log(`order ${orderId}: ${describeError(error)}`))
-        .finally(() => this.#settling.delete(orderId));
     }
   }
 

@@ -12,6 +12,8 @@ export interface AkashRules {
   readonly denom: string;
   /** Paid into an order's escrow when it is posted; null: the chain's least. */
   readonly orderDeposit: Micro | null;
+  /** The most that goes into escrows within an hour; null: no limit. */
+  readonly depositsPerHour: Micro | null;
   readonly expose: 'port' | 'ingress';
   readonly ingressTls: boolean;
   readonly auditors: readonly string[];

@@ -68,6 +68,7 @@ export async function openAkash(t: TestContext, options: AkashBenchOptions = {})
       rules: {
         denom: 'uact',
         orderDeposit: null,
+        depositsPerHour: null,
         expose: 'port',
         ingressTls: false,
         auditors: [devnet.auditor],

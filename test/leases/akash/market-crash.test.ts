@@ -29,6 +29,7 @@ const FUND = 7_000n;
 const RULES = {
   denom: 'uact',
   orderDeposit: null,
+  depositsPerHour: null,
   expose: 'port',
   ingressTls: false,
   auditors: [],

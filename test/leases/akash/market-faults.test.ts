@@ -151,6 +151,27 @@ test('each pool pays from a wallet of its own that holds nothing, out of the tre
   assert.ok(bench.logs.some((line) => /pays from akash1/.test(line)));
 });
 
+test('no more than the limit of an hour goes into escrows, whatever asks for it', async (t) => {
+  const bench = await openAkash(t, { rules: { depositsPerHour: 1_200_000n } });
+  const { id } = await lease(bench, 'o1');
+  const refusal = await bench.market.tender(akashOrder('o2'));
+  assert.ok(refusal.kind === 'refused' && /limit of an hour/.test(refusal.reason));
+  await done(bench, () => bench.market.fund(id, 200_000_000n, 'fund-1'));
+  assert.equal((await bench.market.fund(id, 1000n, 'fund-2')).kind, 'refused');
+  await done(bench, () => bench.market.close(id, 'tenant'));
+});
+
+test('what a container prints and what its cluster says of it can be read, so many lines and no more', async (t) => {
+  const bench = await openAkash(t);
+  const { id } = await lease(bench, 'o1');
+  await bench.until('it runs', async () => (await bench.market.status(id))?.delivery.state === 'running');
+  const logs = await bench.market.lines(id, 'logs', { linesMax: 10, withinMs: 2000 });
+  assert.match(logs.join('\n'), /the model server answers/);
+  const events = await bench.market.lines(id, 'events', { linesMax: 2, withinMs: 2000 });
+  assert.equal(events.length, 2);
+  await assert.rejects(bench.market.lines('lease-never', 'logs', { linesMax: 1, withinMs: 100 }), /no such lease/);
+});
+
 test('secrets of a lease are in no row and no log', async (t) => {
   const bench = await openAkash(t);
   const { id } = await lease(bench, 'o1');
