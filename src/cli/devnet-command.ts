@@ -5,7 +5,8 @@ import process from 'node:process';
 import type { Command } from 'commander';
 import { loadEnvironment } from '../config/environment.ts';
 import { AppError } from '../errors.ts';
-import { FAULT_NAMES, FAULTS, isFault, type FaultName } from '../leases/akash/devnet/faults.ts';
+import { FAULT_NAMES, FAULTS, readFault } from '../leases/akash/devnet/faults.ts';
+import { DEFAULT_PROVIDERS } from '../leases/akash/devnet/provider-spec.ts';
 import type { Devnet } from '../leases/akash/devnet/network.ts';
 import { writeSecret } from '../node/secrets.ts';
 import type { Surface } from './terminal.ts';
@@ -22,7 +23,7 @@ export function addDevnetCommand(program: Command, surface: Surface): void {
     .description('an emulated Akash network on this machine, to try pools on before paying')
     .option('--port <n>', 'port of its RPC, REST is on the next one (default: any free ones)')
     .option('--block-ms <n>', 'milliseconds from block to block (default: 1000)')
-    .option('--fault <name...>', 'start with something going wrong')
+    .option('--fault <name...>', 'start with something going wrong; name=provider: with that provider alone')
     .addHelpText('after', `\nFaults:\n${FAULT_NAMES.map((name) => `  ${name.padEnd(20)}  ${FAULTS[name]}`).join('\n')}`)
     .action((options: DevnetOptions) => runDevnet(surface, options));
 }
@@ -118,16 +119,20 @@ function announce(surface: Surface, path: string, devnet: Devnet): void {
       ...(chain.faults.list().length > 0 ? [`  faults     ${chain.faults.list().join(', ')}`] : []),
       `All of it, with the key files, is in ${path}; a gateway uses it with`,
       `  markets: { akash: { devnet: ${path} } }`,
+      `Faults are switched by POST ${devnet.restUrl}/devnet/faults {"fault": NAME, "on": true}; GET lists what is on.`,
       'The chain lives in memory: it ends with this command, and the next one starts a new one with new keys.',
     ].join('\n'),
   );
 }
 
-function readFaults(names: readonly string[]): FaultName[] {
-  return names.map((name) => {
-    if (isFault(name)) return name;
+function readFaults(names: readonly string[]): readonly string[] {
+  for (const name of names) {
+    const fault = readFault(name);
+    const known = fault?.provider === null || DEFAULT_PROVIDERS.some((spec) => spec.name === fault?.provider);
+    if (fault !== null && known) continue;
     throw new AppError('invalid_request', `there is no fault ${name}: ${FAULT_NAMES.join(', ')}`);
-  });
+  }
+  return names;
 }
 
 function readNumber(name: string, text: string | undefined, { least, most }: { least: number; most: number }) {

@@ -66,7 +66,7 @@ export class Chain {
     this.faults = options.faults;
     this.#timeMs = options.nowMs;
     this.state.journal.forget();
-    this.faults.onChange((name, on) => {
+    this.faults.onChange(({ name }, on) => {
       if (name === 'stale-rpc') this.#stale = on ? { state: snapshot(this.state), height: this.#height } : null;
     });
     this.nextBlock(options.nowMs);

@@ -1,7 +1,6 @@
 import type { Clock } from '../../../clock.ts';
 import { describeError } from '../../../errors.ts';
 import type { RunningServer } from '../../local/delivery.ts';
-import type { Faults } from './faults.ts';
 import { Forwarder } from './forwarder.ts';
 import type { ManifestService } from './manifest.ts';
 
@@ -37,7 +36,8 @@ export interface ServiceOptions {
   readonly lease: string;
   readonly service: ManifestService;
   readonly start: StartContainer;
-  readonly faults: Faults;
+  /** Whether the way to it takes connections and gives nothing back. */
+  readonly dark: () => boolean;
   readonly clock: Clock;
   readonly onLine: (line: LogLine) => void;
   readonly onEvent: (event: KubeEvent) => void;
@@ -55,7 +55,7 @@ export class LeaseService {
 
   constructor(options: ServiceOptions) {
     this.#options = options;
-    const { service, faults, clock } = options;
+    const { service, dark, clock } = options;
     this.forwarders = (service.expose ?? [])
       .filter(({ global, proto }) => global && proto.toUpperCase() === 'TCP')
       .map((expose) => ({
@@ -63,7 +63,7 @@ export class LeaseService {
         forwarder: new Forwarder({
           kind: isIngress(expose) ? 'ingress' : 'port',
           target: () => this.#target(),
-          dark: () => faults.has('dark-provider'),
+          dark,
           clock,
         }),
       }));

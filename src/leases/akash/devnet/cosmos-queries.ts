@@ -6,6 +6,7 @@ import {
   QueryAllBalancesRequest,
   QueryBalanceRequest,
   QuerySpendableBalancesRequest,
+  QuerySupplyOfRequest,
 } from 'cosmjs-types/cosmos/bank/v1beta1/query';
 import { GasInfo, Result, TxMsgData } from 'cosmjs-types/cosmos/base/abci/v1beta1/abci';
 import { Coin as WireCoin } from 'cosmjs-types/cosmos/base/v1beta1/coin';
@@ -104,7 +105,7 @@ export const cosmosQueries: Queries = {
     );
   },
   '/cosmos.bank.v1beta1.Query/SupplyOf': ({ state }, request) => {
-    const { denom } = QueryBalanceRequest.decode(request.length === 0 ? request : bytesField(2, request.subarray(2)));
+    const { denom } = QuerySupplyOfRequest.decode(request);
     return bytesField(1, WireCoin.encode(wireCoin({ denom, amount: state.supply.get(denom) ?? 0n })).finish());
   },
   '/cosmos.authz.v1beta1.Query/Grants': ({ state }, request) => {

@@ -1,3 +1,4 @@
+import { settleFromAkt } from './akt-fallback.ts';
 import { MODULES, moveCoins, type Context } from './context.ts';
 import { decFromInt, DEC_ONE, truncateDec, type Dec, type DecCoin } from './decimal.ts';
 import { denial } from './denials.ts';
@@ -151,9 +152,12 @@ export function settle(context: Context, before: EscrowAccount): Settlement {
       state: short > 0n ? 'overdrawn' : 'open',
     });
   }
-  if (!settled.some(({ state }) => state === 'overdrawn')) return { account, payments: settled, overdrawn: false };
-  const payments = settled.map((payment) => payOut(context, { ...payment, state: 'overdrawn' }));
-  return { account: { ...account, state: 'overdrawn' }, payments, overdrawn: true };
+  const isShort = (list: readonly EscrowPayment[]): boolean => list.some(({ state }) => state === 'overdrawn');
+  if (!isShort(settled)) return { account, payments: settled, overdrawn: false };
+  const helped = settleFromAkt(context, { account, payments: settled }, draw);
+  if (!isShort(helped.payments)) return { ...helped, overdrawn: false };
+  const payments = helped.payments.map((payment) => payOut(context, { ...payment, state: 'overdrawn' }));
+  return { account: { ...helped.account, state: 'overdrawn' }, payments, overdrawn: true };
 }
 
 /** Rate x blocks, cut to whole units: what is charged for a stretch of blocks. */

@@ -1,4 +1,4 @@
-/** What can be made to go wrong, by name, at any time. A provider's fault may be limited to one provider. */
+/** What can be made to go wrong, by name, at any time; what providers do, also with one of them alone. */
 export const FAULTS = {
   'no-bids': 'providers see orders and make no bid',
   'slow-bids': 'bids come 60 s late',
@@ -24,31 +24,59 @@ export const FAULT_NAMES = Object.keys(FAULTS) as readonly FaultName[];
 
 export const isFault = (name: string): name is FaultName => Object.hasOwn(FAULTS, name);
 
+/** Those that can be one provider's alone. */
+const OF_PROVIDERS: ReadonlySet<FaultName> = new Set([
+  'no-bids',
+  'slow-bids',
+  'wrong-gpu',
+  'manifest-refused',
+  'dark-provider',
+  'provider-gone',
+  'wrong-certificate',
+  'lease-closed',
+  'reclamation-started',
+]);
+
+export interface Fault {
+  readonly name: FaultName;
+  /** Null: of the network, or of all providers. */
+  readonly provider: string | null;
+}
+
+/** `provider-gone` or `provider-gone=prairie`; null when there is no such fault, or no provider can have it alone. */
+export function readFault(text: string): Fault | null {
+  const [name = '', provider = null] = text.split('=', 2);
+  if (!isFault(name) || (provider !== null && (provider === '' || !OF_PROVIDERS.has(name)))) return null;
+  return { name, provider };
+}
+
+const keyOf = ({ name, provider }: Fault): string => (provider === null ? name : `${name}=${provider}`);
+
 /** The switches as they stand. */
 export class Faults {
-  readonly #on = new Set<FaultName>();
-  readonly #listeners: ((name: FaultName, on: boolean) => void)[] = [];
+  readonly #on = new Map<string, Fault>();
+  readonly #listeners: ((fault: Fault, on: boolean) => void)[] = [];
 
-  constructor(on: readonly FaultName[] = []) {
-    for (const name of on) this.#on.add(name);
+  /** Whether it is on for all, or for that provider. */
+  has(name: FaultName, provider: string | null = null): boolean {
+    return this.#on.has(name) || (provider !== null && this.#on.has(`${name}=${provider}`));
   }
 
-  has(name: FaultName): boolean {
-    return this.#on.has(name);
+  set(name: FaultName, on: boolean, provider: string | null = null): void {
+    const fault = { name, provider };
+    const key = keyOf(fault);
+    if (on === this.#on.has(key)) return;
+    if (on) this.#on.set(key, fault);
+    else this.#on.delete(key);
+    for (const listener of this.#listeners) listener(fault, on);
   }
 
-  set(name: FaultName, on: boolean): void {
-    if (on === this.#on.has(name)) return;
-    if (on) this.#on.add(name);
-    else this.#on.delete(name);
-    for (const listener of this.#listeners) listener(name, on);
-  }
-
-  onChange(listener: (name: FaultName, on: boolean) => void): void {
+  onChange(listener: (fault: Fault, on: boolean) => void): void {
     this.#listeners.push(listener);
   }
 
-  list(): FaultName[] {
-    return FAULT_NAMES.filter((name) => this.#on.has(name));
+  /** As they are written: `no-bids`, `provider-gone=prairie`. */
+  list(): string[] {
+    return [...this.#on.keys()];
   }
 }

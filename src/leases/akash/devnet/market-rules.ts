@@ -165,7 +165,9 @@ function checkProvider(context: Context, address: string, spec: GroupSpec): void
 function attributeFits(wanted: Attribute, had: Attribute): boolean {
   if (wanted.value !== had.value) return false;
   if (wanted.key === had.key) return true;
-  return wanted.key.endsWith('*') && had.key.startsWith(wanted.key.slice(0, -1));
+  // As a path is matched: a star stands for one part of it.
+  const front = wanted.key.slice(0, -1);
+  return wanted.key.endsWith('*') && had.key.startsWith(front) && !had.key.slice(front.length).includes('/');
 }
 
 function isSubset(wanted: readonly Attribute[], had: readonly Attribute[]): boolean {

@@ -6,7 +6,7 @@ import { createCertificate } from './certificate.ts';
 import { Chain, type Block } from './chain.ts';
 import type { StartContainer } from './container.ts';
 import { drainEscrows } from './drain.ts';
-import { Faults, type FaultName } from './faults.ts';
+import { Faults, readFault, type FaultName } from './faults.ts';
 import { createGenesis, FUNDS, USDC_DENOM } from './genesis.ts';
 import { closeServer, listen, LOOPBACK } from './http.ts';
 import { NodeClient } from './node-client.ts';
@@ -27,7 +27,8 @@ export interface DevnetOptions {
   readonly port?: number;
   /** Null: blocks come by `nextBlock` alone. */
   readonly blockMs?: Ms | null;
-  readonly faults?: readonly FaultName[];
+  /** Names, or `name=provider`. */
+  readonly faults?: readonly string[];
   readonly providers?: readonly ProviderSpec[];
   readonly chainId?: string;
 }
@@ -50,7 +51,8 @@ export interface Devnet {
   readonly providers: readonly DevnetProvider[];
   readonly chain: Chain;
   nextBlock(): Block;
-  setFault(name: FaultName, on: boolean): void;
+  /** Of one provider alone, when it is named. */
+  setFault(name: FaultName, on: boolean, provider?: string): void;
   stop(): Promise<void>;
 }
 
@@ -83,7 +85,11 @@ export async function startDevnet(options: DevnetOptions): Promise<Devnet> {
     const rpcPort = await listen(servers[0], options.port ?? 0);
     const restPort = await listen(servers[1], options.port === undefined || options.port === 0 ? 0 : options.port + 1);
     const stopBlocks = keepBlocks(chain, sites, options);
-    for (const name of options.faults ?? []) chain.faults.set(name, true);
+    for (const text of options.faults ?? []) {
+      const fault = readFault(text);
+      if (fault === null) throw new Error(`there is no fault ${text}`);
+      chain.faults.set(fault.name, true, fault.provider);
+    }
     return {
       rpcUrl: `http://${LOOPBACK}:${rpcPort}`,
       restUrl: `http://${LOOPBACK}:${restPort}`,
@@ -95,7 +101,7 @@ export async function startDevnet(options: DevnetOptions): Promise<Devnet> {
       providers: sites.map((site) => site.view),
       chain,
       nextBlock: () => chain.nextBlock(clock.now()),
-      setFault: (name, on) => chain.faults.set(name, on),
+      setFault: (name, on, provider) => chain.faults.set(name, on, provider ?? null),
       stop: async () => {
         stopBlocks();
         await Promise.all([stopSites(), ...servers.map((server) => closeServer(server))]);
@@ -145,6 +151,8 @@ class Site {
   readonly #gateway: ProviderGateway;
   readonly #leases: ProviderLeases;
   readonly #certificate: ReturnType<typeof createCertificate>;
+  /** One change after the other. */
+  #reaching: Promise<void> = Promise.resolve();
 
   constructor(parts: { spec: ProviderSpec; wallet: Wallet; chain: Chain; options: DevnetOptions }) {
     const { spec, wallet, chain, options } = parts;
@@ -158,14 +166,15 @@ class Site {
       });
     this.#certificate = certify();
     const stranger = certify();
-    this.#leases = new ProviderLeases({ chain, clock, start });
+    this.#leases = new ProviderLeases({ name: spec.name, chain, clock, start });
     this.provider = new Provider({ spec, wallet, chain, clock, leases: this.#leases });
     const certificate = this.#certificate;
     this.#gateway = new ProviderGateway({ provider: wallet.address, chain, clock, leases: this.#leases, certificate });
-    chain.faults.onChange((name, on) => {
+    chain.faults.onChange(({ name }) => {
+      const on = chain.faults.has(name, spec.name);
       if (name === 'wrong-certificate') this.#gateway.show(on ? stranger : certificate);
       if (name === 'dark-provider' && on) for (const forwarder of this.#forwarders()) forwarder.darken();
-      if (name === 'provider-gone') void this.#reach(!on);
+      if (name === 'provider-gone') this.#reaching = this.#reaching.then(() => this.#reach(!on));
     });
   }
 
@@ -184,6 +193,7 @@ class Site {
 
   async stop(): Promise<void> {
     this.provider.stop();
+    await this.#reaching;
     await Promise.all([this.#leases.stop(), this.#gateway.stop()]);
   }
 

@@ -31,11 +31,19 @@ export class ProviderLeases {
   readonly #chain: Chain;
   readonly #clock: Clock;
   readonly #start: StartContainer;
+  readonly #name: string;
   readonly #running = new Map<string, Running>();
   /** Stops that are under way. */
   readonly #stopping = new Set<Promise<void>>();
 
-  constructor(options: { readonly chain: Chain; readonly clock: Clock; readonly start: StartContainer }) {
+  constructor(options: {
+    /** The provider's. */
+    readonly name: string;
+    readonly chain: Chain;
+    readonly clock: Clock;
+    readonly start: StartContainer;
+  }) {
+    this.#name = options.name;
     this.#chain = options.chain;
     this.#clock = options.clock;
     this.#start = options.start;
@@ -97,7 +105,7 @@ export class ProviderLeases {
     );
     if (deployment === undefined || leases.length === 0) return { status: 404, message: 'no lease for deployment' };
     const hash = manifestHash(manifest);
-    if (faults.has('manifest-refused') || !Buffer.from(hash).equals(deployment.hash)) {
+    if (faults.has('manifest-refused', this.#name) || !Buffer.from(hash).equals(deployment.hash)) {
       return { status: 422, message: 'manifest version validation failed' };
     }
     const groups = state.groups.values().filter(({ id }) => deploymentKey(id) === deploymentKey({ owner, dseq }));
@@ -126,7 +134,7 @@ export class ProviderLeases {
           lease: bidKey(running.id),
           service,
           start: this.#start,
-          faults: this.#chain.faults,
+          dark: () => this.#chain.faults.has('dark-provider', this.#name),
           clock: this.#clock,
           onLine: (line) => {
             for (const listener of running.listeners) listener.line(line);

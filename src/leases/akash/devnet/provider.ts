@@ -86,9 +86,9 @@ export class Provider {
   #consider(order: Order): void {
     const key = orderKey(order.id);
     const { chain, clock } = this.#options;
-    if (order.state !== 'open' || this.#seen.has(key) || chain.faults.has('no-bids')) return;
+    if (order.state !== 'open' || this.#seen.has(key) || chain.faults.has('no-bids', this.spec.name)) return;
     this.#seen.add(key);
-    const delayMs = this.spec.bidDelayMs + (chain.faults.has('slow-bids') ? SLOW_BID_MS : 0);
+    const delayMs = this.spec.bidDelayMs + (chain.faults.has('slow-bids', this.spec.name) ? SLOW_BID_MS : 0);
     if (delayMs === 0) {
       this.#bid(order);
       return;
@@ -114,7 +114,7 @@ export class Provider {
         sources: [Source.balance],
       }),
     });
-    const offer = offerFor(this.spec, order.spec, faults.has('wrong-gpu'));
+    const offer = offerFor(this.spec, order.spec, faults.has('wrong-gpu', this.spec.name));
     const bytes = MsgCreateBid.encode({ ...bid, resourcesOffer: offer }).finish();
     const windowS = order.reclamationS === null ? null : this.spec.reclamationS;
     const value = windowS === null ? bytes : concatBytes(bytes, durationField(5, windowS));
@@ -162,8 +162,9 @@ export class Provider {
     }
     const { faults } = chain;
     leases.begin(lease, block.timeMs);
-    if (faults.has('lease-closed') && lease.state === 'active') this.#closeBid(lease.id, CLOSE_REASONS.unstable);
-    if (faults.has('reclamation-started') && lease.state === 'active' && lease.reclamation !== null) {
+    if (faults.has('lease-closed', this.spec.name) && lease.state === 'active')
+      this.#closeBid(lease.id, CLOSE_REASONS.unstable);
+    if (faults.has('reclamation-started', this.spec.name) && lease.state === 'active' && lease.reclamation !== null) {
       this.#startReclaim(lease.id);
     }
     const idleMs = leases.idleMs(key, block.timeMs);

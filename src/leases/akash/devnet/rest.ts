@@ -3,6 +3,7 @@ import { describeError } from '../../../errors.ts';
 import type { Chain, TxResult } from './chain.ts';
 import { Denial } from './denials.ts';
 import { readBody, sendJson } from './http.ts';
+import { FAULTS_PATH, listFaults, switchFault } from './rest-faults.ts';
 import { pageOf, type RestReply } from './rest-page.ts';
 import { REST_ROUTES } from './rest-routes.ts';
 import { eventsJson, timeText } from './rpc-shapes.ts';
@@ -23,8 +24,12 @@ export function createRestServer(chain: Chain): Server {
 
 async function answer(chain: Chain, request: IncomingMessage): Promise<RestReply> {
   const url = new URL(request.url ?? '/', 'http://node');
-  if (request.method === 'POST') return takeTx(chain, url.pathname, await readBody(request, BODY_MAX));
+  if (request.method === 'POST') {
+    const body = await readBody(request, BODY_MAX);
+    return url.pathname === FAULTS_PATH ? switchFault(chain, body) : takeTx(chain, url.pathname, body);
+  }
   if (request.method !== 'GET') return failure(501, 12, 'Method Not Allowed');
+  if (url.pathname === FAULTS_PATH) return listFaults(chain);
   const tx = /^\/cosmos\/tx\/v1beta1\/txs\/([0-9a-fA-F]{64})$/.exec(url.pathname);
   if (tx) return txAt(chain, tx[1] ?? '');
   for (const { pattern, run } of REST_ROUTES) {

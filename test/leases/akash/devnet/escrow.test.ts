@@ -28,6 +28,8 @@ interface World {
 function openWorld(): World {
   const state = emptyState();
   mintCoins(state, TENANT, { denom: 'uact', amount: 10n ** 15n });
+  // Collateral enough for all of it.
+  mintCoins(state, MODULES.bme, { denom: 'uakt', amount: 10n ** 16n });
   const at = (height: number): Context => ({
     state,
     height,
@@ -147,7 +149,9 @@ test('several payments: no coin is made or lost, and what the module holds is wh
     const deposits = (account?.deposits ?? []).reduce((sum, { balance }) => sum + balance.amount, 0n);
     const pending = state.payments.values().reduce((sum, { balance }) => sum + balance, 0n);
     assert.equal(decFromInt(balanceOf(state, MODULES.escrow, 'uact')), deposits + pending);
-    const all = state.balances.values().reduce((sum, amount) => sum + amount, 0n);
+    const all = state.balances
+      .entries()
+      .reduce((sum, [key, amount]) => (key.endsWith(' uact') ? sum + amount : sum), 0n);
     assert.equal(all, 10n ** 15n);
     for (const { withdrawn, owner } of state.payments.values()) {
       assert.equal(balanceOf(state, owner, 'uact'), withdrawn);
@@ -190,10 +194,35 @@ test('the grants that a deposit came from get back what is refunded', () => {
   );
   const left = () => state.grants.get(`granter ${TENANT}`)?.limits[0]?.amount;
   assert.equal(left(), 200_000n);
+  // What a refusal left half done is undone by whoever ran it.
+  const mark = state.journal.mark();
   assert.throws(() => authorizeDeposit(world.context, TENANT, request, 'deployment'), /insufficient balance/);
+  state.journal.rollback(mark);
   assert.throws(() => authorizeDeposit(world.context, TENANT, request, 'bid'), /insufficient balance/);
   createPayment(world.context, paymentId('p'), 'provider', { denom: 'uact', amount: decFromInt(1_000n) });
   closeAccount(world.at(101), 'deployment', XID);
   assert.equal(balanceOf(state, 'granter', 'uact'), 900_000n);
+  assert.equal(left(), 700_000n);
   assert.equal(balanceOf(state, 'provider', 'uact'), 100_000n);
+});
+
+test('AKT in an escrow pays only while mints are halted', () => {
+  const run = (halted: boolean) => {
+    const world = openWorld();
+    const { state } = world.context;
+    mintCoins(state, TENANT, { denom: 'uakt', amount: 1_000_000n });
+    createAccount(world.context, { ...id, owner: TENANT }, deposit(world.context, 500_000n));
+    createPayment(world.context, paymentId('p'), 'provider', { denom: 'uact', amount: decFromInt(10_000n) });
+    const akt = { amount: { denom: 'uakt', amount: 400_000n }, sources: [1] };
+    depositToAccount(world.at(2), id, authorizeDeposit(world.at(2), TENANT, akt, 'deployment'));
+    withdrawPayment({ ...world.at(61), mintsHalted: halted }, paymentId('p'));
+    return {
+      account: state.escrows.get(escrowKey('deployment', XID))?.state,
+      uakt: balanceOf(state, 'provider', 'uakt'),
+      uact: balanceOf(state, 'provider', 'uact'),
+    };
+  };
+  // 100,000 uact are short: 200,000 uakt at $0.50.
+  assert.deepEqual(run(true), { account: 'open', uakt: 200_000n, uact: 500_000n });
+  assert.deepEqual(run(false), { account: 'overdrawn', uakt: 0n, uact: 500_000n });
 });

@@ -241,6 +241,43 @@ test('an escrow that runs dry by itself is found within ten blocks', async (t) =
   assert.equal(account()?.state, 'overdrawn');
 });
 
+test('a fault of one provider leaves the others alone', async (t) => {
+  const { devnet, order, tenant } = await open(t);
+  const [prairie, fjord] = [providerNamed(devnet, 'prairie'), providerNamed(devnet, 'fjord')];
+  devnet.setFault('no-bids', true, 'prairie');
+  devnet.setFault('provider-gone', true, 'prairie');
+  await tenant.send([createDeployment(tenant.address, 1, order)]);
+  devnet.nextBlock();
+  assert.deepEqual(
+    devnet.chain.state.bids.values().map(({ id }) => id.provider),
+    [fjord.address],
+  );
+  assert.equal((await askProvider(devnet, fjord, { method: 'GET', path: '/status' })).status, 200);
+  await assert.rejects(askProvider(devnet, prairie, { method: 'GET', path: '/status' }), { code: 'ECONNREFUSED' });
+});
+
+test('faults are switched over HTTP too', async (t) => {
+  const devnet = await openDevnet(t);
+  const post = async (body: unknown) => {
+    const reply = await fetch(`${devnet.restUrl}/devnet/faults`, { method: 'POST', body: JSON.stringify(body) });
+    return { status: reply.status, body: await reply.json() };
+  };
+  assert.deepEqual(await post({ fault: 'no-bids', on: true }), { status: 200, body: { faults: ['no-bids'] } });
+  const both = { status: 200, body: { faults: ['no-bids', 'dark-provider=summit'] } };
+  assert.deepEqual(await post({ fault: 'dark-provider=summit', on: true }), both);
+  assert.ok(devnet.chain.faults.has('dark-provider', 'summit'));
+  assert.equal(devnet.chain.faults.has('dark-provider', 'prairie'), false);
+  for (const wrong of [
+    { fault: 'earthquake', on: true },
+    { fault: 'stale-rpc=prairie', on: true },
+    { fault: 'no-bids' },
+    7,
+  ]) {
+    assert.equal((await post(wrong)).status, 400);
+  }
+  assert.deepEqual(await (await fetch(`${devnet.restUrl}/devnet/faults`)).json(), both.body);
+});
+
 async function open(t: TestContext, options: Partial<DevnetOptions> = {}) {
   const devnet = await openDevnet(t, { providers: EAGER, ...options });
   const tenant = await openTenant(t, devnet);

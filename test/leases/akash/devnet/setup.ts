@@ -39,6 +39,7 @@ const TYPES = [
   v1.MsgRevokeCertificate,
   v1.MsgMintACT,
   v1.MsgBurnACT,
+  v4.MsgCreateProvider,
 ];
 
 export const registry = new Registry([
