@@ -30,10 +30,10 @@ test('cosmjs takes it for a CometBFT 0.38 node and reads status, blocks and resu
 
 test('a batch of calls has its answers in order', async (t) => {
   const devnet = await openDevnet(t);
-  const comet = await Comet38Client.create(new HttpBatchClient(devnet.rpcUrl));
+  const comet = Comet38Client.create(new HttpBatchClient(devnet.rpcUrl));
   // Its timer would hold the process open.
   t.after(() => comet.disconnect());
-  const client = await StargateClient.create(comet);
+  const client = StargateClient.create(comet);
   const [chainId, height, nobody] = await Promise.all([
     client.getChainId(),
     client.getHeight(),
