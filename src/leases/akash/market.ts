@@ -90,7 +90,7 @@ export class AkashMarket implements Market {
     this.#providers = new AkashProviders(this.#chain, marketRecords, clock);
     const parts: AkashParts = {
       ...{ chain: this.#chain, orders: this.#orders, providers: this.#providers, rules, clock, resolve, wallet },
-      ...{ leaseKey, signal, log },
+      ...{ leaseKey, signal, log, pools: new Set(options.pools) },
       terms: () => this.terms(),
       orderDeposit: () => this.#orderDeposit(),
       onChange: () => this.#changed(),

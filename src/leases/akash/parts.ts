@@ -32,6 +32,8 @@ export interface AkashParts {
   readonly clock: Clock;
   readonly resolve: Resolve;
   readonly wallet: (index: number) => Wallet;
+  /** Pools whose wallets have grants; any other pays from the treasury's own. */
+  readonly pools: ReadonlySet<string>;
   readonly leaseKey: (leaseId: string) => string;
   readonly terms: () => MarketTerms;
   readonly orderDeposit: () => Micro;

@@ -177,8 +177,8 @@ export class AkashPosting {
   }
 
   #newRow(request: OrderRequest, service: ServiceSpec, leaseKey: string): OrderRow {
-    const { clock, wallet, rules, chain } = this.#parts;
-    const walletIndex = rules.walletPerPool ? walletIndexOf(request.pool) : 0;
+    const { clock, wallet, rules, chain, pools } = this.#parts;
+    const walletIndex = rules.walletPerPool && pools.has(request.pool) ? walletIndexOf(request.pool) : 0;
     const manifest = sortedJson(manifestOf(service));
     return {
       orderId: request.id,
