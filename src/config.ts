@@ -1,4 +1,5 @@
 import { dirname, resolve } from 'node:path';
+import { buildAkashMarket, type AkashMarketSettings } from './config/akash.ts';
 import { normalizeServerUrl } from './config/cross-checks.ts';
 import { findConfigFile, readEnvironment, type Environment, type Surroundings } from './config/environment.ts';
 import { readConfigFile } from './config/file.ts';
@@ -21,6 +22,7 @@ export interface Settings extends Environment {
 export interface MarketSettings {
   readonly local: LocalMarketSettings | null;
   readonly owned: OwnedMarketSettings | null;
+  readonly akash: AkashMarketSettings | null;
 }
 
 export interface LocalMarketSettings {
@@ -92,6 +94,7 @@ export function loadSettings({ env, cwd, nowMs }: Surroundings & { readonly nowM
     markets: {
       local: markets.local === undefined ? null : buildLocalMarket(markets.local, folder),
       owned: markets.owned === undefined ? null : buildOwnedMarket(markets.owned, file.secrets),
+      akash: markets.akash === undefined ? null : buildAkashMarket(markets.akash, file),
     },
     limits: buildLimits(limits),
     cors,

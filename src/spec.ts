@@ -8,6 +8,10 @@ import {
   type PicoUsd,
   type Tokens,
 } from './units.ts';
+import { containerSchema, parseContainer, wordSchema, type Container } from './spec/container.ts';
+import { hardwareSchema, parseHardware, type Hardware } from './spec/hardware.ts';
+
+export { parseSize } from './spec/size.ts';
 
 /**
  * A pool: one public model, how its replicas are rented and what it costs. This is the one description that operators
@@ -17,11 +21,6 @@ import {
 
 const usd = z.string().superRefine((text, context) => attempt(context, () => parseUsd(text)));
 const pricePerMillion = z.string().superRefine((text, context) => attempt(context, () => parsePricePerMillion(text)));
-const size = z
-  .string()
-  .regex(/^\d{1,9}(\.\d{1,9})?(Ki|Mi|Gi|Ti)$/, 'must be a size such as 512Mi or 24Gi')
-  .refine((text) => parseSize(text) > 0, 'must be above zero')
-  .describe('bytes with a binary unit: 512Mi, 24Gi');
 const count = (least: number, most: number) => z.number().int().min(least).max(most);
 
 function attempt(context: { addIssue(message: string): void }, parse: () => unknown): void {
@@ -37,18 +36,6 @@ export type MarketName = (typeof MARKET_NAMES)[number];
 
 /** Slashes are allowed ("meta-llama/…"); control characters and blanks are not. */
 export const modelIdSchema = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._:/@-]{0,127}$/, 'is not a model id');
-
-export const hardwareSchema = z.strictObject({
-  gpus: count(0, 24).default(0),
-  gpu: z
-    .array(z.strictObject({ vendor: z.string().default('nvidia'), model: z.string(), ram: size.optional() }))
-    .max(16)
-    .default([])
-    .describe('any one of these fits'),
-  cpu: z.number().min(0.1).max(384).default(1).describe('cores'),
-  memory: size.default('1Gi'),
-  storage: size.default('1Gi'),
-});
 
 export const poolSchema = z
   .strictObject({
@@ -77,6 +64,11 @@ export const poolSchema = z
       .describe('the most the whole pool may cost'),
     hardware: hardwareSchema.default(() => hardwareSchema.parse({})),
     image: z.string().max(512).optional().describe('container image, by digest; markets without containers ignore it'),
+    container: containerSchema.optional(),
+    region: wordSchema
+      .min(1)
+      .optional()
+      .describe('where the machine must stand, as its market names it; default: anywhere'),
     trust: z.enum(['any', 'audited', 'tee']).default('any'),
     idle_s: count(1, 86_400).default(300).describe('a replica unused for so long is returned'),
     runway_s: count(30, 86_400).default(600).describe('rent kept in escrow ahead of now: what a dead gateway can burn'),
@@ -136,14 +128,6 @@ export type Engine = z.output<typeof poolSchema>['engine'];
 export type Trust = z.output<typeof poolSchema>['trust'];
 export type Resume = z.output<typeof poolSchema>['resume'];
 
-export interface Hardware {
-  readonly gpus: number;
-  readonly gpu: readonly { readonly vendor: string; readonly model: string; readonly ramBytes: number | null }[];
-  readonly cpu: number;
-  readonly memoryBytes: number;
-  readonly storageBytes: number;
-}
-
 export interface Price {
   readonly inputPico: PicoUsd;
   readonly cachedInputPico: PicoUsd;
@@ -180,6 +164,8 @@ export interface PoolSpec {
   readonly budget: { readonly hourNanoUsd: NanoUsd | null; readonly dayNanoUsd: NanoUsd | null };
   readonly hardware: Hardware;
   readonly image: string | null;
+  readonly container: Container | null;
+  readonly region: string | null;
   readonly trust: Trust;
   readonly idleMs: Ms;
   readonly runwayMs: Ms;
@@ -196,14 +182,6 @@ export interface PoolSpec {
   readonly showPrices: boolean;
   /** When this description was loaded; a change makes a new one. */
   readonly loadedAtMs: EpochMs;
-}
-
-const UNITS: Record<string, number> = { Ki: 2 ** 10, Mi: 2 ** 20, Gi: 2 ** 30, Ti: 2 ** 40 };
-
-/** "24Gi" in bytes. */
-export function parseSize(text: string): number {
-  const unit = text.slice(-2);
-  return Math.round(Number(text.slice(0, -2)) * (UNITS[unit] ?? Number.NaN));
 }
 
 const seconds = (value: number): Ms => Math.round(value * 1000);
@@ -234,18 +212,10 @@ export function parsePool(id: string, input: unknown, loadedAtMs: EpochMs): Pool
       hourNanoUsd: pool.budget.usd_per_hour === undefined ? null : parseUsd(pool.budget.usd_per_hour),
       dayNanoUsd: pool.budget.usd_per_day === undefined ? null : parseUsd(pool.budget.usd_per_day),
     },
-    hardware: {
-      gpus: pool.hardware.gpus,
-      gpu: pool.hardware.gpu.map((gpu) => ({
-        vendor: gpu.vendor,
-        model: gpu.model,
-        ramBytes: gpu.ram === undefined ? null : parseSize(gpu.ram),
-      })),
-      cpu: pool.hardware.cpu,
-      memoryBytes: parseSize(pool.hardware.memory),
-      storageBytes: parseSize(pool.hardware.storage),
-    },
+    hardware: parseHardware(pool.hardware),
     image: pool.image ?? null,
+    container: pool.container === undefined ? null : parseContainer(pool.container),
+    region: pool.region ?? null,
     trust: pool.trust,
     idleMs: seconds(pool.idle_s),
     runwayMs: seconds(pool.runway_s),

@@ -120,9 +120,44 @@ const SINGLE: readonly [what: string, file: string, mistake: string][] = [
   ['no market', 'markets: {}', '1:1 markets: name at least one market'],
   ['a list instead of settings', '- a\n', '1:1 must be a map of settings'],
   [
-    'the akash market',
+    'a devnet that is not there',
     'markets: {akash: {devnet: d.json}}',
-    '1:11 markets.akash: the akash market is not part of this version yet',
+    '1:27 markets.akash.devnet: the file does not exist: start `underbid devnet` first, which writes it',
+  ],
+  [
+    'an Akash market without a node',
+    'markets: {akash: {key: "file:underbid.yaml"}}',
+    '1:11 markets.akash: name at least one node under rpc, or the file of a devnet',
+  ],
+  [
+    'an Akash market without a key',
+    'markets: {akash: {rpc: ["https://rpc.example"]}}',
+    '1:11 markets.akash: needs keyfile or key: whose money is it?',
+  ],
+  [
+    'a key in the file itself',
+    'markets: {akash: {rpc: ["https://rpc.example"], key: addict worth drip violin}}',
+    '1:54 markets.akash.key: a secret does not belong in this file: write env:NAME (a variable) or file:PATH (a file that holds it)',
+  ],
+  [
+    'a key file that is not there',
+    'markets: {akash: {rpc: ["https://rpc.example"], keyfile: k.txt}}',
+    '1:58 markets.akash.keyfile: the file k.txt does not exist',
+  ],
+  [
+    'a key that is given twice',
+    'markets: {akash: {rpc: ["https://rpc.example"], keyfile: underbid.yaml, key: "file:underbid.yaml"}}',
+    '1:78 markets.akash.key: is given twice: keyfile and key',
+  ],
+  [
+    'a devnet file that is none',
+    'markets: {akash: {devnet: underbid.yaml}}',
+    '1:27 markets.akash.devnet: is not a file that `underbid devnet` wrote',
+  ],
+  [
+    'a gas price that is none',
+    'markets: {akash: {rpc: ["https://rpc.example"], key: "file:underbid.yaml", gas_price: cheap}}',
+    '1:87 markets.akash.gas_price: must be uakt per unit of gas, such as "0.025"',
   ],
   [
     'the api market',
@@ -191,6 +226,41 @@ void test('fetches secrets from variables and from files beside the configuratio
     ],
   );
   assert.equal(settings.markets.local, null);
+});
+
+void test('takes node, chain and key of a devnet from the file that it wrote', (t) => {
+  const { load, mistakes, cwd } = setup(t);
+  writeFileSync(join(cwd, 'tenant.key'), `${MNEMONIC}\n`);
+  const written = {
+    rpc: 'http://127.0.0.1:1',
+    chain_id: 'devnet-7',
+    tenant: { keyfile: 'tenant.key' },
+    auditor: 'akash1a',
+  };
+  writeFileSync(join(cwd, 'devnet.json'), JSON.stringify(written));
+  const { akash } = load('markets: {akash: {devnet: devnet.json}}').markets;
+  assert.ok(akash);
+  const { rpc, chainId, auditors, allowPrivate, devnet, key } = akash;
+  assert.deepEqual([rpc, chainId, auditors], [['http://127.0.0.1:1'], 'devnet-7', ['akash1a']]);
+  assert.deepEqual([allowPrivate, devnet, key.reveal()], [true, true, MNEMONIC]);
+  const twice = mistakes('markets: {akash: {devnet: devnet.json, rpc: ["https://rpc.example"]}}');
+  assert.deepEqual(twice, [
+    'underbid.yaml:1:45 markets.akash.rpc: stands in the file of the devnet already: remove one of the two',
+  ]);
+  writeFileSync(join(cwd, 'tenant.key'), '');
+  const empty = mistakes('markets: {akash: {devnet: devnet.json}}');
+  assert.deepEqual(empty, ['underbid.yaml:1:27 markets.akash.devnet: names a key file that holds no key']);
+});
+
+void test('shows no wallet key in settings or descriptions', (t) => {
+  const { load, cwd } = setup(t);
+  writeFileSync(join(cwd, 'wallet.txt'), `${MNEMONIC}\n`);
+  for (const given of ['keyfile: wallet.txt', 'key: "file:wallet.txt"', 'key: "env:WALLET"']) {
+    const settings = load(`markets: {akash: {rpc: ["https://rpc.example"], ${given}}}`, { WALLET: MNEMONIC });
+    assert.equal(settings.markets.akash?.key.reveal(), MNEMONIC);
+    assert.doesNotMatch(inspect(settings, { depth: null, showHidden: true }), /addict/);
+    assert.doesNotMatch(JSON.stringify(describeSettings(settings)), /addict/);
+  }
 });
 
 void test('shows no secret in settings, descriptions or errors', (t) => {
@@ -381,6 +451,10 @@ const pool: fc.Arbitrary<PoolInput> = fc.record(
   },
   { requiredKeys: ['engine', 'model', 'context', 'price', 'ceiling_usd_per_hour'] },
 );
+
+/** A published test phrase: it holds nothing. */
+const MNEMONIC =
+  'addict worth drip violin note olive final pelican perfect feel goat game horror brass fence deposit dutch improve setup stuff frost spirit smart alien';
 
 function setup(t: TestContext) {
   const cwd = mkdtempSync(join(tmpdir(), 'underbid-config-'));

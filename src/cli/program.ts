@@ -3,6 +3,7 @@ import { AppError, describeError } from '../errors.ts';
 import { addAccountCommands } from './account-commands.ts';
 import { addAdminCommands } from './admin-commands.ts';
 import { addConfigCommands } from './config-commands.ts';
+import { addDevnetCommand } from './devnet-command.ts';
 import { addFleetCommands } from './fleet-commands.ts';
 import { addKeyCommands } from './key-commands.ts';
 import { addLedgerCommands } from './ledger-commands.ts';
@@ -41,9 +42,10 @@ function buildProgram(surface: Surface): Command {
   addKeyCommands(program, surface);
   addAdminCommands(program, surface);
   addLedgerCommands(program, surface);
+  addDevnetCommand(program, surface);
   program.addHelpText(
     'after',
-    '\nAll but serve, config and ledger check talk to a running gateway: at UNDERBID_HOST and UNDERBID_PORT, with\n' +
+    '\nAll but serve, config, ledger check and devnet talk to a running gateway: at UNDERBID_HOST and UNDERBID_PORT, with\n' +
       'UNDERBID_ADMIN_KEY or the key in the data folder. Tables are for people, --json is for programs.\n' +
       'Exit codes: 0 done, 1 failed, 2 bad usage.',
   );

@@ -1,8 +1,10 @@
+import { resolve } from 'node:path';
 import { MARKET_NAMES } from '../spec.ts';
+import { readDevnetFile, type DevnetFile } from './devnet-file.ts';
 import type { ConfigDocument, Mistake, Path } from './document.ts';
 import { embeddedPools } from './embedded.ts';
 import { valueAt } from './mistakes.ts';
-import { secretSchema } from './schema.ts';
+import { secretSchema } from './fields.ts';
 import type { Secret } from './secret.ts';
 import { resolveSecret, type SecretSource } from './secret-references.ts';
 import { didYouMean } from './spelling.ts';
@@ -14,6 +16,7 @@ import { didYouMean } from './spelling.ts';
 export function crossCheck(document: ConfigDocument): Mistake[] {
   return [
     ...refuseLaterMarkets(document),
+    ...checkAkash(document),
     ...checkMarketsOfPools(document),
     ...checkServers(document),
     ...checkProviderNames(document),
@@ -30,7 +33,7 @@ export interface ResolvedSecrets {
 export function resolveSecrets(document: ConfigDocument, source: SecretSource): ResolvedSecrets {
   const secrets = new Map<string, Secret>();
   const mistakes: Mistake[] = [];
-  for (const path of eachServer(document)) {
+  for (const path of [...eachServer(document), ['markets', 'akash']]) {
     const at = [...path, 'key'];
     const reference = valueAt(document.data, at);
     if (typeof reference !== 'string' || !secretSchema.safeParse(reference).success) continue;
@@ -38,7 +41,28 @@ export function resolveSecrets(document: ConfigDocument, source: SecretSource): 
     if (typeof resolved === 'string') mistakes.push(mistakeAt(document, at, resolved));
     else secrets.set(reference, resolved);
   }
+  const at = ['markets', 'akash', 'keyfile'];
+  const keyfile = valueAt(document.data, at);
+  if (typeof keyfile === 'string' && keyfile !== '') {
+    const resolved = resolveSecret(`file:${keyfile}`, source);
+    if (typeof resolved === 'string') mistakes.push(mistakeAt(document, at, resolved));
+    else secrets.set(`file:${keyfile}`, resolved);
+  }
   return { secrets, mistakes };
+}
+
+/** The file that `markets.akash.devnet` names; null when it names none, or none that is of use. */
+export function resolveDevnet(
+  document: ConfigDocument,
+  folder: string,
+): { readonly devnet: DevnetFile | null; readonly mistakes: readonly Mistake[] } {
+  const at = ['markets', 'akash', 'devnet'];
+  const path = valueAt(document.data, at);
+  if (typeof path !== 'string' || path === '') return { devnet: null, mistakes: [] };
+  const found = readDevnetFile(resolve(folder, path));
+  return typeof found === 'string'
+    ? { devnet: null, mistakes: [mistakeAt(document, at, found)] }
+    : { devnet: found, mistakes: [] };
 }
 
 function mistakeAt(document: ConfigDocument, path: Path, message: string): Mistake {
@@ -68,7 +92,7 @@ function marketNames(document: ConfigDocument): string[] {
 
 function refuseLaterMarkets(document: ConfigDocument): Mistake[] {
   const markets = valueAt(document.data, ['markets']);
-  const later = keysOf(markets).filter((name) => name === 'akash' || name === 'api');
+  const later = keysOf(markets).filter((name) => name === 'api');
   const mistakes = later.map((name) => {
     const path = ['markets', name];
     return { ...document.placeOfKey(path), path, message: `the ${name} market is not part of this version yet` };
@@ -77,6 +101,25 @@ function refuseLaterMarkets(document: ConfigDocument): Mistake[] {
     typeof markets === 'object' && markets !== null && keysOf(markets).length === 0 && !Array.isArray(markets);
   if (none)
     mistakes.push({ ...document.placeOfKey(['markets']), path: ['markets'], message: 'name at least one market' });
+  return mistakes;
+}
+
+/** A devnet's file says all that is needed; on another chain the operator says where it is, and whose money is spent. */
+function checkAkash(document: ConfigDocument): Mistake[] {
+  const path = ['markets', 'akash'];
+  const set = keysOf(valueAt(document.data, path));
+  if (valueAt(document.data, path) === undefined) return [];
+  const at = (key: string, message: string): Mistake => mistakeAt(document, [...path, key], message);
+  const whole = (message: string): Mistake => ({ ...document.placeOfKey(path), path, message });
+  if (set.includes('devnet')) {
+    const twice = set.filter((key) => ['rpc', 'keyfile', 'key', 'chain_id'].includes(key));
+    return twice.map((key) => at(key, 'stands in the file of the devnet already: remove one of the two'));
+  }
+  const mistakes: Mistake[] = [];
+  if (!set.includes('rpc')) mistakes.push(whole('name at least one node under rpc, or the file of a devnet'));
+  if (!set.includes('keyfile') && !set.includes('key'))
+    mistakes.push(whole('needs keyfile or key: whose money is it?'));
+  if (set.includes('keyfile') && set.includes('key')) mistakes.push(at('key', 'is given twice: keyfile and key'));
   return mistakes;
 }
 

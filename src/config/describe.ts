@@ -1,4 +1,6 @@
+import { describeAkash } from './akash.ts';
 import type { GatewayLimits, LocalMarketSettings, OwnedMarketSettings, Settings } from '../config.ts';
+import type { Container } from '../spec/container.ts';
 import type { LocalProvider, PricePolicy, PoolSpec } from '../spec.ts';
 import { formatPricePerMillion, formatUsd, type Ms, type NanoUsd } from '../units.ts';
 
@@ -7,7 +9,7 @@ import { formatPricePerMillion, formatUsd, type Ms, type NanoUsd } from '../unit
  * copied into a file. Secrets stay `[secret]`.
  */
 export function describeSettings(settings: Settings): unknown {
-  const { local, owned } = settings.markets;
+  const { local, owned, akash } = settings.markets;
   return {
     host: settings.host,
     port: settings.port,
@@ -19,6 +21,7 @@ export function describeSettings(settings: Settings): unknown {
     markets: {
       ...(local === null ? {} : { local: describeLocal(local) }),
       ...(owned === null ? {} : { owned: describeOwned(owned) }),
+      ...(akash === null ? {} : { akash: describeAkash(akash) }),
     },
     limits: describeLimits(settings.limits),
     cors: settings.cors,
@@ -50,16 +53,19 @@ export function describePool(pool: PoolSpec): unknown {
     },
     hardware: {
       gpus: hardware.gpus,
-      gpu: hardware.gpu.map(({ vendor, model, ramBytes }) => ({
+      gpu: hardware.gpu.map(({ vendor, model, ramBytes, interface: bus }) => ({
         vendor,
         model,
         ...optional('ram', ramBytes, formatSize),
+        ...optional('interface', bus ?? null),
       })),
       cpu: hardware.cpu,
       memory: formatSize(hardware.memoryBytes),
       storage: formatSize(hardware.storageBytes),
     },
     ...optional('image', pool.image),
+    ...optional('container', pool.container, describeContainer),
+    ...optional('region', pool.region),
     trust: pool.trust,
     idle_s: seconds(pool.idleMs),
     runway_s: seconds(pool.runwayMs),
@@ -79,6 +85,24 @@ export function describePool(pool: PoolSpec): unknown {
     slice_tokens: pool.sliceTokens,
     template_tokens: pool.templateTokens,
     show_prices: pool.showPrices,
+  };
+}
+
+function describeContainer(container: Container): unknown {
+  const { volume } = container;
+  return {
+    ...optional('command', container.command),
+    ...optional('args', container.args),
+    env: container.env,
+    ...optional('port', container.port),
+    ...optional('weights', container.weights),
+    ...optional('revision', container.revision),
+    ...(container.shmBytes === 0 ? {} : { shm: formatSize(container.shmBytes) }),
+    ...optional('volume', volume, (given) => ({
+      size: formatSize(given.bytes),
+      class: given.class,
+      mount: given.mount,
+    })),
   };
 }
 

@@ -1,6 +1,7 @@
 import { relative, sep } from 'node:path';
 import { describeReadError, readBounded } from './bounded-read.ts';
-import { crossCheck, resolveSecrets } from './cross-checks.ts';
+import { crossCheck, resolveDevnet, resolveSecrets } from './cross-checks.ts';
+import type { DevnetFile } from './devnet-file.ts';
 import { readDocument, type Mistake } from './document.ts';
 import { fileJsonSchema } from './json-schema.ts';
 import { findMistakes, formatMistakes } from './mistakes.ts';
@@ -14,6 +15,7 @@ export interface ReadFile {
   readonly settings: FileSettings | null;
   /** What `env:` and `file:` gave, by reference. */
   readonly secrets: ReadonlyMap<string, Secret>;
+  readonly devnet: DevnetFile | null;
   readonly mistakes: readonly string[];
 }
 
@@ -26,9 +28,14 @@ export interface FileSurroundings {
 
 /** The file's settings with every default; without a file the embedded ones. */
 export function readConfigFile(file: string | null, { env, cwd, folder }: FileSurroundings): ReadFile {
-  if (file === null) return { settings: fileSchema.parse({}), secrets: new Map(), mistakes: [] };
+  if (file === null) return { settings: fileSchema.parse({}), secrets: new Map(), devnet: null, mistakes: [] };
   const name = nameFile(file, cwd);
-  const fail = (...mistakes: string[]): ReadFile => ({ settings: null, secrets: new Map(), mistakes });
+  const fail = (...mistakes: string[]): ReadFile => ({
+    settings: null,
+    secrets: new Map(),
+    devnet: null,
+    mistakes,
+  });
   let text: string | null;
   try {
     text = readBounded(file, FILE_BYTES_MAX);
@@ -41,9 +48,10 @@ export function readConfigFile(file: string | null, { env, cwd, folder }: FileSu
   // A file of comments alone says as much as no file.
   const parsed = fileSchema.safeParse(document.data ?? {});
   const { secrets, mistakes: unresolved } = resolveSecrets(document, { env, folder });
-  const mistakes: Mistake[] = [...document.duplicates, ...crossCheck(document), ...unresolved];
+  const { devnet, mistakes: unfound } = resolveDevnet(document, folder);
+  const mistakes: Mistake[] = [...document.duplicates, ...crossCheck(document), ...unresolved, ...unfound];
   if (!parsed.success) mistakes.push(...findMistakes(parsed.error, document, fileJsonSchema()));
-  return { settings: parsed.data ?? null, secrets, mistakes: formatMistakes(name, mistakes) };
+  return { settings: parsed.data ?? null, secrets, devnet, mistakes: formatMistakes(name, mistakes) };
 }
 
 /** As a terminal can open it: relative when it is below the folder one stands in. */

@@ -1,7 +1,7 @@
 import type { z } from 'zod';
 import type { ConfigDocument, Mistake, Path } from './document.ts';
 import { schemasAt, type JsonSchema } from './json-schema.ts';
-import { SECRET_ADVICE } from './schema.ts';
+import { SECRET_ADVICE } from './fields.ts';
 import { didYouMean } from './spelling.ts';
 
 /**

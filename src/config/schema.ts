@@ -1,6 +1,9 @@
 import { isIP } from 'node:net';
 import { z } from 'zod';
-import { hardwareSchema, modelIdSchema, poolSchema, poolsSchema } from '../spec.ts';
+import { modelIdSchema, poolSchema, poolsSchema } from '../spec.ts';
+import { hardwareSchema } from '../spec/hardware.ts';
+import { secretSchema, serverUrl } from './fields.ts';
+import { akashSchema } from './akash-schema.ts';
 import { embeddedPools, embeddedProviders } from './embedded.ts';
 
 /**
@@ -17,30 +20,6 @@ const count = (least: number, most: number) => z.number().int().min(least).max(m
 const basisPoints = (most: number) => count(0, most);
 const word = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/, 'must be a short name of letters, digits, . _ -');
 const path = z.string().min(1).max(4096);
-
-export const SECRET_ADVICE =
-  'a secret does not belong in this file: write env:NAME (a variable) or file:PATH (a file that holds it)';
-export const secretSchema = z
-  .string()
-  .regex(/^(env:[A-Za-z_][A-Za-z0-9_]{0,127}|file:.{1,4096})$/, SECRET_ADVICE)
-  .meta({ writeOnly: true });
-
-const serverUrl = z
-  .string()
-  .max(2048)
-  .superRefine((text, context) => {
-    const problem = findUrlProblem(text);
-    if (problem !== null) context.addIssue(problem);
-  });
-
-/** Says nothing of the text itself, which may carry a password. */
-function findUrlProblem(text: string): string | null {
-  const url = URL.canParse(text) ? new URL(text) : null;
-  if (url === null || !/^https?:$/.test(url.protocol)) return 'must be an http:// or https:// address';
-  if (url.username !== '' || url.password !== '') return 'must hold no user or password: use key';
-  if (url.search !== '' || url.hash !== '') return 'must end before any ? or #';
-  return null;
-}
 
 function isNetwork(text: string): boolean {
   const [address = '', prefix, ...rest] = text.split('/');
@@ -117,14 +96,6 @@ const ownedSchema = z
       .max(1000),
   })
   .describe('servers that already run: they bid at their marginal cost');
-
-const akashSchema = z
-  .strictObject({
-    rpc: z.array(serverUrl).min(1).max(16).optional().describe('RPC addresses of the chain'),
-    keyfile: path.optional().describe("the tenant's key"),
-    devnet: path.optional().describe('the file that `underbid devnet` wrote'),
-  })
-  .describe('the Akash network: not part of this version yet');
 
 const apiSchema = z
   .strictObject({

@@ -1,4 +1,6 @@
-import type { Engine, Hardware, MarketName, Trust } from '../spec.ts';
+import type { Engine, MarketName, Trust } from '../spec.ts';
+import type { Container } from '../spec/container.ts';
+import type { Hardware } from '../spec/hardware.ts';
 import type { Blocks, EpochMs, Ms, NanoUsd, Tokens } from '../units.ts';
 
 /**
@@ -40,6 +42,8 @@ export interface Workload {
   /** The name the model server must answer to. */
   readonly model: string;
   readonly image: string | null;
+  /** How the image is started; null: as its engine says. */
+  readonly container?: Container | null;
   readonly slots: number;
   readonly contextTokens: Tokens;
 }
@@ -50,6 +54,8 @@ export interface OrderRequest {
   readonly pool: string;
   readonly hardware: Hardware;
   readonly trust: Trust;
+  /** Where the machine must stand, as the market names it; null: anywhere. */
+  readonly region?: string | null;
   /** The most a provider may ask per block, fees not included. */
   readonly ceilingNanoUsdPerBlock: NanoUsd;
   readonly workload: Workload;
@@ -155,7 +161,8 @@ export interface Market {
   order(id: string): Promise<OrderView | null>;
   /**
    * Takes a bid: the deposit goes into escrow, the other bids fall, a lease is made. Idempotent by order id: again, it
-   * gives the lease that was made, and finishes it when its deposit was in doubt.
+   * gives the lease that was made, and finishes it when its deposit was in doubt. A market whose money has a coarser unit
+   * rounds deposits up to it; the lease says what was paid.
    */
   accept(orderId: string, bidId: string, depositNanoUsd: NanoUsd): Promise<Outcome<Lease>>;
   /** Withdraws an order that nobody is to win; refused when it became a lease. Idempotent. */
@@ -167,7 +174,7 @@ export interface Market {
   fund(leaseId: string, amountNanoUsd: NanoUsd, fundingId: string): Promise<Outcome<Lease>>;
   /** Ends the lease: rent is drawn up to now, the rest of the deposit comes back. Idempotent. */
   close(leaseId: string, reason: CloseReason): Promise<Outcome<Lease>>;
-  /** Files a dispute on the provider's record. Once per lease. */
+  /** Files a dispute on the provider's record; where the market has none of its own, on ours. Once per lease. */
   dispute(leaseId: string, reason: string): Promise<Outcome<void>>;
   /** Everything of ours that is open or opening, to find it again after a restart or an outcome that was unknown. */
   list(): Promise<{ readonly orders: readonly OrderView[]; readonly leases: readonly LeaseStatus[] }>;

@@ -1,6 +1,7 @@
 import { availableParallelism } from 'node:os';
 import type { Clock } from '../clock.ts';
 import type { LocalMarketSettings, Settings } from '../config.ts';
+import { openAkash } from './akash-market.ts';
 import type { Ledger } from '../ledger/operations.ts';
 import { Escrow } from '../leases/local/escrow.ts';
 import { LocalMarket } from '../leases/local/market.ts';
@@ -58,12 +59,13 @@ export async function prepareLocal(
 export async function openMarkets(deps: MarketDeps): Promise<Map<MarketName, Market>> {
   const { settings, clock } = deps;
   const markets = new Map<MarketName, Market>();
-  const { local, owned } = settings.markets;
+  const { local, owned, akash } = settings.markets;
   if (local) markets.set('local', await openLocal(deps, local));
   if (owned) {
     const servers = owned.servers.map(({ key, ...server }) => ({ ...server, apiKey: key?.reveal() ?? null }));
     markets.set('owned', new OwnedMarket(servers, clock));
   }
+  if (akash) markets.set('akash', await openAkash(deps, akash));
   return markets;
 }
 

@@ -160,11 +160,12 @@ export class Ordering {
   /** Posts the order in every market at once. One whose answer is unknown is looked up like the others, not asked twice. */
   async #post(order: OrderRecord, spec: PoolSpec): Promise<OrderRecord> {
     const { fleet, markets } = this.#parts;
-    const { id: pool, hardware, trust } = spec;
+    const { id: pool, hardware, trust, region } = spec;
     const answers = await Promise.all(
       order.markets.map(async (asked) => {
         const { ceilingNanoUsdPerBlock } = asked;
-        const request = { id: order.id, pool, hardware, trust, ceilingNanoUsdPerBlock, workload: workloadOf(spec) };
+        const workload = workloadOf(spec);
+        const request = { id: order.id, pool, hardware, trust, region, ceilingNanoUsdPerBlock, workload };
         return { ...asked, refusal: await whyRefused(markets.get(asked.name)?.tender(request)) };
       }),
     );
@@ -222,8 +223,8 @@ function whyNone(order: OrderRecord, bids: number, choice: Choice): string {
 }
 
 export function workloadOf(spec: PoolSpec): Workload {
-  const { id, engine, model, image, slots, contextTokens } = spec;
-  return { pool: id, engine, model, image, slots, contextTokens };
+  const { id, engine, model, image, container, slots, contextTokens } = spec;
+  return { pool: id, engine, model, image, container, slots, contextTokens };
 }
 
 function newReplica(given: Pick<ReplicaRecord, 'id' | 'pool' | 'orderId' | 'orderedMs' | 'reason'>): ReplicaRecord {

@@ -103,7 +103,20 @@ export const marketProviders = sqliteTable('market_providers', {
   disputes: int('disputes').notNull(),
 });
 
-export const RECORDS_SCHEMA_VERSION = 1;
+/** Orders on the Akash network, with their transactions, leases and payments. */
+export const akashOrders = sqliteTable(
+  'akash_orders',
+  {
+    id: text('id').primaryKey(),
+    owner: text('owner').notNull(),
+    state: text('state').notNull(),
+    body: json<unknown>()('body').notNull(),
+    atMs: int('at_ms').notNull(),
+  },
+  (table) => [index('akash_orders_state').on(table.state)],
+);
+
+export const RECORDS_SCHEMA_VERSION = 2;
 
 /** Step n brings a file from version n to n + 1. */
 export const MIGRATIONS: readonly (readonly string[])[] = [
@@ -124,5 +137,10 @@ export const MIGRATIONS: readonly (readonly string[])[] = [
     'CREATE INDEX market_leases_state ON market_leases (state)',
     `CREATE TABLE market_providers (id TEXT PRIMARY KEY, leases INTEGER NOT NULL, failures INTEGER NOT NULL,
        disputes INTEGER NOT NULL) STRICT`,
+  ],
+  [
+    `CREATE TABLE akash_orders (id TEXT PRIMARY KEY, owner TEXT NOT NULL, state TEXT NOT NULL, body TEXT NOT NULL,
+       at_ms INTEGER NOT NULL) STRICT`,
+    'CREATE INDEX akash_orders_state ON akash_orders (state)',
   ],
 ];

@@ -16,7 +16,7 @@ import { LeaseDelivery, NO_DELIVERY, type StartServer } from './delivery.ts';
 import type { Escrow } from './escrow.ts';
 import { LeaseBook } from './lease-book.ts';
 import type { ProviderRecords } from './provider-records.ts';
-import { Turns } from './turns.ts';
+import { Turns } from '../turns.ts';
 
 /** Rent goes to the books every so many blocks, so an idle lease writes ten rows an hour, not six hundred. */
 const SETTLE_EVERY_BLOCKS = 5;

@@ -1,0 +1,91 @@
+import { formatUsd, parseUsd, type Ms, type NanoUsd } from '../units.ts';
+import type { DevnetFile } from './devnet-file.ts';
+import type { FileSettings } from './schema.ts';
+import type { Secret } from './secret.ts';
+
+export interface AkashMarketSettings {
+  readonly rpc: readonly string[];
+  /** A mnemonic or a private key. */
+  readonly key: Secret;
+  /** Null: that of the first node that answers. */
+  readonly chainId: string | null;
+  readonly denom: string;
+  /** uakt per unit of gas, in billionths. */
+  readonly gasPriceNano: bigint;
+  readonly feeMaxUakt: bigint;
+  /** Null: the chain's least. */
+  readonly orderDepositNanoUsd: NanoUsd | null;
+  readonly depositsPerHourNanoUsd: NanoUsd;
+  readonly transactionMs: Ms;
+  readonly pollMs: Ms;
+  readonly expose: 'port' | 'ingress';
+  readonly ingressTls: boolean;
+  readonly auditors: readonly string[];
+  readonly allowPrivate: boolean;
+  readonly walletPerPool: boolean;
+  readonly grantNanoUsd: NanoUsd;
+  readonly grantFeesUakt: bigint;
+  readonly grantMs: Ms;
+  /** The emulated network: its providers look at no image, and are on this machine. */
+  readonly devnet: boolean;
+}
+
+type AkashFile = NonNullable<FileSettings['markets']['akash']>;
+
+const DAY_MS = 86_400_000;
+
+/** Null when there is no key: a mistake that was reported. */
+export function buildAkashMarket(
+  akash: AkashFile,
+  { secrets, devnet }: { readonly secrets: ReadonlyMap<string, Secret>; readonly devnet: DevnetFile | null },
+): AkashMarketSettings | null {
+  const reference = akash.key ?? (akash.keyfile === undefined ? null : `file:${akash.keyfile}`);
+  const key = devnet?.key ?? (reference === null ? undefined : secrets.get(reference));
+  const rpc = devnet?.rpc ?? akash.rpc;
+  if (!key || !rpc) return null;
+  return {
+    rpc,
+    key,
+    chainId: devnet?.chainId ?? akash.chain_id ?? null,
+    denom: akash.denom,
+    gasPriceNano: parseUsd(akash.gas_price),
+    feeMaxUakt: BigInt(akash.fee_max_uakt),
+    orderDepositNanoUsd: akash.order_deposit_usd === undefined ? null : parseUsd(akash.order_deposit_usd),
+    depositsPerHourNanoUsd: parseUsd(akash.deposits_max_usd_per_hour),
+    transactionMs: akash.transaction_s * 1000,
+    pollMs: devnet ? Math.min(akash.poll_ms, 250) : akash.poll_ms,
+    expose: akash.expose,
+    ingressTls: akash.ingress_tls && !devnet,
+    auditors: devnet?.auditors ?? akash.auditors,
+    allowPrivate: akash.allow_private || devnet !== null,
+    walletPerPool: akash.wallets === 'per_pool',
+    grantNanoUsd: parseUsd(akash.grant_usd),
+    grantFeesUakt: BigInt(akash.grant_fees_uakt),
+    grantMs: akash.grant_days * DAY_MS,
+    devnet: devnet !== null,
+  };
+}
+
+/** In the file's shape. */
+export function describeAkash(akash: AkashMarketSettings): unknown {
+  return {
+    rpc: akash.rpc,
+    key: String(akash.key),
+    ...(akash.chainId === null ? {} : { chain_id: akash.chainId }),
+    denom: akash.denom,
+    gas_price: formatUsd(akash.gasPriceNano),
+    fee_max_uakt: Number(akash.feeMaxUakt),
+    ...(akash.orderDepositNanoUsd === null ? {} : { order_deposit_usd: formatUsd(akash.orderDepositNanoUsd) }),
+    deposits_max_usd_per_hour: formatUsd(akash.depositsPerHourNanoUsd),
+    transaction_s: akash.transactionMs / 1000,
+    poll_ms: akash.pollMs,
+    expose: akash.expose,
+    ingress_tls: akash.ingressTls,
+    auditors: akash.auditors,
+    allow_private: akash.allowPrivate,
+    wallets: akash.walletPerPool ? 'per_pool' : 'one',
+    grant_usd: formatUsd(akash.grantNanoUsd),
+    grant_fees_uakt: Number(akash.grantFeesUakt),
+    grant_days: akash.grantMs / DAY_MS,
+  };
+}

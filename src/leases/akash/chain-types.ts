@@ -1,0 +1,123 @@
+import type { EpochMs } from '../../units.ts';
+import type { Micro } from './amounts.ts';
+import type { GroupSpecJson } from './sdl.ts';
+
+/** What the market sees of the chain: no type of cosmjs or chain-sdk goes beyond the files `chain*.ts`. */
+
+export interface DeploymentId {
+  readonly owner: string;
+  readonly dseq: bigint;
+}
+
+export interface Escrow {
+  readonly state: 'open' | 'closed' | 'overdrawn';
+  /** As of `settledAt`: rent since then is not taken off (akash.md 4). */
+  readonly funds: Micro;
+  /** Paid out to providers so far. */
+  readonly transferred: Micro;
+  readonly settledAt: number;
+}
+
+export interface ChainDeployment extends DeploymentId {
+  readonly groupName: string;
+  readonly state: 'active' | 'closed';
+  readonly version: string;
+  readonly createdAt: number;
+  readonly escrow: Escrow;
+}
+
+export interface ChainBid {
+  readonly provider: string;
+  readonly gseq: number;
+  readonly oseq: number;
+  readonly bseq: number;
+  readonly state: 'open' | 'active' | 'lost' | 'closed';
+  readonly denom: string;
+  /** Per block, a decimal with at most 18 places. */
+  readonly price: string;
+  readonly createdAt: number;
+  /** Attributes of the GPUs that would really be given. */
+  readonly gpus: readonly string[];
+}
+
+export interface ChainLease {
+  readonly provider: string;
+  readonly gseq: number;
+  readonly oseq: number;
+  readonly bseq: number;
+  readonly state: 'active' | 'insufficient_funds' | 'closed';
+  readonly price: string;
+  readonly createdAt: number;
+  readonly closedOn: number;
+  /** Why it was closed: akash.md 4; 0 where the chain lost it. */
+  readonly reason: number;
+}
+
+export interface ChainProvider {
+  readonly owner: string;
+  readonly hostUri: string;
+  readonly attributes: Readonly<Record<string, string>>;
+  /** Who signed attributes of it. */
+  readonly auditors: readonly string[];
+}
+
+/** A transaction that was signed: enough to send it again and to find out what became of it. */
+export interface SignedTx {
+  /** Hex, in capitals: how nodes know it. */
+  readonly hash: string;
+  readonly bytesBase64: string;
+  /** After the chain's clock has passed this, it can never be included. */
+  readonly timeoutMs: EpochMs;
+}
+
+export interface Included {
+  readonly hash: string;
+  readonly height: number;
+  /** 0: it did what it says. */
+  readonly code: number;
+  readonly log: string;
+  readonly gasUsed: bigint;
+  readonly feeUakt: bigint;
+}
+
+export type TxOutcome =
+  | { readonly kind: 'included'; readonly tx: Included }
+  /** It is not on the chain and can never be. */
+  | { readonly kind: 'never' }
+  /** It may still be included, or nobody could be asked. */
+  | { readonly kind: 'pending'; readonly reason: string };
+
+export type SendOutcome =
+  | { readonly kind: 'done'; readonly tx: Included }
+  | { readonly kind: 'refused'; readonly reason: string }
+  /** Its hash was noted: `outcomeOf` tells later. */
+  | { readonly kind: 'unknown'; readonly reason: string };
+
+export type Order =
+  | {
+      readonly type: 'create_deployment';
+      readonly id: DeploymentId;
+      readonly group: GroupSpecJson;
+      readonly version: Uint8Array;
+      readonly deposit: Micro;
+    }
+  | { readonly type: 'deposit'; readonly id: DeploymentId; readonly amount: Micro }
+  | { readonly type: 'create_lease'; readonly id: DeploymentId; readonly bid: ChainBid }
+  | { readonly type: 'close_deployment'; readonly id: DeploymentId }
+  /** `from` lets `to` pay deposits of its own deployments out of the funds of `from`. */
+  | {
+      readonly type: 'grant_deposits';
+      readonly from: string;
+      readonly to: string;
+      readonly amount: Micro;
+      readonly untilMs: EpochMs;
+    }
+  /** `from` pays the network's fees of `to`. */
+  | {
+      readonly type: 'grant_fees';
+      readonly from: string;
+      readonly to: string;
+      readonly uakt: bigint;
+      readonly untilMs: EpochMs;
+    }
+  | { readonly type: 'create_certificate'; readonly owner: string; readonly cert: string; readonly publicKey: string };

@@ -1,0 +1,147 @@
+import { Comet38Client } from '@cosmjs/tendermint-rpc';
+import type { Dispatcher } from 'undici';
+import type { Clock } from '../../clock.ts';
+import { AppError } from '../../errors.ts';
+import type { RandomBytes } from '../../random.ts';
+import type { Ms } from '../../units.ts';
+import type { Micro } from './amounts.ts';
+import { ChainQueries } from './chain-queries.ts';
+import { RpcPool, type NodeHead, type NodeState } from './chain-rpc.ts';
+import { Transactions, type SendRequest } from './chain-transactions.ts';
+import type {
+  ChainBid,
+  ChainDeployment,
+  ChainLease,
+  ChainProvider,
+  DeploymentId,
+  SendOutcome,
+  SignedTx,
+  TxOutcome,
+} from './chain-types.ts';
+
+export interface ChainOptions {
+  readonly rpc: readonly string[];
+  readonly chainId: string | null;
+  readonly denom: string;
+  readonly gasPriceNano: bigint;
+  readonly feeMaxUakt: bigint;
+  readonly lifeMs: Ms;
+  readonly pollMs: Ms;
+  /** For one answer of a node; default 10 s. */
+  readonly timeoutMs?: Ms;
+  readonly dispatcher: Dispatcher;
+  readonly clock: Clock;
+  readonly random: RandomBytes;
+  readonly signal: AbortSignal;
+  readonly log: (line: string) => void;
+}
+
+/** Blocks over which the time of one is measured: about a quarter of an hour. */
+const MEASURED_BLOCKS = 150;
+
+/** The Akash chain as the market needs it: its one door to cosmjs and chain-sdk. */
+export class Chain {
+  readonly #pool: RpcPool;
+  readonly #comet: Comet38Client;
+  readonly #queries: ChainQueries;
+  readonly #transactions: Transactions;
+  readonly #options: ChainOptions;
+
+  constructor(options: ChainOptions) {
+    this.#options = options;
+    const { rpc: urls, chainId, dispatcher, clock, signal, log } = options;
+    this.#pool = new RpcPool({ ...options, urls, chainId, dispatcher, clock, signal, log });
+    this.#comet = Comet38Client.create(this.#pool);
+    this.#queries = new ChainQueries(this.#comet, this.#pool);
+    this.#transactions = new Transactions(this.#comet, this.#pool, this.#queries, options);
+  }
+
+  /** Finds a node of the right chain. @throws AppError `setup_failed` that says what each node answered */
+  async open(): Promise<NodeHead> {
+    const head = await this.#pool.refresh();
+    if (head) return head;
+    const problems = this.#pool.nodes().map(({ url, problem }) => `${new URL(url).host}: ${problem}`);
+    throw new AppError('setup_failed', `no node of the Akash chain can be used: ${problems.join('; ')}`);
+  }
+
+  /** The newest block; null when no node answers. */
+  refresh(): Promise<NodeHead | null> {
+    return this.#pool.refresh();
+  }
+
+  get head(): NodeHead | null {
+    return this.#pool.head;
+  }
+
+  nodes(): readonly NodeState[] {
+    return this.#pool.nodes();
+  }
+
+  /** Milliseconds of one block, measured over the last ones. Null: the chain is too young to say. */
+  async blockMs(): Promise<Ms | null> {
+    const head = this.#pool.head;
+    if (!head || head.height < 3) return null;
+    const from = Math.max(1, head.height - MEASURED_BLOCKS);
+    const { block } = await this.#comet.block(from);
+    const measured = (head.timeMs - block.header.time.getTime()) / (head.height - from);
+    return measured > 0 ? measured : null;
+  }
+
+  send(request: SendRequest): Promise<SendOutcome> {
+    return this.#transactions.send(request);
+  }
+
+  outcomeOf(tx: SignedTx): Promise<TxOutcome> {
+    return this.#transactions.outcomeOf(tx);
+  }
+
+  resolve(tx: SignedTx): Promise<TxOutcome> {
+    return this.#transactions.resolve(tx);
+  }
+
+  deployment(id: DeploymentId): Promise<ChainDeployment | null> {
+    return this.#queries.deployment(id);
+  }
+
+  deployments(owner: string): Promise<ChainDeployment[]> {
+    return this.#queries.deployments(owner);
+  }
+
+  bids(id: DeploymentId): Promise<ChainBid[]> {
+    return this.#queries.bids(id);
+  }
+
+  leases(id: DeploymentId): Promise<ChainLease[]> {
+    return this.#queries.leases(id);
+  }
+
+  async provider(owner: string): Promise<ChainProvider | null> {
+    const found = await this.#queries.provider(owner);
+    return found && { ...found, auditors: await this.#queries.auditorsOf(owner) };
+  }
+
+  certificates(owner: string, serial: string): Promise<string[]> {
+    return this.#queries.certificates(owner, serial);
+  }
+
+  /** Of the settlement denom. */
+  balance(address: string): Promise<Micro> {
+    return this.#queries.balance(address, this.#options.denom);
+  }
+
+  balanceUakt(address: string): Promise<bigint> {
+    return this.#queries.balance(address, 'uakt');
+  }
+
+  depositMin(): Promise<Micro | null> {
+    return this.#queries.depositMin(this.#options.denom);
+  }
+
+  depositGrant(granter: string, grantee: string): Promise<Micro | null> {
+    return this.#queries.depositGrant(granter, grantee, this.#options.denom);
+  }
+
+  hasFeeGrant(granter: string, grantee: string): Promise<boolean> {
+    return this.#queries.hasFeeGrant(granter, grantee);
+  }
+}

@@ -1,0 +1,231 @@
+import { describeError } from '../../errors.ts';
+import type { NanoUsd } from '../../units.ts';
+import { done, refused, unknown, type CloseReason, type Lease, type LeaseStatus, type Outcome } from '../market.ts';
+import { microUp } from './amounts.ts';
+import { AkashDelivery, NO_DELIVERY } from './delivery.ts';
+import { reasonOf } from './lease-rows.ts';
+import { leaseIdOf, orderOfLease } from './names.ts';
+import type { AkashParts } from './parts.ts';
+import { KEY_MARK } from './posting.ts';
+import { Provider } from './provider.ts';
+import type { OrderRow } from './records.ts';
+import { versionOf } from './sdl.ts';
+
+/** Rent goes into the books every so many blocks: about every ten minutes. */
+const DRAW_EVERY_BLOCKS = 100;
+/** Between two looks at a lease on the chain. */
+const LOOK_BLOCKS = 2;
+
+/** Leases on the chain from the manifest to the refund. */
+export class AkashLeases {
+  readonly #parts: AkashParts;
+  readonly #deliveries = new Map<string, AkashDelivery>();
+  /** By order: the block at which the chain was last asked whether the lease stands. */
+  readonly #looked = new Map<string, number>();
+
+  constructor(parts: AkashParts) {
+    this.#parts = parts;
+  }
+
+  /** The manifest goes at once when a lease is made; who asks for it later waits for the same. */
+  async deploy(leaseId: string): Promise<Outcome<void>> {
+    const row = await this.#row(leaseId);
+    if (row?.lease?.state !== 'active' || row.closing) return refused('the lease is not active');
+    const delivery = this.#delivery(row);
+    return typeof delivery === 'string' ? refused(delivery) : delivery.send();
+  }
+
+  /** The same, without waiting for it. */
+  deployNow(leaseId: string): void {
+    this.deploy(leaseId).catch((error: unknown) => {
+      this.#parts.log(`manifest of ${leaseId}: ${describeError(error)}`);
+    });
+  }
+
+  async status(leaseId: string): Promise<LeaseStatus | null> {
+    const found = await this.#row(leaseId);
+    if (!found?.lease) return null;
+    const row = found.booked ? found : await this.#look(found);
+    const { lease } = row;
+    if (!lease) return null;
+    const delivery = this.#deliveries.get(row.orderId);
+    if (lease.state !== 'active') return { lease, delivery: { ...NO_DELIVERY, detail: 'closed' } };
+    if (row.closing && row.closing !== 'tenant') {
+      return { lease, delivery: { ...NO_DELIVERY, state: 'failed', detail: `the lease ended: ${row.closing}` } };
+    }
+    if (row.manifestSentMs !== null && !delivery) this.#delivery(row);
+    const known = this.#deliveries.get(row.orderId);
+    await known?.look();
+    return { lease, delivery: known?.view ?? NO_DELIVERY };
+  }
+
+  async lines(
+    leaseId: string,
+    what: 'logs' | 'events',
+    limit: { readonly linesMax: number; readonly withinMs: number },
+  ): Promise<string[]> {
+    const row = await this.#row(leaseId);
+    if (!row?.lease) throw new Error('there is no such lease');
+    const provider = await this.#provider(row);
+    const { dseq, gseq, oseq } = row;
+    return provider.lines({ dseq, gseq, oseq }, what, limit);
+  }
+
+  fund(leaseId: string, amountNanoUsd: NanoUsd, fundingId: string): Promise<Outcome<Lease>> {
+    const { orders } = this.#parts;
+    return this.#run(leaseId, async () => {
+      const found = await this.#row(leaseId);
+      if (!found?.lease) return refused('there is no such lease');
+      if (amountNanoUsd <= 0n) return refused('an amount must be above zero');
+      const row = await orders.settle(found);
+      if (!row?.lease) return unknown('a transaction of the lease is still open');
+      if (row.payments.some(({ id }) => id === fundingId)) return done(row.lease);
+      if (row.lease.state !== 'active' || row.closing) return refused('the lease is not active');
+      const amount = microUp(amountNanoUsd);
+      const step = await orders.send(row, {
+        purpose: 'fund',
+        orders: [{ type: 'deposit', id: row, amount }],
+        payment: { id: fundingId, amount },
+      });
+      if (step.kind === 'unknown') return step;
+      if (step.kind === 'refused') return refused(step.reason);
+      return done(step.row.lease ?? row.lease);
+    });
+  }
+
+  close(leaseId: string, reason: CloseReason): Promise<Outcome<Lease>> {
+    return this.#run(leaseId, async () => {
+      const found = await this.#row(leaseId);
+      if (!found?.lease) return refused('there is no such lease');
+      const ended = await this.#end(found, reason);
+      if (ended.kind === 'unknown') return ended;
+      if (ended.kind === 'refused') return refused(ended.reason);
+      return ended.row.lease ? done(ended.row.lease) : unknown('the lease is not known');
+    });
+  }
+
+  dispute(leaseId: string, reason: string): Promise<Outcome<void>> {
+    const { orders, providers, clock } = this.#parts;
+    return this.#run(leaseId, async () => {
+      const row = await this.#row(leaseId);
+      if (!row?.lease) return refused('there is no such lease');
+      if (row.lease.dispute) return refused('a lease is disputed once');
+      const dispute = { reason: reason.slice(0, 1000), atMs: clock.now() };
+      await orders.save({ ...row, lease: { ...row.lease, dispute } });
+      // The network keeps no such record: it counts in our own choice of providers.
+      await providers.count(row.lease.provider, 'disputes');
+      return done(undefined);
+    });
+  }
+
+  async live(): Promise<LeaseStatus[]> {
+    const rows = this.#parts.orders.live().filter(({ lease }) => lease !== null && lease.state !== 'closed');
+    return rows.flatMap((row) => {
+      if (!row.lease) return [];
+      return [{ lease: row.lease, delivery: this.#deliveries.get(row.orderId)?.view ?? NO_DELIVERY }];
+    });
+  }
+
+  /** Starting leases are asked after at every tick, so that the scheduler hears of a change at once. */
+  async watch(): Promise<void> {
+    const { orders, log } = this.#parts;
+    const rows = orders.live().filter(({ lease, closing }) => lease?.state === 'active' && !closing);
+    await Promise.all(
+      rows.map((row) =>
+        this.status(leaseIdOf(row.orderId)).catch((error: unknown) =>
+          log(`lease of ${row.orderId}: ${describeError(error)}`),
+        ),
+      ),
+    );
+    for (const row of orders.live()) if (row.closing) this.#finish(row);
+    for (const id of this.#deliveries.keys()) if (orders.known(id)?.booked !== false) this.#deliveries.delete(id);
+  }
+
+  /** An end that was begun and did not come about yet. */
+  #finish(row: OrderRow): void {
+    const { orders, log } = this.#parts;
+    const { orderId, closing } = row;
+    if (closing === null) return;
+    orders
+      .run(orderId, () => orders.end(orderId, closing))
+      .catch((error: unknown) => log(`order ${orderId} could not be ended: ${describeError(error)}`));
+  }
+
+  async #end(row: OrderRow, reason: CloseReason): ReturnType<AkashParts['orders']['end']> {
+    const { orders, onChange } = this.#parts;
+    const ended = await orders.end(row.orderId, reason);
+    if (ended.kind === 'done' && !row.booked) onChange();
+    return ended;
+  }
+
+  /** Does the lease still stand on the chain? One that does not is ended here too: its deposit would stay locked. */
+  async #look(row: OrderRow): Promise<OrderRow> {
+    const { chain, orders } = this.#parts;
+    const block = chain.head?.height ?? 0;
+    const last = this.#looked.get(row.orderId) ?? 0;
+    if (row.lease?.state !== 'active' || row.closing || block < last + LOOK_BLOCKS) return row;
+    this.#looked.set(row.orderId, block);
+    const found = (await chain.leases(row)).find(({ provider }) => provider === row.lease?.provider);
+    return orders.run(row.orderId, async () => {
+      const current = (await orders.find(row.orderId)) ?? row;
+      if (current.lease?.state !== 'active' || current.closing || current.pending) return current;
+      if (found && found.state !== 'active') {
+        const reason = reasonOf(found);
+        if (reason !== 'tenant') await this.#parts.providers.count(current.lease.provider, 'failures');
+        const ended = await this.#end(current, reason);
+        return ended.kind === 'done' ? ended.row : ((await orders.find(row.orderId)) ?? current);
+      }
+      if (block < current.lease.settledBlock + DRAW_EVERY_BLOCKS) return current;
+      return orders.draw(current, block);
+    });
+  }
+
+  #delivery(row: OrderRow): AkashDelivery | string {
+    const known = this.#deliveries.get(row.orderId);
+    if (known && known.view.state !== 'failed') return known;
+    const { clock, resolve, rules, orders, onChange, leaseKey } = this.#parts;
+    const { orderId, dseq, gseq, oseq, manifestSentMs: sentMs } = row;
+    const apiKey = leaseKey(leaseIdOf(orderId));
+    const manifest = row.manifest.replaceAll(KEY_MARK, apiKey);
+    if (Buffer.from(versionOf(manifest)).toString('hex') !== row.version) {
+      return 'the manifest of the order is not known any more: its record or the secret of the data folder was lost';
+    }
+    const delivery = new AkashDelivery({
+      ...{ at: { dseq, gseq, oseq }, provider: () => this.#provider(row), manifest, apiKey, sentMs },
+      ...{ clock, resolve, onChange },
+      expose: rules.expose,
+      ingressTls: rules.ingressTls,
+      allowPrivate: rules.allowPrivate,
+      onSent: () =>
+        orders.run(orderId, async () => {
+          const current = await orders.find(orderId);
+          if (current) await orders.save({ ...current, manifestSentMs: clock.now() });
+        }),
+    });
+    this.#deliveries.set(orderId, delivery);
+    return delivery;
+  }
+
+  async #provider(row: OrderRow): Promise<Provider> {
+    const { chain, providers, wallet, rules, clock, resolve, signal } = this.#parts;
+    const owner = row.lease?.provider ?? '';
+    const [found, certificates] = await Promise.all([providers.find(owner), chain.certificates(owner, '')]);
+    if (!found) throw new Error(`the chain has no provider ${owner}`);
+    const tenant = wallet(row.walletIndex);
+    const { allowPrivate } = rules;
+    return new Provider({
+      hostUri: found.hostUri,
+      trust: { owner, certificates },
+      ...{ tenant, allowPrivate, clock, resolve, signal },
+    });
+  }
+
+  #run<T>(leaseId: string, work: () => Promise<T>): Promise<T> {
+    return this.#parts.orders.run(orderOfLease(leaseId) ?? leaseId, work);
+  }
+
+  async #row(leaseId: string): Promise<OrderRow | null> {
+    const orderId = orderOfLease(leaseId);
+    return orderId === null ? null : this.#parts.orders.find(orderId);
+  }
+}

@@ -1,0 +1,43 @@
+import type { Clock } from '../../clock.ts';
+import type { MarketTerms } from '../market.ts';
+import type { Resolve } from './address.ts';
+import type { Micro } from './amounts.ts';
+import type { Chain } from './chain.ts';
+import type { Wallet } from './chain-wallet.ts';
+import type { AkashOrders } from './orders.ts';
+import type { AkashProviders } from './providers.ts';
+
+/** What an operator sets of the market. */
+export interface AkashRules {
+  readonly denom: string;
+  /** Paid into an order's escrow when it is posted; null: the chain's least. */
+  readonly orderDeposit: Micro | null;
+  /** The most that goes into escrows within an hour; null: no limit. */
+  readonly depositsPerHour: Micro | null;
+  readonly expose: 'port' | 'ingress';
+  readonly ingressTls: boolean;
+  readonly auditors: readonly string[];
+  readonly defaultImage: string | null;
+  readonly allowPrivate: boolean;
+  /** Each pool pays from a derived wallet that holds nothing: the treasury's grants pay its deposits and fees. */
+  readonly walletPerPool: boolean;
+}
+
+/** What every part of the market needs. */
+export interface AkashParts {
+  readonly chain: Chain;
+  readonly orders: AkashOrders;
+  readonly providers: AkashProviders;
+  readonly rules: AkashRules;
+  readonly clock: Clock;
+  readonly resolve: Resolve;
+  readonly wallet: (index: number) => Wallet;
+  /** Pools whose wallets have grants; any other pays from the treasury's own. */
+  readonly pools: ReadonlySet<string>;
+  readonly leaseKey: (leaseId: string) => string;
+  readonly terms: () => MarketTerms;
+  readonly orderDeposit: () => Micro;
+  readonly signal: AbortSignal;
+  readonly onChange: () => void;
+  readonly log: (line: string) => void;
+}

@@ -1,0 +1,60 @@
+import { z } from 'zod';
+
+/** What a provider says of a lease; of everything it may send, the little that is used. Maps may be null. */
+const nullable = <T extends z.ZodType>(schema: T) => schema.nullish();
+
+const statusSchema = z.object({
+  services: nullable(
+    z.record(
+      z.string(),
+      z.object({
+        available: nullable(z.number()),
+        total: nullable(z.number()),
+        ready_replicas: nullable(z.number()),
+        uris: nullable(z.array(z.string())),
+      }),
+    ),
+  ),
+  forwarded_ports: nullable(
+    z.record(
+      z.string(),
+      nullable(
+        z.array(
+          z.object({
+            host: nullable(z.string()),
+            port: nullable(z.number()),
+            externalPort: nullable(z.number()),
+            proto: nullable(z.string()),
+          }),
+        ),
+      ),
+    ),
+  ),
+});
+
+export interface ProviderLease {
+  /** Its container runs; whether the model answers is for a probe to say. */
+  readonly available: boolean;
+  /** Host names of the ingress. */
+  readonly uris: readonly string[];
+  readonly ports: readonly { readonly host: string; readonly port: number; readonly externalPort: number }[];
+}
+
+const NAMES_MAX = 32;
+
+/** @throws Error when it is no such status */
+export function readLeaseStatus(text: string): ProviderLease {
+  const parsed = statusSchema.safeParse(JSON.parse(text));
+  if (!parsed.success) throw new Error('the provider answered with something other than the status of a lease');
+  const { services, forwarded_ports: forwarded } = parsed.data;
+  const [service] = Object.values(services ?? {});
+  const ports = Object.values(forwarded ?? {}).flatMap((list) => list ?? []);
+  return {
+    available: (service?.available ?? 0) > 0,
+    uris: (service?.uris ?? []).slice(0, NAMES_MAX),
+    ports: ports.slice(0, NAMES_MAX).flatMap(({ host, port, externalPort }) => {
+      if (!host || !externalPort) return [];
+      return [{ host, port: port ?? 0, externalPort }];
+    }),
+  };
+}

@@ -1,0 +1,105 @@
+import { eq } from 'drizzle-orm';
+import type { Store } from '../../store/open.ts';
+import { akashOrders } from '../../store/schema.ts';
+import type { EpochMs, NanoUsd } from '../../units.ts';
+import type { Bid, CloseReason, Lease, OrderRequest, OrderState } from '../market.ts';
+import type { Micro } from './amounts.ts';
+import type { SignedTx } from './chain-types.ts';
+
+/** What a transaction of an order is for; one is under way at a time. */
+export type Purpose = 'create' | 'lease' | 'fund' | 'close';
+
+export interface Pending {
+  readonly purpose: Purpose;
+  readonly tx: SignedTx;
+  /** What it pays into the escrow, and how that payment is called in the ledger. */
+  readonly payment: Payment | null;
+  /** Of a lease. */
+  readonly bidId: string | null;
+  readonly sinceMs: EpochMs;
+}
+
+export interface Payment {
+  readonly id: string;
+  readonly amount: Micro;
+}
+
+/** Rent from one block to another, as it goes into the ledger. */
+export interface DrawnRent {
+  readonly fromBlock: number;
+  readonly toBlock: number;
+  readonly rent: NanoUsd;
+}
+
+export interface DoneTx {
+  readonly purpose: Purpose;
+  readonly hash: string;
+  readonly height: number;
+  readonly feeUakt: bigint;
+}
+
+/**
+ * One order on the chain and all that comes of it. It is written before every transaction is sent, with the transaction's
+ * hash, so that whatever a crash leaves open can be looked up; the chain has the last word on everything else.
+ */
+export interface OrderRow {
+  readonly orderId: string;
+  readonly pool: string;
+  readonly owner: string;
+  readonly walletIndex: number;
+  readonly dseq: bigint;
+  /** Null: found on the chain, our own record of it was lost. */
+  readonly request: OrderRequest | null;
+  /** As it is sent to the provider, the lease's key taken out. */
+  readonly manifest: string;
+  /** Hex of its hash, with the key in it. */
+  readonly version: string;
+  readonly state: OrderState;
+  /** The deployment exists, or existed, on the chain. */
+  readonly created: boolean;
+  readonly postedAtMs: EpochMs;
+  readonly postedBlock: number;
+  readonly bids: readonly Bid[];
+  readonly pending: Pending | null;
+  readonly payments: readonly Payment[];
+  readonly lastDraw: DrawnRent | null;
+  readonly lease: Lease | null;
+  readonly gseq: number;
+  readonly oseq: number;
+  /** The rate as the chain has it, a decimal. */
+  readonly rate: string;
+  readonly manifestSentMs: EpochMs | null;
+  /** Its end was decided, and is to be brought about. */
+  readonly closing: CloseReason | null;
+  /** Ended, and the ledger has all of it. */
+  readonly booked: boolean;
+  readonly transactions: readonly DoneTx[];
+}
+
+/** Rows of orders on the Akash network. */
+export class AkashRecords {
+  readonly #store: Store;
+
+  constructor(store: Store) {
+    this.#store = store;
+  }
+
+  async save(row: OrderRow): Promise<void> {
+    const changed = { state: row.booked ? 'closed' : 'open', body: row };
+    await this.#store.db
+      .insert(akashOrders)
+      .values({ id: row.orderId, owner: row.owner, atMs: row.postedAtMs, ...changed })
+      .onConflictDoUpdate({ target: akashOrders.id, set: changed });
+  }
+
+  async find(orderId: string): Promise<OrderRow | null> {
+    const [row] = await this.#store.db.select().from(akashOrders).where(eq(akashOrders.id, orderId)).limit(1);
+    return row ? (row.body as OrderRow) : null;
+  }
+
+  /** All that is not over. */
+  async open(): Promise<OrderRow[]> {
+    const rows = await this.#store.db.select().from(akashOrders).where(eq(akashOrders.state, 'open'));
+    return rows.map((row) => row.body as OrderRow);
+  }
+}

@@ -1,0 +1,85 @@
+import { lookup } from 'node:dns/promises';
+import { Agent } from 'undici';
+import type { Clock } from '../clock.ts';
+import type { Settings } from '../config.ts';
+import type { AkashMarketSettings } from '../config/akash.ts';
+import { AppError, describeError } from '../errors.ts';
+import type { Ledger } from '../ledger/operations.ts';
+import { microUp } from '../leases/akash/amounts.ts';
+import { Chain } from '../leases/akash/chain.ts';
+import { Keyring } from '../leases/akash/chain-wallet.ts';
+import { AkashMarket } from '../leases/akash/market.ts';
+import { AkashRecords } from '../leases/akash/records.ts';
+import { MarketRecords } from '../leases/records.ts';
+import { systemRandom } from '../random.ts';
+import type { Store } from '../store/open.ts';
+import { leaseKeys } from './secrets.ts';
+
+export interface AkashDeps {
+  readonly settings: Settings;
+  readonly store: Store;
+  readonly ledger: Ledger;
+  readonly clock: Clock;
+  readonly log: (line: string) => void;
+}
+
+/** Providers of the emulated network start their own model server, whatever the image. */
+const DEVNET_IMAGE = `devnet@sha256:${'0'.repeat(64)}`;
+
+/** @throws AppError `setup_failed` with a sentence that says what to do */
+export async function openAkash(deps: AkashDeps, akash: AkashMarketSettings): Promise<AkashMarket> {
+  const { settings, store, ledger, clock, log } = deps;
+  const keyring = await openKeyring(akash);
+  const market = new AkashMarket({
+    newChain: (signal) =>
+      new Chain({
+        rpc: akash.rpc,
+        chainId: akash.chainId,
+        denom: akash.denom,
+        gasPriceNano: akash.gasPriceNano,
+        feeMaxUakt: akash.feeMaxUakt,
+        lifeMs: akash.transactionMs,
+        pollMs: akash.pollMs,
+        dispatcher: new Agent({ connect: { timeout: CONNECT_MS } }),
+        ...{ clock, random: systemRandom, signal, log },
+      }),
+    pollMs: akash.pollMs,
+    rules: {
+      denom: akash.denom,
+      orderDeposit: akash.orderDepositNanoUsd === null ? null : microUp(akash.orderDepositNanoUsd),
+      depositsPerHour: microUp(akash.depositsPerHourNanoUsd),
+      expose: akash.expose,
+      ingressTls: akash.ingressTls,
+      auditors: akash.auditors,
+      defaultImage: akash.devnet ? DEVNET_IMAGE : null,
+      allowPrivate: akash.allowPrivate,
+      walletPerPool: akash.walletPerPool,
+    },
+    grants: { deposits: microUp(akash.grantNanoUsd), feesUakt: akash.grantFeesUakt, lifeMs: akash.grantMs },
+    keyring,
+    pools: settings.pools.filter(({ markets }) => markets?.includes('akash') ?? true).map(({ id }) => id),
+    records: new AkashRecords(store),
+    marketRecords: new MarketRecords(store),
+    ledger,
+    clock,
+    resolve: (hostname) => lookup(hostname, { all: true }),
+    leaseKey: leaseKeys(settings.dataDir),
+    log,
+  });
+  await market.open();
+  return market;
+}
+
+const CONNECT_MS = 5000;
+
+async function openKeyring(akash: AkashMarketSettings): Promise<Keyring> {
+  try {
+    const keyring = await Keyring.open(akash.key.reveal());
+    if (akash.walletPerPool && !keyring.derives) {
+      throw new Error('wallets: per_pool needs a mnemonic, a single private key derives none');
+    }
+    return keyring;
+  } catch (error) {
+    throw new AppError('setup_failed', `the key of the Akash market: ${describeError(error)}`);
+  }
+}
