@@ -44,7 +44,7 @@ export interface HoldRequest {
 export class Reservation {
   readonly #ledger: Ledger;
   readonly #clock: Clock;
-  readonly #ask: HoldRequest;
+  #ask: HoldRequest;
   #outputTokens: Tokens;
   #settled = false;
   #tokensUsed: Tokens = 0;
@@ -131,6 +131,17 @@ export class Reservation {
       wanted = Math.min(affordableOutput(price, result.available, 0), wanted - 1);
     }
     return false;
+  }
+
+  /** Once the prompt is known to be shorter than its bound: turns what is held for the rest into output; false when none. */
+  spareInput(input: Tokens): boolean {
+    const { price, inputBound } = this.#ask;
+    if (input <= 0 || input >= inputBound) return false;
+    const output = affordableOutput(price, holdFor(price, inputBound, this.#outputTokens), input);
+    const more = output > this.#outputTokens;
+    this.#outputTokens = Math.max(output, this.#outputTokens);
+    this.#ask = { ...this.#ask, inputBound: input };
+    return more;
   }
 
   /** A checkpoint for recovery: nothing above it is charged if we die now. */

@@ -7,6 +7,8 @@ export interface BudgetOptions {
   readonly outputMax: Tokens;
   readonly sliceTokens: Tokens;
   readonly used: () => Tokens;
+  /** The prompt as the model server has counted it; 0 while it has not. */
+  readonly input: () => Tokens;
   /** `blocked` has changed: what is held is used up and more is on its way, or it has come. */
   readonly onBlocked: () => void;
   readonly onExhausted: () => void;
@@ -53,9 +55,11 @@ export class Budget {
   }
 
   async #extend(tokens: Tokens): Promise<void> {
-    const { reservation, onBlocked, onError } = this.#options;
+    const { reservation, input, onBlocked, onError } = this.#options;
     try {
-      this.#exhausted = !(await reservation.extend(tokens));
+      const more = await reservation.extend(tokens);
+      // The prompt was held for by its bytes: what it turned out not to need pays for more of the answer.
+      this.#exhausted = !more && !reservation.spareInput(input());
     } catch (error) {
       this.#exhausted = true;
       this.#extension = null;

@@ -53,6 +53,7 @@ export class Relay {
       outputMax: streamUpstream ? outputMax * choices : 0,
       sliceTokens: router.spec.sliceTokens,
       used: () => outputOf(this.#legs),
+      input: () => Math.max(...this.#legs.map(({ counts }) => counts.input)),
       onBlocked: () => this.#pace(),
       onExhausted: () => this.#stopAll(MONEY_ENDED),
       onError: (error) => this.#stopAll(toAppError(error)),

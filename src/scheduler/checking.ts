@@ -2,7 +2,7 @@ import { describeError } from '../errors.ts';
 import type { PoolSpec } from '../spec.ts';
 import type { Ms } from '../units.ts';
 import type { Ending } from './ending.ts';
-import type { Parts } from './parts.ts';
+import { marketOf, type Parts } from './parts.ts';
 import type { Pool } from './pool/pools.ts';
 import type { Target } from './pool/slot.ts';
 import type { ReplicaRecord } from './records.ts';
@@ -64,8 +64,20 @@ export class Checking {
     }
     notes.silentProbes += 1;
     if (notes.silentProbes < SILENT_MAX) return;
-    const seconds = Math.round((clock.now() - suspectMs) / 1000);
-    await this.#ending.fail(record, `it has not answered for ${seconds} s: ${problem}`, target.provider);
+    const seconds = Math.max(1, Math.round((clock.now() - suspectMs) / 1000));
+    const reason = `it has not answered for ${seconds} s: ${problem}`;
+    await this.#dispute(record, reason);
+    await this.#ending.fail(record, reason, target.provider);
+  }
+
+  /** On the provider's lasting record: our own memory of it ends with this process. */
+  async #dispute(record: ReplicaRecord, reason: string): Promise<void> {
+    if (record.leaseId === null) return;
+    try {
+      await marketOf(this.#parts, record)?.dispute(record.leaseId, reason);
+    } catch (error) {
+      this.#parts.log(`lease ${record.leaseId} could not be disputed: ${describeError(error)}`);
+    }
   }
 
   /** Whether this pool's model servers can go on with an answer: asked once, of the first replica that is ready. */
