@@ -4,36 +4,46 @@ import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response';
 import type { Context } from 'hono';
 import { AppError, describeError } from '../errors.ts';
 import { notUtf8, refuseEncoding, type BodyShare } from './body-room.ts';
-import type { Exchange, ReplySink, RequestBody } from './transport.ts';
+import type { Ms } from '../units.ts';
+import type { Exchange, ReplySink, RequestBody, Transport } from './transport.ts';
 
 interface NodeBindings {
   readonly incoming: IncomingMessage;
   readonly outgoing: ServerResponse;
 }
 
+/** How long a client may take nothing of a reply that has ended: Node itself would keep it in memory for ever. */
+const UNREAD_MS = 30_000;
+
 /**
  * Replies straight to Node's response: a web stream in between costs as much as all the rest together. After `head`
  * nothing may throw past the handler, or node-server would append its own error to the stream.
  */
-export function nodeTransport(context: Context): Exchange {
-  const { incoming, outgoing } = context.env as NodeBindings;
-  return {
-    sink: new NodeSink(outgoing),
-    readBody: (bytesMax, share) => readIncoming(incoming, bytesMax, share),
-    respond: async (run) => {
-      await run;
-      return RESPONSE_ALREADY_SENT;
-    },
+export function createNodeTransport(unreadMs: Ms): Transport {
+  return (context: Context): Exchange => {
+    const { incoming, outgoing } = context.env as NodeBindings;
+    return {
+      sink: new NodeSink(outgoing, unreadMs),
+      readBody: (bytesMax, share) => readIncoming(incoming, bytesMax, share),
+      respond: async (run) => {
+        await run;
+        return RESPONSE_ALREADY_SENT;
+      },
+    };
   };
 }
 
+export const nodeTransport = createNodeTransport(UNREAD_MS);
+
 class NodeSink implements ReplySink {
   readonly #outgoing: ServerResponse;
+  readonly #unreadMs: Ms;
   #gone = false;
   #listener: (() => void) | null = null;
 
-  constructor(outgoing: ServerResponse) {
+  constructor(outgoing: ServerResponse, unreadMs: Ms) {
     this.#outgoing = outgoing;
+    this.#unreadMs = unreadMs;
     outgoing.on('close', () => {
       if (!outgoing.writableFinished) this.#leave();
     });
@@ -60,6 +70,7 @@ class NodeSink implements ReplySink {
     if (this.#outgoing.destroyed) return;
     this.#outgoing.writeHead(status, { ...headers, 'content-length': Buffer.byteLength(body) });
     this.#outgoing.end(body);
+    this.#bound();
   }
 
   write(text: string): boolean {
@@ -85,10 +96,22 @@ class NodeSink implements ReplySink {
     if (this.#outgoing.destroyed) return;
     if (text === undefined) this.#outgoing.end();
     else this.#outgoing.end(text);
+    this.#bound();
+  }
+
+  sent(): Promise<void> {
+    const outgoing = this.#outgoing;
+    if (outgoing.destroyed || outgoing.writableLength === 0) return Promise.resolve();
+    return new Promise((resolve) => outgoing.once('close', () => resolve()));
   }
 
   cut(): void {
     this.#outgoing.destroy();
+  }
+
+  /** The socket's own limit: it begins anew with whatever the client takes, and the next request on it has its own. */
+  #bound(): void {
+    if (this.#outgoing.writableLength > 0) this.#outgoing.setTimeout(this.#unreadMs);
   }
 
   #leave(): void {
