@@ -132,19 +132,20 @@ function readIncoming(incoming: IncomingMessage, bytesMax: number, share: BodySh
     }
     const parts: Buffer[] = [];
     let size = 0;
-    incoming.on('data', (part: Buffer) => {
+    const take = (part: Buffer): void => {
       size += part.length;
       try {
         if (size > bytesMax) throw tooLarge();
         share.take(part.length);
         parts.push(part);
       } catch (error) {
-        // The rest is not read: the reply is sent and the connection ended.
-        incoming.pause();
+        // The rest is not kept: Node reads it away once the reply is sent, and nobody would give back what that took.
+        incoming.off('data', take).pause();
         parts.length = 0;
         reject(error instanceof AppError ? error : new Error(describeError(error)));
       }
-    });
+    };
+    incoming.on('data', take);
     let over = false;
     incoming.once('end', () => {
       over = true;
