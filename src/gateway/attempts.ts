@@ -60,6 +60,12 @@ export class Attempts {
   }
 }
 
+/** What a server refuses of an answer that is gone on with is no fault of the client's, whose request was taken before. */
+export function notTheClients(error: AppError): AppError {
+  const refused = error.code === 'invalid_request' || error.code === 'context_length_exceeded';
+  return refused ? new AttemptFailure('refused', { cause: error.message, answered: true }) : error;
+}
+
 /** What an attempt's end says of its replica. */
 export function outcomeOf(error: AppError, begun: boolean): Outcome {
   if (!(error instanceof AttemptFailure)) return 'cancelled';

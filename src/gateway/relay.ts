@@ -4,7 +4,7 @@ import type { TokenCounts } from '../ledger/pricing.ts';
 import type { Slot } from '../scheduler/pool/slot.ts';
 import type { EpochMs, Ms } from '../units.ts';
 import { AttemptFailure } from './attempt.ts';
-import { Attempts, outcomeOf } from './attempts.ts';
+import { Attempts, notTheClients, outcomeOf } from './attempts.ts';
 import { Budget } from './budget.ts';
 import { ChatReply } from './chat-reply.ts';
 import type { DeltaChoice } from './choice.ts';
@@ -130,7 +130,7 @@ export class Relay {
         slot.release('served');
         return;
       } catch (error) {
-        const failure = toAppError(error);
+        const failure = leg.begun && this.#job.stream ? notTheClients(toAppError(error)) : toAppError(error);
         const busyMs = failure instanceof AttemptFailure ? failure.busyMs : 0;
         slot.release(outcomeOf(failure, leg.begun), busyMs);
         if (failure === MONEY_ENDED) {

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
 import { onBothDoors, startGateway, type Door, type Gateway } from '../fakes/gateway.ts';
-import { answer, cutAfter, deltaEvent, events, eventsOf, stallAfter } from '../fakes/model-replies.ts';
-import type { Script } from '../fakes/model-server.ts';
+import { answer, cutAfter, deltaEvent, events, eventsOf, json, stallAfter } from '../fakes/model-replies.ts';
+import { startModelServer, type Script } from '../fakes/model-server.ts';
 import { streamOf } from '../fakes/reply.ts';
 
 /** Answers that are whole but for the words that they are over: nobody goes on with them. */
@@ -56,6 +56,22 @@ onBothDoors('what comes after the finish_reason is no part of the answer, stream
   const { texts, done, chunks } = await streamOf(await chat(STREAM));
   assert.deepEqual([texts, done], [[WHOLE], true]);
   assert.equal(chunks.filter(({ choices }) => choices[0]?.finish_reason).length, 1);
+});
+
+test('what a server refuses of an answer that was begun elsewhere is not told as a fault of the request', async (t) => {
+  const { chat, servers } = await setup(t, 'node');
+  servers[0]?.usually(cutAfter(eventsOf({}).slice(0, 3)));
+  servers[1]?.usually(json(400, { error: { message: 'exceeds the context size' } }));
+  const { texts, done, error } = await streamOf(await chat(STREAM));
+  assert.deepEqual([texts, done, error?.code], [['Hello wor'], false, 'upstream_error']);
+  const third = await startModelServer(t, answer({ pieces: ['ld', '!'] }));
+  const gateway = await setup(t, 'node');
+  const more = gateway.servers;
+  more[0]?.usually(cutAfter(eventsOf({}).slice(0, 3)));
+  more[1]?.usually(json(400, { error: { message: 'exceeds the context size' } }));
+  gateway.addReplica(third, { id: 'replica-third' });
+  const reply = await streamOf(await gateway.chat(STREAM));
+  assert.deepEqual([reply.texts, reply.done], [[WHOLE], true]);
 });
 
 test('a text that ends in half a character is not gone on with', async (t) => {
