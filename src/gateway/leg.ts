@@ -93,9 +93,15 @@ export class Leg implements ReplyReader {
     return this.#untilMs;
   }
 
-  /** Whether another replica can go on where this one stopped: plain text, cut at the end of a token. */
-  get canResume(): boolean {
-    return this.#options.resumable && this.#plain && !TORN.test(this.#delivered);
+  /**
+   * Whether another replica can go on where this one stopped: plain text, cut at the end of a token, of the model that
+   * runs there now. A pool may be described anew while an answer waits.
+   */
+  canResume(router: { readonly resumes: boolean; readonly spec: PoolSpec }): boolean {
+    const { resumable, spec } = this.#options;
+    const { engine, model, image } = router.spec;
+    const same = engine === spec.engine && model === spec.model && image === spec.image;
+    return router.resumes && same && resumable && this.#plain && !TORN.test(this.#delivered);
   }
 
   /** The last attempt brought something. */

@@ -124,6 +124,10 @@ export class Relay {
         slot.release('cancelled');
         continue;
       }
+      if (attempts?.last && leg.begun && this.#job.stream && !leg.canResume(this.#job.router)) {
+        slot.release('cancelled');
+        throw attempts.last;
+      }
       this.#served = slot.target;
       try {
         await leg.run(slot);
@@ -156,7 +160,7 @@ export class Relay {
     return attempts.again({
       error,
       delivered: leg.begun && stream,
-      resumable: leg.canResume && router.resumes,
+      resumable: leg.canResume(router),
       fruitful: leg.fruitful,
       hope: slot.lost || router.supervised || router.hasOther(attempts.failed),
     });

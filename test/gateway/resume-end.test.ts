@@ -74,6 +74,24 @@ test('what a server refuses of an answer that was begun elsewhere is not told as
   assert.deepEqual([reply.texts, reply.done], [[WHOLE], true]);
 });
 
+for (const change of [{ model: 'another' }, { image: 'another' }, { resume: 'off' }] as const) {
+  test(`no other model goes on with an answer that waited (${Object.keys(change)[0]})`, async (t) => {
+    const { chat, server, router, addReplica, ledger } = await setup(t, 'node', 1);
+    server.usually(stallAfter(eventsOf({}).slice(0, 3)));
+    const reply = chat(STREAM).then(streamOf);
+    await (await server.request(0)).sleep(50);
+    router.remove('replica-0');
+    await server.requests[0]?.left;
+    router.update({ ...router.spec, ...change });
+    // Another model was seen to resume its own answers.
+    if ('model' in change) router.setResumes(true);
+    addReplica(server, { id: 'replica-new' });
+    const { texts, done, error } = await reply;
+    assert.deepEqual([texts, done, error?.code], [['Hello wor'], false, 'upstream_error']);
+    assert.deepEqual([server.requests.length, ledger.settlements.length], [1, 1]);
+  });
+}
+
 test('a text that ends in half a character is not gone on with', async (t) => {
   const { chat, servers } = await setup(t, 'node');
   servers[0]?.usually(
@@ -83,9 +101,9 @@ test('a text that ends in half a character is not gone on with', async (t) => {
   assert.deepEqual([done, error?.code, servers[1]?.requests.length], [false, 'upstream_error', 0]);
 });
 
-async function setup(t: TestContext, door: Door): Promise<Gateway> {
+async function setup(t: TestContext, door: Door, servers = 2): Promise<Gateway> {
   const limits = { first_token_s: 10, between_tokens_s: 0.5 };
-  const gateway = await startGateway(t, { door, servers: 2, pool: { limits } });
+  const gateway = await startGateway(t, { door, servers, pool: { limits } });
   gateway.router.setResumes(true);
   return gateway;
 }
