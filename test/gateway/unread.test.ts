@@ -8,7 +8,7 @@ import { createNodeTransport } from '../../src/gateway/node-transport.ts';
 import { startServer } from '../../src/node/server.ts';
 import { until } from '../fakes/clock.ts';
 import { MODEL, startGateway } from '../fakes/gateway.ts';
-import { json, wholeOf } from '../fakes/model-replies.ts';
+import { json, silence, wholeOf } from '../fakes/model-replies.ts';
 import { errorOf } from '../fakes/reply.ts';
 
 /** Clients that ask and never read: what waits for them is in our memory. */
@@ -29,6 +29,25 @@ test('an answer that is not read counts among the requests that its key may have
   first.destroy();
   await until('there is room again', async () => (await chat({ max_tokens: 5 })).status === 200);
   second.destroy();
+});
+
+test('an answer that waits behind another on one connection is given up with it', async (t) => {
+  const { url, key, chat, server, ledger } = await startGateway(t, { key: { concurrency: 2 } });
+  server.play(silence);
+  const body = JSON.stringify({ model: MODEL, messages: [{ role: 'user', content: 'x' }], max_tokens: 5 });
+  const head = `authorization: Bearer ${key}\r\ncontent-type: application/json\r\ncontent-length: ${body.length}`;
+  const request = `POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n${head}\r\n\r\n${body}`;
+  const client = deaf(t, url, request);
+  await server.request(0);
+  client.write(request);
+  await until('the second is charged', () => ledger.settlements.length === 1);
+  await errorOf(await chat({ max_tokens: 5 }), 429);
+  client.destroy();
+  const both = async (): Promise<boolean> => {
+    const replies = await Promise.all([chat({ max_tokens: 5 }), chat({ max_tokens: 5 })]);
+    return replies.every(({ status }) => status === 200);
+  };
+  await until('neither counts any more', both);
 });
 
 test('a client that takes nothing of an ended reply is cut off, one that is slow is not', async (t) => {
