@@ -9,10 +9,17 @@ import type { Watch, Watched } from './watch.ts';
 
 /**
  * What became of an attempt that failed: `cut` before or in the reply, `busy` when the server asked to come back later,
- * `refused` with another status, `timeout` of one of the limits, `bad` when it was no answer, `lost` when its machine was
- * taken away, `deadline` when the request's own time was over.
+ * `refused` with another status, `timeout` of one of the limits, `bad` when it was no answer, `large` when it was more than
+ * is kept, `lost` when its machine was taken away, `deadline` when the request's own time was over.
  */
-export type FailureKind = 'cut' | 'busy' | 'refused' | 'timeout' | 'bad' | 'lost' | 'deadline';
+export type FailureKind = 'cut' | 'busy' | 'refused' | 'timeout' | 'bad' | 'large' | 'lost' | 'deadline';
+
+const MESSAGES: Partial<Record<FailureKind, string>> = {
+  lost: 'the machine was lost',
+  timeout: 'the model server did not answer in time',
+  deadline: 'the model server did not answer in time',
+  large: 'the answer is larger than this gateway keeps: ask for a stream, or for less',
+};
 
 /** A model server's fault. Strangers see its code and a constant message. */
 export class AttemptFailure extends AppError {
@@ -25,14 +32,11 @@ export class AttemptFailure extends AppError {
   constructor(kind: FailureKind, options: { cause: unknown; busyMs?: Ms; answered?: boolean }) {
     const late = kind === 'timeout' || kind === 'deadline';
     const code: ErrorCode = late ? 'upstream_timeout' : 'upstream_error';
-    const message =
-      kind === 'lost'
-        ? 'the machine was lost'
-        : late
-          ? 'the model server did not answer in time'
-          : 'the model server failed';
+    const message = MESSAGES[kind] ?? 'the model server failed';
     const retryAfterS = kind === 'busy' ? Math.max(1, Math.ceil((options.busyMs ?? 0) / 1000)) : undefined;
-    super(code, message, { cause: options.cause, retryAfterS });
+    // The same request would come to the same, at the same cost.
+    const shouldRetry = kind === 'large' ? { shouldRetry: false } : {};
+    super(code, message, { cause: options.cause, retryAfterS, ...shouldRetry });
     this.kind = kind;
     this.busyMs = options.busyMs ?? 0;
     this.answered = options.answered ?? false;
@@ -182,7 +186,8 @@ export class Attempt implements UpstreamHandler, Watched {
     const { streamed, replyBytes } = this.#options;
     const most = this.#status === 200 ? replyBytes : ERROR_BODY_MAX;
     if (this.#size > most) {
-      this.#bad('too large');
+      const large = { cause: `a reply of more than ${most} bytes`, answered: true };
+      this.end(new AttemptFailure(this.#status === 200 ? 'large' : 'bad', large));
       return;
     }
     if (this.#status !== 200 || !streamed) {

@@ -49,6 +49,8 @@ export class Attempts {
 
   again({ error, delivered, resumable, fruitful, hope }: Failed): boolean {
     if (!(error instanceof AttemptFailure) || error.kind === 'deadline') return false;
+    // Its request asked for so much: another machine would make it all anew, for nothing.
+    if (error.kind === 'large') return false;
     this.#count += 1;
     this.#fruitless = fruitful ? 1 : this.#fruitless + 1;
     if (this.#count >= ATTEMPTS_MAX || this.#fruitless >= FRUITLESS_MAX) return false;
@@ -58,11 +60,18 @@ export class Attempts {
   }
 }
 
+/** What a server refuses of an answer that is gone on with is no fault of the client's, whose request was taken before. */
+export function notTheClients(error: AppError): AppError {
+  const refused = error.code === 'invalid_request' || error.code === 'context_length_exceeded';
+  return refused ? new AttemptFailure('refused', { cause: error.message, answered: true }) : error;
+}
+
 /** What an attempt's end says of its replica. */
 export function outcomeOf(error: AppError, begun: boolean): Outcome {
   if (!(error instanceof AttemptFailure)) return 'cancelled';
   if (error.kind === 'busy') return 'busy';
-  if (error.kind === 'refused') return 'refused';
+  // A request can be made that any machine fails on: a probe says whether it is the machine.
+  if (error.kind === 'refused' || error.kind === 'large') return 'refused';
   // A long answer that ran into the request's own end is no fault of the machine's.
   return error.kind === 'deadline' && begun ? 'cancelled' : 'failed';
 }

@@ -98,7 +98,11 @@ async function prepareChat(parts: ChatParts): Promise<Work> {
   if (!(reservation instanceof Reservation)) {
     if (!key) throw new Error('a request without an Idempotency-Key was taken for a repeat');
     const { headers: own, body } = await key.replay(reservation);
-    return { run: async () => exchange.sink.whole(200, { ...headers, ...own }, body), tokensUsed: () => 0 };
+    const run = (): Promise<void> => {
+      exchange.sink.whole(200, { ...headers, ...own }, body);
+      return exchange.sink.sent();
+    };
+    return { run, tokensUsed: () => 0 };
   }
   const stream = request.stream === true;
   const streamUpstream = stream || sizes.outputMax > spec.sliceTokens || reservation.outputTokens < sizes.held;

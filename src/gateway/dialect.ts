@@ -55,10 +55,24 @@ export const MANAGED: ReadonlySet<string> = new Set([
   'return_progress',
 ]);
 
+/** Fields that we read and leave as they are: what a prompt comes to hangs on them. */
+const READ: ReadonlySet<string> = new Set(['messages', 'tools', 'functions', 'response_format', 'logprobs']);
+
+/**
+ * Model servers written in Go take a field in any letters, `N` for `n` and `\u017ftream` for `stream`, and the last one
+ * counts: none of ours may stand there twice.
+ */
+function fold(key: string): string {
+  return key.toUpperCase().toLowerCase();
+}
+
 /** @throws AppError `invalid_request` */
 export function refuseFields(request: Readonly<Record<string, unknown>>): void {
   for (const key of Object.keys(request)) {
-    if (REFUSED.has(key)) throw new AppError('invalid_request', `${key} is not allowed here`, { param: key });
+    const plain = fold(key);
+    const other = plain !== key && (MANAGED.has(plain) || READ.has(plain));
+    if (REFUSED.has(plain) || other)
+      throw new AppError('invalid_request', `${key} is not allowed here`, { param: key });
   }
 }
 

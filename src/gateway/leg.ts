@@ -42,7 +42,7 @@ export interface LegOptions {
 }
 
 /** A text that ends inside a character was cut inside a token: what comes after it cannot be foreseen. */
-const TORN = /\ufffd$/;
+const TORN = /[\ufffd\ud800-\udbff]$/;
 
 /** One choice of an answer, on one replica after another. */
 export class Leg implements ReplyReader {
@@ -93,9 +93,15 @@ export class Leg implements ReplyReader {
     return this.#untilMs;
   }
 
-  /** Whether another replica can go on where this one stopped: plain text, cut at the end of a token. */
-  get canResume(): boolean {
-    return this.#options.resumable && this.#plain && !TORN.test(this.#delivered);
+  /**
+   * Whether another replica can go on where this one stopped: plain text, cut at the end of a token, of the model that
+   * runs there now. A pool may be described anew while an answer waits.
+   */
+  canResume(router: { readonly resumes: boolean; readonly spec: PoolSpec }): boolean {
+    const { resumable, spec } = this.#options;
+    const { engine, model, image } = router.spec;
+    const same = engine === spec.engine && model === spec.model && image === spec.image;
+    return router.resumes && same && resumable && this.#plain && !TORN.test(this.#delivered);
   }
 
   /** The last attempt brought something. */
@@ -103,9 +109,9 @@ export class Leg implements ReplyReader {
     return this.#begun && this.#events > 0;
   }
 
-  /** All that may be said has been said: there is nothing to go on with. */
+  /** All that may be said has been said, whatever became of the words that it is over: there is nothing to go on with. */
   get full(): boolean {
-    return this.#begun && this.#tally.left <= 0;
+    return this.#begun && (this.#finishReason !== null || this.#tally.left <= 0);
   }
 
   /** Told when it is over: what was claimed beyond the bounds is noted against who claimed it. */
@@ -184,9 +190,10 @@ export class Leg implements ReplyReader {
 
   onBytes(bytes: Uint8Array): void {
     const before = this.#events;
+    const finished = this.#finishReason !== null;
     this.#reader?.push(bytes);
-    // Before the first token its own limit holds, and a server's comments are no tokens.
-    if (this.#begun && this.#events !== before) this.#attempt?.expectMore();
+    // Before the first token its own limit holds, and a server's comments are no tokens; nor is what follows the last one.
+    if (this.#begun && !finished && this.#events !== before) this.#attempt?.expectMore();
     this.#options.onRead();
   }
 
@@ -249,7 +256,9 @@ export class Leg implements ReplyReader {
     this.#tally.report(chunk);
     const choice = onlyChoice(chunk);
     const delta = choice?.['delta'] as Record<string, unknown> | null | undefined;
-    if (choice) this.#takeDelta(delta ?? {}, choice['logprobs'] ?? null, finishReasonOf(choice['finish_reason']));
+    // What a server adds after its finish_reason, or a second one, is no part of the answer.
+    if (choice && this.#finishReason === null)
+      this.#takeDelta(delta ?? {}, choice['logprobs'] ?? null, finishReasonOf(choice['finish_reason']));
     this.#options.onCounts();
   }
 

@@ -4,25 +4,32 @@ import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response';
 import type { Context } from 'hono';
 import { AppError, describeError } from '../errors.ts';
 import { notUtf8, refuseEncoding, type BodyShare } from './body-room.ts';
-import type { Exchange, ReplySink, RequestBody } from './transport.ts';
+import type { Ms } from '../units.ts';
+import type { Exchange, ReplySink, RequestBody, Transport } from './transport.ts';
 
 interface NodeBindings {
   readonly incoming: IncomingMessage;
   readonly outgoing: ServerResponse;
 }
 
+/** How long a client may take nothing of a reply that has ended: Node itself would keep it in memory for ever. */
+const UNREAD_MS = 30_000;
+
 /**
  * Replies straight to Node's response: a web stream in between costs as much as all the rest together. After `head`
  * nothing may throw past the handler, or node-server would append its own error to the stream.
  */
-export function nodeTransport(context: Context): Exchange {
-  const { incoming, outgoing } = context.env as NodeBindings;
-  return nodeExchange(incoming, outgoing);
+export function createNodeTransport(unreadMs: Ms): Transport {
+  return (context: Context): Exchange => {
+    const { incoming, outgoing } = context.env as NodeBindings;
+    return nodeExchange(incoming, outgoing, unreadMs);
+  };
 }
 
-export function nodeExchange(incoming: IncomingMessage, outgoing: ServerResponse): Exchange {
+/** @param unreadMs how long a client may read nothing of a reply that is written */
+export function nodeExchange(incoming: IncomingMessage, outgoing: ServerResponse, unreadMs: Ms = UNREAD_MS): Exchange {
   return {
-    sink: new NodeSink(outgoing),
+    sink: new NodeSink(outgoing, unreadMs),
     readBody: (bytesMax, share) => readIncoming(incoming, bytesMax, share),
     respond: async (run) => {
       await run;
@@ -31,13 +38,17 @@ export function nodeExchange(incoming: IncomingMessage, outgoing: ServerResponse
   };
 }
 
+export const nodeTransport = createNodeTransport(UNREAD_MS);
+
 class NodeSink implements ReplySink {
   readonly #outgoing: ServerResponse;
+  readonly #unreadMs: Ms;
   #gone = false;
   #listener: (() => void) | null = null;
 
-  constructor(outgoing: ServerResponse) {
+  constructor(outgoing: ServerResponse, unreadMs: Ms) {
     this.#outgoing = outgoing;
+    this.#unreadMs = unreadMs;
     outgoing.on('close', () => {
       if (!outgoing.writableFinished) this.#leave();
     });
@@ -64,6 +75,7 @@ class NodeSink implements ReplySink {
     if (this.#outgoing.destroyed) return;
     this.#outgoing.writeHead(status, { ...headers, 'content-length': Buffer.byteLength(body) });
     this.#outgoing.end(body);
+    this.#bound();
   }
 
   write(text: string): boolean {
@@ -89,10 +101,22 @@ class NodeSink implements ReplySink {
     if (this.#outgoing.destroyed) return;
     if (text === undefined) this.#outgoing.end();
     else this.#outgoing.end(text);
+    this.#bound();
+  }
+
+  sent(): Promise<void> {
+    const outgoing = this.#outgoing;
+    if (outgoing.destroyed || outgoing.writableLength === 0) return Promise.resolve();
+    return new Promise((resolve) => outgoing.once('close', () => resolve()));
   }
 
   cut(): void {
     this.#outgoing.destroy();
+  }
+
+  /** The socket's own limit: it begins anew with whatever the client takes, and the next request on it has its own. */
+  #bound(): void {
+    if (this.#outgoing.writableLength > 0) this.#outgoing.setTimeout(this.#unreadMs);
   }
 
   #leave(): void {
@@ -113,19 +137,20 @@ function readIncoming(incoming: IncomingMessage, bytesMax: number, share: BodySh
     }
     const parts: Buffer[] = [];
     let size = 0;
-    incoming.on('data', (part: Buffer) => {
+    const take = (part: Buffer): void => {
       size += part.length;
       try {
         if (size > bytesMax) throw tooLarge();
         share.take(part.length);
         parts.push(part);
       } catch (error) {
-        // The rest is not read: the reply is sent and the connection ended.
-        incoming.pause();
+        // The rest is not kept: Node reads it away once the reply is sent, and nobody would give back what that took.
+        incoming.off('data', take).pause();
         parts.length = 0;
         reject(error instanceof AppError ? error : new Error(describeError(error)));
       }
-    });
+    };
+    incoming.on('data', take);
     let over = false;
     incoming.once('end', () => {
       over = true;

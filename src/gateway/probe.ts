@@ -1,3 +1,4 @@
+import { AppError } from '../errors.ts';
 import type { PoolSpec } from '../spec.ts';
 import { managedFields, clientError } from './dialect.ts';
 import { readWhole, type Upstream } from './upstream.ts';
@@ -11,7 +12,7 @@ const REPLY_MAX = 256 * 1024;
 
 /**
  * Asks a model server for one token: it is ready when the model answers, not when its port opens.
- * @throws Error with what it said instead
+ * @throws Error with what it said instead; AppError `queue_full` when it has too much to do
  */
 export async function probeModelServer(
   upstream: Upstream,
@@ -26,6 +27,7 @@ export async function probeModelServer(
   const body = `{"messages":[{"role":"user","content":"Say yes."}],${members.join(',')}}`;
   const request = { url: target.url, path: '/v1/chat/completions', method: 'POST' as const, headers, body };
   const { status, text } = await readWhole(upstream, request, { bytesMax: REPLY_MAX, signal });
+  if (status === 429) throw new AppError('queue_full', 'the model server answered 429');
   if (status !== 200) throw new Error(clientError(status, text)?.message ?? `the model server answered ${status}`);
   const reply = JSON.parse(text) as { choices?: unknown[] };
   if (!Array.isArray(reply.choices) || reply.choices.length === 0) throw new Error('the model server gave no answer');

@@ -4,7 +4,7 @@ import type { TokenCounts } from '../ledger/pricing.ts';
 import type { Slot } from '../scheduler/pool/slot.ts';
 import type { EpochMs, Ms } from '../units.ts';
 import { AttemptFailure } from './attempt.ts';
-import { Attempts, outcomeOf } from './attempts.ts';
+import { Attempts, notTheClients, outcomeOf } from './attempts.ts';
 import { Budget } from './budget.ts';
 import { ChatReply } from './chat-reply.ts';
 import type { DeltaChoice } from './choice.ts';
@@ -108,6 +108,8 @@ export class Relay {
       this.#patience?.stop();
       for (const leg of this.#legs) leg.noteClaims();
     }
+    // So long it is one of the requests that its key may have at a time: answers that nobody reads would fill our memory.
+    await sink.sent();
   }
 
   async #runLeg(leg: Leg): Promise<void> {
@@ -123,13 +125,17 @@ export class Relay {
         slot.release('cancelled');
         continue;
       }
+      if (attempts?.last && leg.begun && this.#job.stream && !leg.canResume(this.#job.router)) {
+        slot.release('cancelled');
+        throw attempts.last;
+      }
       this.#served = slot.target;
       try {
         await leg.run(slot);
         slot.release('served');
         return;
       } catch (error) {
-        const failure = toAppError(error);
+        const failure = leg.begun && this.#job.stream ? notTheClients(toAppError(error)) : toAppError(error);
         const busyMs = failure instanceof AttemptFailure ? failure.busyMs : 0;
         slot.release(outcomeOf(failure, leg.begun), busyMs);
         if (failure === MONEY_ENDED) {
@@ -155,7 +161,7 @@ export class Relay {
     return attempts.again({
       error,
       delivered: leg.begun && stream,
-      resumable: leg.canResume && router.resumes,
+      resumable: leg.canResume(router),
       fruitful: leg.fruitful,
       hope: slot.lost || router.supervised || router.hasOther(attempts.failed),
     });

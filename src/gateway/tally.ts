@@ -10,6 +10,8 @@ export interface LegCounts {
   refused: Tokens;
 }
 
+/** No tokenizer in use has so long tokens on average. */
+const BYTES_PER_TOKEN = 16;
 /** Characters that a token may come without: special tokens, the end of the answer. */
 const UNSEEN_TOKENS = 64;
 /**
@@ -91,7 +93,9 @@ export class Tally {
   #recount(): void {
     const { output, refused } = this.#before;
     const most = Math.min(this.#outputMax - output, this.#seen + UNSEEN_TOKENS);
-    const claimed = this.#claimed > 0 ? this.#claimed : this.#chunks;
+    // Of a server that counts nothing: a count below the true one.
+    const least = Math.max(this.#chunks, Math.floor(this.#seen / BYTES_PER_TOKEN));
+    const claimed = this.#claimed > 0 ? this.#claimed : least;
     this.counts.output = output + Math.min(claimed, most);
     this.counts.refused = refused + Math.max(0, claimed - most);
   }

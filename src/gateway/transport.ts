@@ -16,6 +16,8 @@ export interface ReplySink {
   write(text: string): boolean;
   drained(): Promise<void>;
   end(text?: string): void;
+  /** Resolves when an ended reply is no longer in our memory: the network has it, or the client has gone. */
+  sent(): Promise<void>;
   /** Breaks the reply off: for a client that has left or reads no more. */
   cut(): void;
 }

@@ -89,6 +89,11 @@ class WebSink implements ReplySink {
     this.#controller?.close();
   }
 
+  /** The platform has it from here. */
+  sent(): Promise<void> {
+    return Promise.resolve();
+  }
+
   cut(): void {
     // 499 is nginx's: the client that would read it has gone.
     if (!this.#started) this.#resolve(new Response(null, { status: 499 }));

@@ -1,4 +1,4 @@
-import { describeError } from '../errors.ts';
+import { AppError, describeError } from '../errors.ts';
 import type { PoolSpec } from '../spec.ts';
 import type { Ms } from '../units.ts';
 import type { Ending } from './ending.ts';
@@ -26,6 +26,11 @@ export class Checking {
 
   /** Null when the model answers, else why not. */
   async problemOf(target: Target, spec: PoolSpec): Promise<string | null> {
+    const error = await this.#probe(target, spec);
+    return error === null ? null : describeError(error).slice(0, 200);
+  }
+
+  async #probe(target: Target, spec: PoolSpec): Promise<unknown> {
     const { clock, probe, signal } = this.#parts;
     const late = new AbortController();
     const cancel = clock.timer(PROBE_MS, () => late.abort(new Error(`no answer within ${PROBE_MS / 1000} s`)));
@@ -33,7 +38,7 @@ export class Checking {
       await probe(target, spec, AbortSignal.any([signal, late.signal]));
       return null;
     } catch (error) {
-      return describeError(error).slice(0, 200);
+      return error ?? new Error('no reason given');
     } finally {
       cancel();
     }
@@ -51,7 +56,8 @@ export class Checking {
       notes.silentProbes = 0;
       return;
     }
-    const problem = await this.problemOf(target, pool.router.spec);
+    const error = await this.#probe(target, pool.router.spec);
+    const problem = error === null ? null : describeError(error).slice(0, 200);
     const aliveMs = pool.router.load(record.id)?.aliveMs ?? 0;
     const detail = { replica: record.id, lease: target.leaseId, provider: target.provider };
     if (problem === null || aliveMs > suspectMs) {
@@ -62,6 +68,8 @@ export class Checking {
       await decide({ pool: record.pool, kind: 'replica.verified', reason, detail });
       return;
     }
+    // It is full of other requests, whose answers may come in one piece: that is no silence, and no proof either.
+    if (error instanceof AppError && error.code === 'queue_full') return;
     notes.silentProbes += 1;
     if (notes.silentProbes < SILENT_MAX) return;
     const seconds = Math.max(1, Math.round((clock.now() - suspectMs) / 1000));

@@ -1,5 +1,9 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { connect, type Socket } from 'node:net';
 import { test } from 'node:test';
+import { setTimeout } from 'node:timers/promises';
+import { until } from '../fakes/clock.ts';
 import { onBothDoors, startGateway } from '../fakes/gateway.ts';
 import { silence } from '../fakes/model-replies.ts';
 import { completionOf, errorOf } from '../fakes/reply.ts';
@@ -16,6 +20,29 @@ onBothDoors('bodies of all requests together are bounded, while they are at work
   await completionOf(await gateway.chat({ max_tokens: 5 }));
   leave.abort();
   await first;
+});
+
+test('what a client goes on sending after it was refused takes no room from anybody', async (t) => {
+  const { url, key, chat } = await startGateway(t, { bodiesBytes: 10_000 });
+  const { hostname, port } = new URL(url ?? '');
+  const send = (bytes: number): Socket => {
+    const socket = connect(Number(port), hostname);
+    t.after(() => socket.destroy());
+    const head = `host: x\r\nauthorization: Bearer ${key}\r\ncontent-length: 16000`;
+    socket.write(`POST /v1/chat/completions HTTP/1.1\r\n${head}\r\n\r\n${' '.repeat(bytes)}`);
+    return socket;
+  };
+  const slow = send(7000);
+  await until('its bytes have come', async () => (await chat({ padding: 'x'.repeat(5000) })).status === 503);
+  const refused = send(7000);
+  const [reply] = (await once(refused, 'data')) as [Buffer];
+  assert.match(reply.toString(), /^HTTP\/1.1 503 /);
+  slow.destroy();
+  await until('there is room', async () => (await chat({ padding: 'x'.repeat(5000), max_tokens: 5 })).status === 200);
+  refused.write(' '.repeat(8000));
+  await setTimeout(100);
+  await completionOf(await chat({ padding: 'x'.repeat(9000), max_tokens: 5 }));
+  refused.destroy();
 });
 
 onBothDoors('a packed body, and one that is not UTF-8, are refused with a reason', async (t, door) => {
@@ -35,7 +62,7 @@ test('a character cut between two packets is one character', async (t) => {
     async start(controller) {
       for (const byte of bytes) {
         controller.enqueue(Uint8Array.of(byte));
-        if (byte > 127) await new Promise((resolve) => setTimeout(resolve, 2));
+        if (byte > 127) await new Promise((resolve) => globalThis.setTimeout(resolve, 2));
       }
       controller.close();
     },

@@ -17,6 +17,17 @@ test('every field that the gateway sets is taken out of what the client wrote, o
   }
 });
 
+test('no field of ours passes in other letters, which a model server written in Go would take for it', () => {
+  const ours = [...MANAGED, 'messages', 'tools', 'functions', 'response_format', 'logprobs', 'best_of', 'n_predict'];
+  for (const key of ours) {
+    const others = [key.toUpperCase(), `${key.slice(0, 1).toUpperCase()}${key.slice(1)}`];
+    if (key.includes('s')) others.push(key.replace('s', '\u017f'));
+    if (key.includes('k')) others.push(key.replace('k', '\u212a'));
+    for (const other of others) assert.throws(() => refuseFields({ [other]: 1 }), { code: 'invalid_request' }, other);
+  }
+  for (const key of ['messages', 'tools', 'stream', 'Unknown', '\u00fc']) refuseFields({ [key]: 1 });
+});
+
 test('the model is written as JSON, whatever it is called', () => {
   fc.assert(
     fc.property(fc.string(), (model) => {

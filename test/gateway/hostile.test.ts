@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict';
+import { AttemptFailure } from '../../src/gateway/attempt.ts';
+import { outcomeOf } from '../../src/gateway/attempts.ts';
 import { until } from '../fakes/clock.ts';
 import { onBothDoors, startGateway } from '../fakes/gateway.ts';
 import { deltaEvent, events, eventsOf, json, stallAfter, wholeOf } from '../fakes/model-replies.ts';
@@ -23,6 +25,18 @@ onBothDoors('a model server that sends several choices where one was asked is at
   server.usually(events([deltaEvent({ content: 'x' }).replace('"index":0', '"index":1'), ...eventsOf()]));
   await errorOf(await chat({ stream: true }), 502);
   assert.deepEqual([...new Set(ledger.settlements.map(({ charged }) => charged))], [0n]);
+});
+
+onBothDoors('an answer that is larger than is kept is made once, and no fault of the machine’s', async (t, door) => {
+  const { chat, servers, ledger } = await startGateway(t, { door, servers: 3, limits: { replyBytes: 20_000 } });
+  const large = { ...wholeOf({ pieces: ['x'.repeat(30_000)] }) };
+  for (const server of servers) server.usually(json(200, large));
+  const response = await chat({ max_tokens: 5 });
+  assert.equal(response.headers.get('x-should-retry'), 'false');
+  assert.match((await errorOf(response, 502)).message, /larger than this gateway keeps/);
+  assert.equal(servers.flatMap(({ requests }) => requests).length, 1);
+  assert.equal(outcomeOf(new AttemptFailure('large', { cause: null }), true), 'refused');
+  assert.equal(ledger.settlements[0]?.charged, 0n);
 });
 
 onBothDoors('who reads an answer and leaves before the usage is told pays for the prompt too', async (t, door) => {

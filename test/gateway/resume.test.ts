@@ -82,7 +82,8 @@ test('wherever and however often it is cut, the client sees the whole answer onc
   await fc.assert(
     fc.asyncProperty(
       fc.array(text, { minLength: 1, maxLength: 12 }),
-      fc.array(fc.nat(5), { maxLength: 3 }),
+      // Three replicas in a row that bring nothing at all end a request.
+      fc.array(fc.nat(5), { maxLength: 3 }).filter((cuts) => cuts.length < 3 || cuts.some((cut) => cut > 0)),
       async (pieces, cuts) => {
         // A replica cuts after that many tokens of its own; one that brings nothing is a failure like any other.
         const plays = cuts.map((cut) => goingOn({ pieces, cutAfterTokens: cut }));

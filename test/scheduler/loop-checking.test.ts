@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
+import { AppError } from '../../src/errors.ts';
 import type { FakeClock } from '../fakes/clock.ts';
 import type { FakeMarket } from '../fakes/markets.ts';
 import { testSpec } from '../fakes/market-samples.ts';
@@ -67,6 +68,24 @@ test('one that is too busy for a probe but streams tokens to others is left alon
   await bench.until('it is verified', async () => (await bench.decisions('replica.verified')).length === 1, 5000);
   assert.notEqual(router.load(id), null);
   streaming?.release('served');
+});
+
+test('one that says that it is busy is not taken for dead, however often it says so', async (t) => {
+  const { bench, ready } = await setup(t);
+  const id = await ready();
+  let asked = 0;
+  bench.probe.answer = () => {
+    asked += 1;
+    return Promise.reject(new AppError('queue_full', 'the model server answered 429'));
+  };
+  const { router } = bench.run.pool;
+  const working = router.tryTake();
+  router.tryTake()?.release('refused');
+  await bench.until('it was asked again and again', () => asked >= 6);
+  assert.notEqual(router.load(id), null);
+  assert.deepEqual(await bench.decisions('replica.failed'), []);
+  assert.deepEqual(await bench.decisions('replica.verified'), []);
+  working?.release('served');
 });
 
 test('a pool is asked once whether it resumes, by its first replica, and again when its description changes', async (t) => {

@@ -80,7 +80,7 @@ test('stops a model server that ignores SIGTERM', async (t) => {
   const server = await startModelServer(options);
   await Promise.all([server.stop(), server.stop()]);
   assert.ok(await isGone(server.pid));
-  assert.deepEqual(await server.exited, { code: null, signal: 'SIGKILL', detail: '' });
+  assert.deepEqual(await server.exited, { code: null, signal: 'SIGKILL', detail: 'signal SIGKILL' });
 });
 
 test('tells when a model server is killed by others', async (t) => {
