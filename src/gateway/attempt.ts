@@ -68,6 +68,8 @@ export interface AttemptOptions {
 
 /** How long a server may take to end its reply after [DONE]. */
 const LINGER_MS = 2000;
+/** The cause of a failure. */
+export const REPLY_TOO_LARGE = 'too large a reply';
 const ERROR_BODY_MAX = 64 * 1024;
 /** What a server that is busy may ask for at most, and what is assumed when it does not say. */
 const BUSY_MAX_MS = 60_000;
@@ -182,7 +184,7 @@ export class Attempt implements UpstreamHandler, Watched {
     const { streamed, replyBytes } = this.#options;
     const most = this.#status === 200 ? replyBytes : ERROR_BODY_MAX;
     if (this.#size > most) {
-      this.#bad('too large');
+      this.#bad(this.#status === 200 ? REPLY_TOO_LARGE : 'too large');
       return;
     }
     if (this.#status !== 200 || !streamed) {

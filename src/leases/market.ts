@@ -1,4 +1,4 @@
-import type { Engine, Hardware, MarketName, Trust } from '../spec.ts';
+import type { Engine, Hardware, MarketName, PoolKind, Trust } from '../spec.ts';
 import type { Blocks, EpochMs, Ms, NanoUsd, Tokens } from '../units.ts';
 
 /**
@@ -36,6 +36,7 @@ export interface MarketTerms {
 /** What shall run on the leased machine. */
 export interface Workload {
   readonly pool: string;
+  readonly kind: PoolKind;
   readonly engine: Engine;
   /** The name the model server must answer to. */
   readonly model: string;
