@@ -129,6 +129,17 @@ onBothDoors('a server that is silent past the limits is replaced, or told of as 
   assert.equal((await errorOf(await embed({ input: 'a' }), 504)).code, 'upstream_timeout');
 });
 
+test('many inputs have more time than one', async (t) => {
+  const { embed, server } = await setup(t, { pool: { context: 64, limits: { first_token_s: 0.3 } } });
+  const slow: Script = async (turn) => {
+    await turn.sleep(900);
+    await vectors()(turn);
+  };
+  server.play(slow, slow);
+  await listOf(await embed({ input: Array.from({ length: 10 }, () => 'x'.repeat(64)) }));
+  assert.equal((await errorOf(await embed({ input: 'x' }), 504)).code, 'upstream_timeout');
+});
+
 test('a server that is busy for a moment is asked again', async (t) => {
   const { embed, server } = await setup(t, {});
   server.play(json(429, 'busy', { 'retry-after': '1' }));
