@@ -41,7 +41,7 @@ export const poolSchema = z
   .strictObject({
     engine: z.enum(['vllm', 'sglang', 'llama.cpp', 'openai']).describe('whose dialect the model server speaks'),
     model: z.string().min(1).max(256).describe('what the model server calls it'),
-    kind: z.enum(['chat']).default('chat'),
+    kind: z.enum(['chat', 'embeddings']).default('chat').describe('what its model makes'),
     context: count(64, 10_000_000).describe('tokens one request may have, prompt and answer together'),
     quantization: z.string().max(32).default('unknown'),
     price: z
@@ -124,6 +124,7 @@ export const poolsSchema = z.record(modelIdSchema, poolSchema);
 
 /** What operators write. */
 export type PoolInput = z.input<typeof poolSchema>;
+export type PoolKind = z.output<typeof poolSchema>['kind'];
 export type Engine = z.output<typeof poolSchema>['engine'];
 export type Trust = z.output<typeof poolSchema>['trust'];
 export type Resume = z.output<typeof poolSchema>['resume'];
@@ -151,7 +152,7 @@ export interface PoolSpec {
   readonly engine: Engine;
   /** What the model server calls the model. */
   readonly model: string;
-  readonly kind: 'chat';
+  readonly kind: PoolKind;
   readonly contextTokens: Tokens;
   readonly quantization: string;
   readonly price: Price;

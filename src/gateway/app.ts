@@ -5,6 +5,7 @@ import { failureHeaders, Gate, HonoCall } from './call.ts';
 import { CHAT_PATH, runChat } from './chat.ts';
 import { showCredits, showGeneration, showKey } from './credits.ts';
 import type { AppDeps, AppEnv } from './deps.ts';
+import { EMBEDDINGS_PATH, runEmbeddings } from './embeddings.ts';
 import { listModels, showModel } from './models.ts';
 import { errorBody, errorStatus, toAppError } from './openai.ts';
 
@@ -45,6 +46,10 @@ export function createApp(deps: AppDeps, gate: Gate = new Gate(deps)): Hono<AppE
   app.post(CHAT_PATH, (context) => {
     const call = new HonoCall(context, deps);
     return call.exchange.respond(runChat(call, deps));
+  });
+  app.post(EMBEDDINGS_PATH, (context) => {
+    const call = new HonoCall(context, deps);
+    return call.exchange.respond(runEmbeddings(call, deps));
   });
   app.get('/v1/models', (context) => listModels(context, deps));
   app.get('/v1/models/*', (context) => showModel(context, deps));

@@ -107,14 +107,7 @@ export class ChatReply {
     const created = Math.floor(createdMs / 1000);
     const head = `{"id":${JSON.stringify(id)},"object":"chat.completion","created":${created},"model":${JSON.stringify(model)}`;
     const body = `${head},"choices":${choices},"usage":${JSON.stringify(usageOf(tokens, cost))}}`;
-    const headers: Record<string, string> = {
-      'content-type': 'application/json',
-      'x-underbid-cost-usd': formatUsd(cost),
-      'x-underbid-cold-start-ms': String(coldStartMs),
-    };
-    // A provider chooses its own name; a header takes visible ASCII only.
-    if (provider !== null) headers['x-underbid-provider'] = provider.replaceAll(/[^\x20-\x7e]/g, '_');
-    return { headers, body };
+    return { headers: wholeHeaders({ cost, coldStartMs, provider }), body };
   }
 
   #head(): void {
@@ -150,6 +143,19 @@ export class ChatReply {
   #chunk(choices: string): void {
     this.#out += this.#prefix + choices + this.#suffix;
   }
+}
+
+/** Of a reply in one piece, besides those that every reply has. */
+export function wholeHeaders(answer: Pick<WholeAnswer, 'cost' | 'coldStartMs' | 'provider'>): Record<string, string> {
+  const { cost, coldStartMs, provider } = answer;
+  const headers: Record<string, string> = {
+    'content-type': 'application/json',
+    'x-underbid-cost-usd': formatUsd(cost),
+    'x-underbid-cold-start-ms': String(coldStartMs),
+  };
+  // A provider chooses its own name; a header takes visible ASCII only.
+  if (provider !== null) headers['x-underbid-provider'] = provider.replaceAll(/[^\x20-\x7e]/g, '_');
+  return headers;
 }
 
 /** OpenAI's usage object with our `cost` (USD, a number). */

@@ -153,10 +153,15 @@ export function reportedCounts(reply: Readonly<Record<string, unknown>>): Report
   };
 }
 
+/** llama.cpp's, with status 500, of an input to be embedded. */
+const INPUT_TOO_LONG = /input \(\d+ tokens\) is too large to process/;
 const CONTEXT_WORDS = /context (length|size|window)|exceed_context_size|maximum context|too many tokens/i;
 
 /** What a model server's refusal of the request means to the client; null when it is the server that is at fault. */
 export function clientError(status: number, body: string, secrets: readonly string[] = []): AppError | null {
+  if (status === 500 && INPUT_TOO_LONG.test(body)) {
+    return new AppError('context_length_exceeded', 'the input is longer than the context', { param: 'input' });
+  }
   if (![400, 404, 413, 422].includes(status)) return null;
   let said = '';
   try {

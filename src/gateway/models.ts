@@ -15,6 +15,7 @@ function describeModel({ router }: Pool): Record<string, unknown> {
     object: 'model',
     created: Math.floor(spec.loadedAtMs / 1000),
     owned_by: 'underbid',
+    kind: spec.kind,
     pricing: describePrice(spec.price),
     context_length: spec.contextTokens,
     quantization: spec.quantization,

@@ -40,22 +40,23 @@ export interface Timings {
 
 /** What the look-up by id shows of an answer. */
 export function detailOf(answer: {
-  readonly legs: readonly Leg[];
   readonly stream: boolean;
+  readonly finish: string | null;
+  /** Tokens claimed beyond the bounds. */
+  readonly refused: Tokens;
   readonly target: Slot['target'] | null;
   readonly resumed: number;
   readonly error: string | null;
   readonly timings: Timings;
 }): UsageDetail {
-  const { legs, stream, target, resumed, error, timings } = answer;
+  const { stream, finish, refused, target, resumed, error, timings } = answer;
   const { createdMs, nowMs, firstTokenMs, waitedMs, coldStartMs } = timings;
-  const refused = legs.reduce((sum, { counts }) => sum + counts.refused, 0);
   return {
     stream,
     lease: target?.leaseId ?? null,
     provider: target?.provider ?? null,
     market: target?.market ?? null,
-    finish: legs[0]?.finishReason ?? null,
+    finish,
     error,
     coldStartMs,
     waitedMs,

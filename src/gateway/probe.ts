@@ -1,6 +1,7 @@
 import { AppError } from '../errors.ts';
 import type { PoolSpec } from '../spec.ts';
 import { managedFields, clientError } from './dialect.ts';
+import { readEmbeddings } from './embedding-reply.ts';
 import { readWhole, type Upstream } from './upstream.ts';
 
 export interface ProbeTarget {
@@ -11,7 +12,8 @@ export interface ProbeTarget {
 const REPLY_MAX = 256 * 1024;
 
 /**
- * Asks a model server for one token: it is ready when the model answers, not when its port opens.
+/**
+ * Asks a model server for one token, or for one vector: it is ready when the model answers, not when its port opens.
  * @throws Error with what it said instead; AppError `queue_full` when it has too much to do
  */
 export async function probeModelServer(
@@ -22,13 +24,32 @@ export async function probeModelServer(
 ): Promise<void> {
   const headers: Record<string, string> = { 'content-type': 'application/json' };
   if (target.apiKey !== null) headers['authorization'] = `Bearer ${target.apiKey}`;
-  const fields = managedFields(spec.engine, { model: spec.model, maxTokens: 1, asked: true, stream: false });
-  const members = Object.entries(fields).map(([key, value]) => `${JSON.stringify(key)}:${value}`);
-  const body = `{"messages":[{"role":"user","content":"Say yes."}],${members.join(',')}}`;
-  const request = { url: target.url, path: '/v1/chat/completions', method: 'POST' as const, headers, body };
+  const { path, body, check } = spec.kind === 'chat' ? chatQuestion(spec) : embeddingQuestion(spec);
+  const request = { url: target.url, path, method: 'POST' as const, headers, body };
   const { status, text } = await readWhole(upstream, request, { bytesMax: REPLY_MAX, signal });
   if (status === 429) throw new AppError('queue_full', 'the model server answered 429');
   if (status !== 200) throw new Error(clientError(status, text)?.message ?? `the model server answered ${status}`);
-  const reply = JSON.parse(text) as { choices?: unknown[] };
-  if (!Array.isArray(reply.choices) || reply.choices.length === 0) throw new Error('the model server gave no answer');
+  check(text);
+}
+
+interface Question {
+  readonly path: string;
+  readonly body: string;
+  readonly check: (reply: string) => void;
+}
+
+function chatQuestion(spec: PoolSpec): Question {
+  const fields = managedFields(spec.engine, { model: spec.model, maxTokens: 1, asked: true, stream: false });
+  const members = Object.entries(fields).map(([key, value]) => `${JSON.stringify(key)}:${value}`);
+  const body = `{"messages":[{"role":"user","content":"Say yes."}],${members.join(',')}}`;
+  const check = (text: string): void => {
+    const reply = JSON.parse(text) as { choices?: unknown[] };
+    if (!Array.isArray(reply.choices) || reply.choices.length === 0) throw new Error('the model server gave no answer');
+  };
+  return { path: '/v1/chat/completions', body, check };
+}
+
+function embeddingQuestion(spec: PoolSpec): Question {
+  const body = JSON.stringify({ model: spec.model, input: ['yes'] });
+  return { path: '/v1/embeddings', body, check: (text) => void readEmbeddings(text, 1) };
 }

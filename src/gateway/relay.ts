@@ -282,7 +282,8 @@ export class Relay {
 
   #detail(error: string | null): UsageDetail {
     return detailOf({
-      legs: this.#legs,
+      finish: this.#legs[0]?.finishReason ?? null,
+      refused: this.#legs.reduce((sum, { counts }) => sum + counts.refused, 0),
       stream: this.#job.stream,
       target: this.#served,
       resumed: this.#resumed,

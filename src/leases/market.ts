@@ -1,4 +1,4 @@
-import type { Engine, MarketName, Trust } from '../spec.ts';
+import type { Engine, MarketName, PoolKind, Trust } from '../spec.ts';
 import type { Container } from '../spec/container.ts';
 import type { Hardware } from '../spec/hardware.ts';
 import type { Blocks, EpochMs, Ms, NanoUsd, Tokens } from '../units.ts';
@@ -38,6 +38,7 @@ export interface MarketTerms {
 /** What shall run on the leased machine. */
 export interface Workload {
   readonly pool: string;
+  readonly kind: PoolKind;
   readonly engine: Engine;
   /** The name the model server must answer to. */
   readonly model: string;

@@ -90,9 +90,9 @@ async function openLocal(deps: MarketDeps, local: LocalMarketSettings): Promise<
     leaseKey: leaseKeys(settings.dataDir),
     startServer: (workload, apiKey, signal) => {
       if (!runtime) return Promise.reject(new Error('the embedded model server was not prepared'));
-      const { model: alias, slots, contextTokens } = workload;
+      const { kind, model: alias, slots, contextTokens } = workload;
       const sizes = { slots, contextTokensPerSlot: contextTokens, threads, listenTimeoutMs: LISTEN_MS };
-      return startModelServer({ runtime, alias, apiKey, clock, signal, ...sizes });
+      return startModelServer({ runtime, kind, alias, apiKey, clock, signal, ...sizes });
     },
     log,
   });

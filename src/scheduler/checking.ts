@@ -93,6 +93,8 @@ export class Checking {
     const { proveResumption, clock, signal, decide, log } = this.#parts;
     const { router } = pool;
     const { spec } = router;
+    // There is nothing in a list of vectors that another machine could go on with.
+    if (spec.kind !== 'chat') return;
     if (!proveResumption || spec.resume === 'off' || router.resumes || this.#tried.get(spec.id) === record.id) return;
     this.#tried.set(spec.id, record.id);
     const late = new AbortController();

@@ -223,8 +223,8 @@ function whyNone(order: OrderRecord, bids: number, choice: Choice): string {
 }
 
 export function workloadOf(spec: PoolSpec): Workload {
-  const { id, engine, model, image, container, slots, contextTokens } = spec;
-  return { pool: id, engine, model, image, container, slots, contextTokens };
+  const { id, kind, engine, model, image, container, slots, contextTokens } = spec;
+  return { pool: id, kind, engine, model, image, container, slots, contextTokens };
 }
 
 function newReplica(given: Pick<ReplicaRecord, 'id' | 'pool' | 'orderId' | 'orderedMs' | 'reason'>): ReplicaRecord {

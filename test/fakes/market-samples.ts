@@ -19,14 +19,14 @@ export function testSpec(input: Partial<PoolInput> = {}, id = 'tiny'): PoolSpec 
 }
 
 export function testOrder(id: string, change: Partial<OrderRequest> = {}): OrderRequest {
-  const { hardware, trust, engine, model, image, slots, contextTokens } = testSpec();
+  const { hardware, trust, kind, engine, model, image, slots, contextTokens } = testSpec();
   return {
     id,
     pool: 'tiny',
     hardware,
     trust,
     ceilingNanoUsdPerBlock: 1_000_000n,
-    workload: { pool: 'tiny', engine, model, image, slots, contextTokens },
+    workload: { pool: 'tiny', kind, engine, model, image, slots, contextTokens },
     ...change,
   };
 }

@@ -9,7 +9,8 @@ const PRICING = { prompt: '0.000001', completion: '0.000002', input_cache_read: 
 onBothDoors('models are listed with what a buyer of tokens asks', async (t, door) => {
   const { get, router } = await setup(t, { door });
   const created = Math.floor(router.spec.loadedAtMs / 1000);
-  const model = { id: MODEL, object: 'model', created, owned_by: 'underbid', pricing: PRICING, context_length: 4096 };
+  const whose = { id: MODEL, object: 'model', created, owned_by: 'underbid' };
+  const model = { ...whose, kind: 'chat', pricing: PRICING, context_length: 4096 };
   const warm = { ...model, quantization: 'q8_0', state: 'warm', expected_start_s: 0, trust: 'any' };
   assert.deepEqual(await (await get('/v1/models')).json(), { object: 'list', data: [warm] });
   router.drain('replica-0');

@@ -120,6 +120,17 @@ test('a pool whose answers do not fit at the seam, or that is told not to, is no
   assert.equal(asked, 0);
 });
 
+test('a pool of embeddings is not asked whether it resumes', async (t) => {
+  let asked = 0;
+  const { bench, ready } = await setup(t, {
+    specs: [testSpec({ kind: 'embeddings', replicas: { min: 1, max: 1 } })],
+    proveResumption: () => Promise.resolve(String((asked += 1))),
+  });
+  await ready();
+  await bench.pass(5000);
+  assert.equal(asked, 0);
+});
+
 async function setup(t: TestContext, options: Partial<BenchOptions> = {}) {
   let made: FakeMarket | null = null;
   const markets = (clock: FakeClock): FakeMarket[] => [(made = fakeMarket(clock))];

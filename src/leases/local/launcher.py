@@ -37,6 +37,11 @@ def main():
     params.n_ctx = config["context_tokens"]
     params.cpuparams.n_threads = config["threads"]
     params.cpuparams_batch.n_threads = config["threads"]
+    if config["embeddings"]:
+        params.embedding = True
+        params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
+        # An input is worked on in one batch or not at all.
+        params.n_batch = params.n_ubatch = config["input_tokens"]
     params.endpoint_metrics = True
     params.ui = False
     # Errors only: a request's text has no place in logs.

@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url';
 import type { Readable } from 'node:stream';
 import type { Clock } from '../../clock.ts';
 import { AppError } from '../../errors.ts';
+import type { PoolKind } from '../../spec.ts';
 import type { Ms, Tokens } from '../../units.ts';
 import { spawnGuarded, type Guarded, type GuardedExit } from './guard.ts';
 import type { LlamaRuntime } from './runtime.ts';
@@ -13,6 +14,7 @@ import { redact, Tail } from './tail.ts';
 
 export interface ModelServerOptions {
   readonly runtime: LlamaRuntime;
+  readonly kind?: PoolKind;
   /** What it calls its model. */
   readonly alias: string;
   readonly slots: number;
@@ -146,6 +148,8 @@ function launchPython(options: ModelServerOptions): Launched {
     slots: options.slots,
     context_tokens: options.slots * options.contextTokensPerSlot,
     threads: threadsOf(options),
+    embeddings: options.kind === 'embeddings',
+    input_tokens: options.contextTokensPerSlot,
     cache_mib: CACHE_MIB,
   };
   // Left open: the launcher ends with it.
@@ -164,6 +168,11 @@ async function launchBinary(options: ModelServerOptions): Promise<Launched> {
     '--threads',
     String(threadsOf(options)),
   );
+  if (options.kind === 'embeddings') {
+    // An input is worked on in one batch or not at all.
+    const inputTokens = String(options.contextTokensPerSlot);
+    args.push('--embeddings', '--pooling', 'mean', '--batch-size', inputTokens, '--ubatch-size', inputTokens);
+  }
   const env = passedEnv(options.env ?? process.env);
   // By environment: the key, and what older builds don't know as an argument and would refuse to start with.
   env['LLAMA_API_KEY'] = options.apiKey;

@@ -22,6 +22,16 @@ test('starts a llama-server on loopback with its key in no command line', async 
   assert.equal(args[args.indexOf('--ctx-size') + 1], '2048');
 });
 
+test('starts a llama-server to make embeddings, an input in one batch', async (t) => {
+  const { options, log } = await setup(t, 'serves');
+  const server = await startModelServer({ ...options, kind: 'embeddings' });
+  t.after(() => server.stop());
+  const { args } = await log();
+  const most = String(options.contextTokensPerSlot);
+  const wanted = ['--embeddings', '--pooling', 'mean', '--batch-size', most, '--ubatch-size', most];
+  assert.deepEqual(args.slice(-wanted.length), wanted);
+});
+
 test('gives a model server no secret of ours and no setting that would change what we ask for', async (t) => {
   const { options, log } = await setup(t, 'serves');
   const env = { ...process.env, UNDERBID_SECRET: 'x', LLAMA_ARG_HOST: '0.0.0.0', CUDA_VISIBLE_DEVICES: '0' };
