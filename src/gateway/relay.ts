@@ -108,8 +108,6 @@ export class Relay {
       this.#patience?.stop();
       for (const leg of this.#legs) leg.noteClaims();
     }
-    // So long it is one of the requests that its key may have at a time: answers that nobody reads would fill our memory.
-    await sink.sent();
   }
 
   async #runLeg(leg: Leg): Promise<void> {

@@ -38,7 +38,7 @@ export async function serve(call: Call, deps: AppDeps, prepare: (parts: WorkPart
   const admission = admit(deps, caller);
   call.rateHeaders = () => admission.headers;
   // Of a request's whole life: what is sent to model servers, again after a failure too, is its body.
-  const share = new BodyShare(deps.bodyRoom);
+  const share = new BodyShare(deps.bodyRoom, caller.meter);
   let tokensUsed: Tokens = 0;
   try {
     const work = await prepare({ call, deps, caller, admission, share });
@@ -47,6 +47,8 @@ export async function serve(call: Call, deps: AppDeps, prepare: (parts: WorkPart
     } finally {
       tokensUsed = work.tokensUsed();
     }
+    // So long it is one of the requests that its key may have at a time: replies that nobody reads would fill our memory.
+    await call.exchange.sink.sent();
   } finally {
     share.give();
     admission.end(tokensUsed);
@@ -94,11 +96,7 @@ export async function replayOf(
   if (!key) throw new Error('a request without an Idempotency-Key was taken for a repeat');
   const { headers: own, body } = await key.replay(earlier);
   const headers = { ...replyHeaders({ call, admission }), ...own };
-  const run = (): Promise<void> => {
-    call.exchange.sink.whole(200, headers, body);
-    return call.exchange.sink.sent();
-  };
-  return { run, tokensUsed: () => 0 };
+  return { run: async () => call.exchange.sink.whole(200, headers, body), tokensUsed: () => 0 };
 }
 
 /** Of every reply. */

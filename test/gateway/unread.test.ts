@@ -17,19 +17,44 @@ import { errorOf } from '../fakes/reply.ts';
 const LARGE = 'x'.repeat(15_000_000);
 const LIMITS = { headerBytes: 16_384, headersMax: 100, headerMs: 5000, bodyMs: 5000, keepAliveMs: 5000 };
 
-test('an answer that is not read counts among the requests that its key may have at a time', async (t) => {
-  const { url, key, chat, server, ledger } = await startGateway(t, { key: { concurrency: 2 } });
-  server.play(json(200, wholeOf({ pieces: [LARGE] })), json(200, wholeOf({ pieces: [LARGE] })));
-  const body = JSON.stringify({ model: MODEL, messages: [{ role: 'user', content: 'x' }], max_tokens: 5 });
-  const head = `authorization: Bearer ${key}\r\ncontent-type: application/json\r\ncontent-length: ${body.length}`;
-  const request = `POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n${head}\r\n\r\n${body}`;
-  const [first, second] = [deaf(t, url, request), deaf(t, url, request)];
-  await until('both are charged', () => ledger.settlements.length === 2, 10_000);
-  assert.match((await errorOf(await chat({ max_tokens: 5 }), 429)).message, /2 requests at a time/);
-  first.destroy();
-  await until('there is room again', async () => (await chat({ max_tokens: 5 })).status === 200);
-  second.destroy();
-});
+const VECTOR = { object: 'embedding', index: 0, embedding: LARGE };
+const ROUTES = [
+  {
+    path: '/v1/chat/completions',
+    pool: {},
+    fields: { messages: [{ role: 'user', content: 'x' }], max_tokens: 5 },
+    reply: wholeOf({ pieces: [LARGE] }),
+  },
+  {
+    path: '/v1/embeddings',
+    pool: { kind: 'embeddings' },
+    fields: { input: 'x', encoding_format: 'base64' },
+    reply: { object: 'list', data: [VECTOR], usage: { prompt_tokens: 1, total_tokens: 1 } },
+  },
+] as const;
+
+for (const { path, pool, fields, reply } of ROUTES) {
+  test(`a reply of ${path} that is not read counts among the requests that its key may have at a time`, async (t) => {
+    const gateway = await startGateway(t, { key: { concurrency: 2 }, pool });
+    gateway.server.play(json(200, reply), json(200, reply));
+    gateway.server.usually(json(200, { ...reply, data: [{ ...VECTOR, embedding: 'AAAA' }] }));
+    const body = JSON.stringify({ model: MODEL, ...fields });
+    const head = `authorization: Bearer ${gateway.key}\r\ncontent-type: application/json\r\ncontent-length: ${body.length}`;
+    const request = `POST ${path} HTTP/1.1\r\nhost: x\r\n${head}\r\n\r\n${body}`;
+    const [first, second] = [deaf(t, gateway.url, request), deaf(t, gateway.url, request)];
+    await until('both are charged', () => gateway.ledger.settlements.length === 2, 10_000);
+    const headers = { authorization: `Bearer ${gateway.key}`, 'content-type': 'application/json' };
+    const ask = (): Promise<Response> => gateway.fetch(path, { method: 'POST', headers, body });
+    assert.match((await errorOf(await ask(), 429)).message, /2 requests at a time/);
+    first.destroy();
+    await until('there is room again', async () => {
+      const { status, body: rest } = await ask();
+      await rest?.cancel();
+      return status === 200;
+    });
+    second.destroy();
+  });
+}
 
 test('an answer that waits behind another on one connection is given up with it', async (t) => {
   const { url, key, chat, server, ledger } = await startGateway(t, { key: { concurrency: 2 } });
