@@ -165,7 +165,7 @@ async function startGateway(parts: Parts): Promise<Gateway> {
     fleet: createOperations({ clock, pools, records, scheduler, markets, ledger }),
     adminKeyHash: hashKey(adminKey),
     limiter: new Limiter(),
-    bodyRoom: new BodyRoom(limits.bodiesBytes),
+    bodyRoom: new BodyRoom(limits.bodiesBytes, Math.max(limits.bodyBytes, Math.floor(limits.bodiesBytes / 4))),
     promptCounter: new PromptCounter({ upstream, clock }),
     limits,
     notReady: () => refusing,

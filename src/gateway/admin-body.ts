@@ -41,7 +41,7 @@ export async function bodyOf<T>(context: Context<AppEnv>, deps: AppDeps, schema:
 }
 
 async function readText(context: Context<AppEnv>, deps: AppDeps): Promise<string> {
-  const share = new BodyShare(deps.bodyRoom);
+  const share = new BodyShare(deps.bodyRoom, 'operators');
   try {
     const { text } = await deps.transport(context as unknown as Context).readBody(BODY_MAX, share);
     return text;

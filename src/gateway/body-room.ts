@@ -2,14 +2,17 @@ import { AppError } from '../errors.ts';
 
 /**
  * Memory for the bodies of all requests that are read or at work: each alone is bounded, but thousands of the largest at once
- * would be more than any machine has.
+ * would be more than any machine has. One key has a part of it at most, so that it cannot shut the others out.
  */
 export class BodyRoom {
   readonly #bytesMax: number;
+  readonly #ownerMax: number;
+  readonly #owners = new Map<string, number>();
   #taken = 0;
 
-  constructor(bytesMax: number) {
+  constructor(bytesMax: number, ownerMax = bytesMax) {
     this.#bytesMax = bytesMax;
+    this.#ownerMax = ownerMax;
   }
 
   get taken(): number {
@@ -17,34 +20,41 @@ export class BodyRoom {
   }
 
   /** @throws AppError `queue_full`; nothing is taken then */
-  take(bytes: number): void {
-    if (this.#taken + bytes > this.#bytesMax)
+  take(owner: string, bytes: number): void {
+    const own = (this.#owners.get(owner) ?? 0) + bytes;
+    if (own > this.#ownerMax || this.#taken + bytes > this.#bytesMax)
       throw new AppError('queue_full', 'too many large requests at once', { retryAfterS: 1 });
+    this.#owners.set(owner, own);
     this.#taken += bytes;
   }
 
-  give(bytes: number): void {
+  give(owner: string, bytes: number): void {
     this.#taken -= bytes;
+    const own = (this.#owners.get(owner) ?? 0) - bytes;
+    if (own > 0) this.#owners.set(owner, own);
+    else this.#owners.delete(owner);
   }
 }
 
 /** What one request has taken of it; given back once, whatever became of it. */
 export class BodyShare {
   readonly #room: BodyRoom;
+  readonly #owner: string;
   #bytes = 0;
 
-  constructor(room: BodyRoom) {
+  constructor(room: BodyRoom, owner: string) {
     this.#room = room;
+    this.#owner = owner;
   }
 
   /** @throws AppError `queue_full` */
   take(bytes: number): void {
-    this.#room.take(bytes);
+    this.#room.take(this.#owner, bytes);
     this.#bytes += bytes;
   }
 
   give(): void {
-    this.#room.give(this.#bytes);
+    this.#room.give(this.#owner, this.#bytes);
     this.#bytes = 0;
   }
 }

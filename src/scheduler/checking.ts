@@ -16,8 +16,8 @@ const SILENT_MAX = 3;
 export class Checking {
   readonly #parts: Parts;
   readonly #ending: Ending;
-  /** Pools whose proof is under way, or was tried on this replica. */
-  readonly #tried = new Map<string, string>();
+  /** Descriptions of pools whose proof is under way, or was tried, and on which replica. */
+  readonly #tried = new WeakMap<PoolSpec, string>();
 
   constructor(parts: Parts, ending: Ending) {
     this.#parts = parts;
@@ -88,15 +88,15 @@ export class Checking {
     }
   }
 
-  /** Whether this pool's model servers can go on with an answer: asked once, of the first replica that is ready. */
+  /** Whether this pool's model servers can go on with an answer: asked once of a replica, until one has shown it. */
   async prove(record: ReplicaRecord, pool: Pool, target: Target): Promise<void> {
     const { proveResumption, clock, signal, decide, log } = this.#parts;
     const { router } = pool;
     const { spec } = router;
     // There is nothing in a list of vectors that another machine could go on with.
     if (spec.kind !== 'chat') return;
-    if (!proveResumption || spec.resume === 'off' || router.resumes || this.#tried.get(spec.id) === record.id) return;
-    this.#tried.set(spec.id, record.id);
+    if (!proveResumption || spec.resume === 'off' || router.resumes || this.#tried.get(spec) === record.id) return;
+    this.#tried.set(spec, record.id);
     const late = new AbortController();
     const cancel = clock.timer(PROOF_MS, () => late.abort(new Error(`no answer within ${PROOF_MS / 1000} s`)));
     try {

@@ -64,7 +64,10 @@ export class Serving {
     if (record.state !== 'ready') return;
     await this.#fund(record, pool, market, lease);
     if (delivery.url === null) return;
-    await this.#checking.suspect(record, pool, targetOf(record, status, pool.router.spec, delivery.url));
+    const target = targetOf(record, status, pool.router.spec, delivery.url);
+    await this.#checking.suspect(record, pool, target);
+    // The pool's description may have changed since this replica showed it.
+    void this.#checking.prove(record, pool, target);
   }
 
   /** What there is of a leased replica; null when that was its end. */

@@ -4,6 +4,7 @@ import { connect, type Socket } from 'node:net';
 import { test } from 'node:test';
 import { setTimeout } from 'node:timers/promises';
 import { until } from '../fakes/clock.ts';
+import { BodyRoom, BodyShare } from '../../src/gateway/body-room.ts';
 import { onBothDoors, startGateway } from '../fakes/gateway.ts';
 import { silence } from '../fakes/model-replies.ts';
 import { completionOf, errorOf } from '../fakes/reply.ts';
@@ -43,6 +44,20 @@ test('what a client goes on sending after it was refused takes no room from anyb
   await setTimeout(100);
   await completionOf(await chat({ padding: 'x'.repeat(9000), max_tokens: 5 }));
   refused.destroy();
+});
+
+test('one key has a part of the room, and gives it back', () => {
+  const room = new BodyRoom(100, 25);
+  const share = new BodyShare(room, 'greedy');
+  share.take(20);
+  assert.throws(() => share.take(10), { code: 'queue_full' });
+  for (const owner of ['a', 'b', 'c']) room.take(owner, 25);
+  assert.throws(() => room.take('d', 10), { code: 'queue_full' }, 'all together have no more than the room');
+  assert.equal(room.taken, 95);
+  share.give();
+  share.give();
+  room.take('greedy', 25);
+  assert.equal(room.taken, 100);
 });
 
 onBothDoors('a packed body, and one that is not UTF-8, are refused with a reason', async (t, door) => {

@@ -102,7 +102,9 @@ test('a pool is asked once whether it resumes, by its first replica, and again w
   assert.deepEqual(asked, [id]);
   assert.match((await bench.decisions('pool.resumes'))[0]?.reason ?? '', /nothing doubled or lost/);
   router.update({ ...router.spec, model: 'another' });
-  assert.equal(router.resumes, false);
+  assert.equal(router.resumes, false, 'what was shown was another model');
+  await bench.until('it was asked again', () => router.resumes);
+  assert.deepEqual(asked, [id, id]);
 });
 
 test('a pool whose answers do not fit at the seam, or that is told not to, is not resumed', async (t) => {
