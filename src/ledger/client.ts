@@ -5,7 +5,7 @@ import { AppError } from '../errors.ts';
 import { openSql } from '../store/libsql.ts';
 import type { Sql } from '../store/sql.ts';
 import { Book } from './book.ts';
-import { LEDGER_FILE, type ThreadMessage } from './journal-file.ts';
+import { LEDGER_FILE, packBatch, type ThreadMessage } from './journal-file.ts';
 import type { CheckReport, Ledger, LedgerOp, LedgerReplies } from './operations.ts';
 import { Writer } from './writer.ts';
 
@@ -67,7 +67,7 @@ class ThreadedLedger implements Ledger {
     this.#writer = new Writer({
       book,
       clock: systemClock,
-      store: ({ rows, seq }) => worker.postMessage({ rows, seq } satisfies ThreadMessage),
+      store: (batch) => worker.postMessage(packBatch(batch) satisfies ThreadMessage),
       later: (work) => void setImmediate(work),
     });
     worker.on('message', () => this.#guard(() => this.#writer.onStored()));

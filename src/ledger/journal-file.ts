@@ -1,5 +1,5 @@
 import { bigintOf, type Sql, type SqlValue } from '../store/sql.ts';
-import { CHAIN_START, chain, type Link } from './chain.ts';
+import { CHAIN_START, chain, type Link, type Sha256 } from './chain.ts';
 
 export const LEDGER_FILE = 'ledger.db';
 
@@ -20,8 +20,31 @@ export interface Batch {
   readonly seq: bigint;
 }
 
-/** What the thread that has the disk is sent: a batch without its ids, which stay with the book. */
-export type ThreadMessage = Pick<Batch, 'rows' | 'seq'> | 'close';
+/** What the thread that has the disk is sent. */
+export type ThreadMessage = PackedBatch | 'close';
+
+/** A batch without its ids, which stay with the book, and with each text once: to copy it for each row costs more than the row. */
+export interface PackedBatch {
+  readonly texts: readonly string[];
+  readonly rows: readonly (readonly [text: number, values: readonly SqlValue[], link: Link | null])[];
+  readonly seq: bigint;
+}
+
+export function packBatch({ rows, seq }: Batch): PackedBatch {
+  const numbers = new Map<string, number>();
+  const numberOf = (text: string): number => {
+    const known = numbers.get(text);
+    if (known !== undefined) return known;
+    numbers.set(text, numbers.size);
+    return numbers.size - 1;
+  };
+  const packed = rows.map(({ text, values, link }) => [numberOf(text), values, link] as const);
+  return { texts: [...numbers.keys()], rows: packed, seq };
+}
+
+export function unpackBatch({ texts, rows, seq }: PackedBatch): Pick<Batch, 'rows' | 'seq'> {
+  return { rows: rows.map(([text, values, link]) => ({ text: texts[text] ?? '', values, link })), seq };
+}
 
 /**
  * The disk's side of the journal: writes batches in the order in which they were taken, and continues the chain. It judges
@@ -29,11 +52,13 @@ export type ThreadMessage = Pick<Batch, 'rows' | 'seq'> | 'close';
  */
 export class JournalFile {
   readonly #sql: Sql;
+  readonly #digest: Sha256 | undefined;
   #hash: Uint8Array = CHAIN_START;
   #seq = 0n;
 
-  constructor(sql: Sql) {
+  constructor(sql: Sql, digest?: Sha256) {
     this.#sql = sql;
+    this.#digest = digest;
     const [last] = sql.all(
       `SELECT seq, hash FROM (SELECT seq, hash FROM transfers UNION ALL SELECT seq, hash FROM usage) ORDER BY seq DESC LIMIT 1`,
     );
@@ -56,7 +81,7 @@ export class JournalFile {
           this.#sql.run(text, values);
           continue;
         }
-        hash = chain(hash, link, values);
+        hash = chain(hash, link, values, this.#digest);
         this.#sql.run(text, [...values, hash]);
       }
     });

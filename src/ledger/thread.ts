@@ -1,9 +1,10 @@
+import { hash } from 'node:crypto';
 import { join } from 'node:path';
 import { parentPort, workerData } from 'node:worker_threads';
 import { openSql } from '../store/libsql.ts';
 import { bigintOf } from '../store/sql.ts';
 import { checkLedger } from './check.ts';
-import { JournalFile, LEDGER_FILE, type ThreadMessage } from './journal-file.ts';
+import { JournalFile, LEDGER_FILE, unpackBatch, type ThreadMessage } from './journal-file.ts';
 
 /** The thread that has the ledger's disk on Node. Any error here ends the process: memory and disk may no longer agree. */
 
@@ -23,7 +24,7 @@ function write(dataDir: string): void {
   if (!port) throw new Error('the ledger writer runs as a worker thread');
   const path = join(dataDir, LEDGER_FILE);
   const sql = openSql(path, { busyMs: 5000 });
-  const file = new JournalFile(sql);
+  const file = new JournalFile(sql, (bytes) => hash('sha256', bytes, 'buffer'));
   const reader = openSql(path, { readonly: true });
   let seen = file.seq;
   // A statement left open by SQLITE_BUSY makes libSQL acknowledge writes that never reach the file. Another connection sees
@@ -37,7 +38,7 @@ function write(dataDir: string): void {
   const watching = setInterval(canary, CANARY_MS);
   port.on('message', (message: ThreadMessage) => {
     if (message !== 'close') {
-      file.write(message);
+      file.write(unpackBatch(message));
       port.postMessage('stored');
       return;
     }
