@@ -1,6 +1,7 @@
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { createIds, systemRandom } from '../../src/random.ts';
 import { openLedger, runCheck } from '../../src/ledger/client.ts';
 import type { Ledger } from '../../src/ledger/operations.ts';
 import { formatTable, median, UsageError, type BenchContext, type Benchmark, type BenchResult } from '../benchmark.ts';
@@ -68,7 +69,7 @@ async function measureOurs(
     const pair = await openAccount(ledger);
     const rows: Measured[] = [];
     for (const concurrency of CONCURRENCY) {
-      const figures = await load({ pair, concurrency, seconds, signal, prefix: `c${concurrency}` });
+      const figures = await load({ pair, concurrency, seconds, signal });
       rows.push({ system: 'group-commit', scenario: `c${concurrency}`, ...figures, fsync_p50_us: fsync });
     }
     await ledger.close();
@@ -99,7 +100,7 @@ async function measureNaive(folder: string, seconds: number, fsync: number, sign
   const naive = openNaive(join(folder, 'naive.db'), CREDIT);
   try {
     // Synchronous: more callers at once would only wait for one another.
-    const figures = await load({ pair: (id) => naive.pair(id, HELD), concurrency: 1, seconds, signal, prefix: 'n' });
+    const figures = await load({ pair: (id) => naive.pair(id, HELD), concurrency: 1, seconds, signal });
     return [{ system: 'two-commits', scenario: 'c1', ...figures, fsync_p50_us: fsync }];
   } finally {
     naive.close();
@@ -111,21 +112,22 @@ async function load(options: {
   readonly concurrency: number;
   readonly seconds: number;
   readonly signal: AbortSignal;
-  readonly prefix: string;
 }): Promise<{ pairs_per_s: number; p50_us: number; p99_us: number }> {
-  const { pair, concurrency, seconds, signal, prefix } = options;
+  const { pair, concurrency, seconds, signal } = options;
+  // As the gateway makes them: rising, so that an index on them grows at its end.
+  const ids = createIds(systemRandom);
   const start = performance.now();
   const end = start + seconds * 1000;
   const took: number[] = [];
-  const worker = async (number: number): Promise<void> => {
-    for (let count = 0; performance.now() < end; count += 1) {
+  const worker = async (): Promise<void> => {
+    while (performance.now() < end) {
       signal.throwIfAborted();
       const from = performance.now();
-      await pair(`${prefix}-${number}-${count}`);
+      await pair(ids('gen-'));
       took.push((performance.now() - from) * 1000);
     }
   };
-  await Promise.all(Array.from({ length: concurrency }, (_, number) => worker(number)));
+  await Promise.all(Array.from({ length: concurrency }, () => worker()));
   const passed = (performance.now() - start) / 1000;
   took.sort((a, b) => a - b);
   const at = (share: number): number => Math.round(took[Math.floor((took.length - 1) * share)] ?? Number.NaN);

@@ -44,6 +44,8 @@ const DEBIT = TRANSFER_COLUMNS.indexOf('debit');
 const CREDIT = TRANSFER_COLUMNS.indexOf('credit');
 const HELD_MS = USAGE_COLUMNS.indexOf('held_ms');
 const encoder = new TextEncoder();
+/** Kept between links: a row is some hundred bytes. */
+let scratch = new Uint8Array(4096);
 
 export const CHAIN_START = new Uint8Array(32);
 
@@ -61,11 +63,12 @@ export function chain(
     const named = link === 'usage' ? value : at === DEBIT ? link[0] : at === CREDIT ? link[1] : value;
     text += SEPARATOR + (named === null ? '' : String(named as bigint | string));
   }
-  const encoded = encoder.encode(text);
-  const bytes = new Uint8Array(previous.length + encoded.length);
-  bytes.set(previous);
-  bytes.set(encoded, previous.length);
-  return digest(bytes);
+  // A UTF-16 unit is at most three bytes of UTF-8.
+  const most = previous.length + text.length * 3;
+  if (scratch.length < most) scratch = new Uint8Array(most);
+  scratch.set(previous);
+  const { written } = encoder.encodeInto(text, scratch.subarray(previous.length));
+  return digest(scratch.subarray(0, previous.length + written));
 }
 
 /** The binding stores a NUL inside a text but reads only up to it, which would break the row's hash. */
