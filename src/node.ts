@@ -28,7 +28,7 @@ import { createIds, randomText, systemRandom } from './random.ts';
 import { Scheduler } from './scheduler/loop.ts';
 import { Pools } from './scheduler/pool/pools.ts';
 import { SchedulerRecords } from './scheduler/records.ts';
-import { modelIdSchema, parsePool } from './spec.ts';
+import { modelIdSchema, parsePool, type MarketName, type PoolSpec } from './spec.ts';
 import { lockDataFolder } from './store/lock.ts';
 import { openStore, type Store } from './store/open.ts';
 
@@ -219,12 +219,20 @@ function announce(url: string, demoKey: string | null, settings: Settings): void
       '',
       `  ${demoKey}`,
       '',
-      'Try it; the first question wins a machine at auction and starts a model server, so it takes some seconds:',
+      isRented(settings.pools[0], settings)
+        ? 'Try it; the first question wins a machine at auction and starts a model server, so it takes some seconds:'
+        : 'Try it:',
       '',
       `  curl -N ${url}/v1/chat/completions -H 'Authorization: Bearer ${demoKey}' -H 'Content-Type: application/json' -d '${body}'`,
       '',
     ].join('\n'),
   );
+}
+
+/** Whether its machines come from an auction; servers that already run answer at once. */
+function isRented(pool: PoolSpec | undefined, { markets: { local, akash } }: Settings): boolean {
+  const mayBid = (name: MarketName): boolean => pool?.markets?.includes(name) ?? true;
+  return (local !== null && mayBid('local')) || (akash !== null && mayBid('akash'));
 }
 
 /** The first signal lets answers end, the second ends them; either way money is settled and model servers are gone. */

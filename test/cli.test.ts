@@ -178,6 +178,7 @@ void test('calls the routes of keys, projects, admins and deposits', async (t) =
     'POST /admin/accounts/acc1/unfreeze': { id: 'acc1', frozen: false },
     'GET /admin/accounts/acc1/projects': { data: [] },
     'PUT /admin/accounts/acc1/projects/web%2F1': {},
+    'PUT /admin/accounts/acc1/projects/api': {},
     'GET /admin/admin-keys': { data: [] },
     'POST /admin/admin-keys': { id: 'a1', key: 'ak-ub-abc' },
     'DELETE /admin/admin-keys/a1': null,
@@ -197,6 +198,7 @@ void test('calls the routes of keys, projects, admins and deposits', async (t) =
   await run('accounts', 'unfreeze', 'acc1');
   await run('projects', 'list', 'acc1');
   await run('projects', 'limit', 'acc1', 'web/1', '--usd', '5', '--reset', 'month');
+  await run('projects', 'limit', 'acc1', 'api', '--usd', 'none');
   await run('admin-keys', 'list');
   await run('admin-keys', 'create', '--name', 'Ada', '--role', 'read-only', '--expires-at', '1900000000');
   await run('admin-keys', 'revoke', 'a1');
@@ -218,6 +220,7 @@ void test('calls the routes of keys, projects, admins and deposits', async (t) =
       { overlap_s: 0 },
       { reason: 'unpaid' },
       { spend_limit_usd: '5', limit_reset: 'month' },
+      { spend_limit_usd: null, limit_reset: 'none' },
       { name: 'Ada', role: 'read-only', expires_at: 1_900_000_000 },
       { reference: 'tx/1:0', account: 'acc1', reason: 'they wrote' },
     ],
@@ -235,6 +238,7 @@ void test('refuses values that cannot be right before anything is sent', async (
     ['admin-keys', 'create', '--name', 'x', '--role', 'owner'],
     ['audit', '--limit', '0'],
     ['projects', 'limit', 'a', 'web', '--usd', 'five'],
+    ['projects', 'limit', 'a', 'web'],
   ]) {
     assert.equal((await run(...args)).code, 2, args.join(' '));
   }

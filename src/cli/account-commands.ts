@@ -3,7 +3,7 @@ import { AppError } from '../errors.ts';
 import { SPEND_RESETS } from '../ledger/access.ts';
 import { randomText } from '../random.ts';
 import { addListing, ask, parseId, pathTo, withJson } from './ask.ts';
-import { parseAmount } from './values.ts';
+import { parseAmount, parseLimit } from './values.ts';
 import type { OutputOptions, Surface } from './terminal.ts';
 
 /** Who may use the gateway, and with how much. */
@@ -37,7 +37,7 @@ function addFreezeCommands(accounts: Command, surface: Surface): void {
 }
 
 interface LimitOptions extends OutputOptions {
-  readonly usd?: string;
+  readonly usd: string;
   readonly reset: string;
 }
 
@@ -51,16 +51,18 @@ function addProjectCommands(program: Command, surface: Surface): void {
   withJson(
     projects
       .command('limit')
-      .description('set what a project may spend; without --usd: no limit')
+      .description('set what a project may spend')
       .argument('<account>', "the account's id", parseId)
       .argument('<project>', 'its name', parseId)
-      .option('--usd <amount>', 'the most it may spend', parseAmount)
+      .addOption(
+        new Option('--usd <amount>', 'the most it may spend, or none').argParser(parseLimit).makeOptionMandatory(),
+      )
       .addOption(new Option('--reset <when>', 'when its spending starts anew').choices(SPEND_RESETS).default('none')),
   ).action((account: string, project: string, { usd, reset, ...options }: LimitOptions) =>
     ask(surface, options, {
       method: 'PUT',
       path: pathTo('admin', 'accounts', account, 'projects', project),
-      body: { spend_limit_usd: usd ?? null, limit_reset: reset },
+      body: { spend_limit_usd: usd === 'none' ? null : usd, limit_reset: reset },
     }),
   );
 }

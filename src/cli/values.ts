@@ -12,6 +12,11 @@ export function parseAmount(text: string): string {
   }
 }
 
+/** An amount, or `none` for no limit. */
+export function parseLimit(text: string): string {
+  return text === 'none' ? text : parseAmount(text);
+}
+
 export function parseCount(text: string): number {
   if (!/^[1-9]\d{0,14}$/.test(text)) throw new InvalidArgumentError('It must be a whole number above 0.');
   return Number(text);

@@ -14,8 +14,15 @@ import { parseJsonBody } from './openai.ts';
 
 const BODY_MAX = 1024 * 1024;
 
-export const name = z.string().min(1).max(200);
-export const reason = z.string().min(1).max(500);
+const words = (most: number) =>
+  z
+    .string()
+    .min(1)
+    .max(most)
+    .refine((text) => !/\p{Cc}/u.test(text), 'has control characters');
+
+export const name = words(200);
+export const reason = words(500);
 export const usd = z.string().refine((text) => {
   try {
     return parseUsd(text) > 0n;
@@ -30,11 +37,7 @@ export const expiry = z.union(
   TIME,
 );
 export const reset = z.enum(SPEND_RESETS);
-export const project = z
-  .string()
-  .min(1)
-  .max(100)
-  .refine((text) => !/\p{Cc}/u.test(text), 'has control characters');
+export const project = words(100);
 
 export async function bodyOf<T>(context: Context<AppEnv>, deps: AppDeps, schema: z.ZodType<T>): Promise<T> {
   return parseJsonBody(await readText(context, deps), schema);

@@ -13,7 +13,7 @@ import type {
 } from '../ledger/operations.ts';
 import { affordableOutput, chargeFor, chargeWithin, holdFor, type TokenCounts } from '../ledger/pricing.ts';
 import type { Price } from '../spec.ts';
-import { formatUsd, type NanoUsd, type Tokens } from '../units.ts';
+import { formatUsd, type EpochMs, type NanoUsd, type Tokens } from '../units.ts';
 import { BAD_KEY, type Caller } from './auth.ts';
 
 /** Below this, an answer is not worth starting. */
@@ -208,9 +208,10 @@ function insufficient(short: {
   readonly available: NanoUsd;
   readonly limitSource: LimitSource;
   readonly transient: boolean;
+  readonly resetsMs?: EpochMs;
   readonly affordable: Tokens;
 }): AppError {
-  const { needed, available, limitSource, transient, affordable } = short;
+  const { needed, available, limitSource, transient, resetsMs, affordable } = short;
   const free = available > 0n ? available : 0n;
   return new AppError(
     'insufficient_credits',
@@ -222,6 +223,7 @@ function insufficient(short: {
         max_affordable_tokens: affordable,
         limit_source: limitSource,
         transient,
+        ...(resetsMs === undefined ? {} : { resets_at: new Date(resetsMs).toISOString() }),
       },
       ...(transient ? { retryAfterS: 1, shouldRetry: true } : {}),
     },

@@ -177,6 +177,8 @@ export type HoldResult =
       readonly limitSource: LimitSource;
       /** It would fit once requests in flight have given back what they don't use. */
       readonly transient: boolean;
+      /** When the window of the limit that is too small ends; left out where there is none. */
+      readonly resetsMs?: EpochMs;
     };
 
 export interface SettleResult {

@@ -25,17 +25,20 @@ export function whyShort({ customer, key, amount, atMs, heldMs }: HoldAsk): Hold
     free += account.posted - account.held;
   }
   let limitSource: LimitSource = 'account';
+  let resetsMs = Infinity;
   for (const { source, limit, reset, spend } of key?.caps ?? NO_CAPS) {
     if (limit === null) continue;
-    const { spent, held } = spend.bucket(reset, heldMs);
+    const { spent, held, endMs } = spend.bucket(reset, heldMs);
     if (limit - spent - held < free) {
       limitSource = source;
       free = limit - spent - held;
+      resetsMs = endMs;
     }
     // Waiting helps only when all of them would let it through.
     posted = minBig(posted, limit - spent);
   }
   if (amount <= free && amount >= 0n) return null;
   const transient = amount <= posted;
-  return { ok: false, why: 'insufficient', needed: amount, available: free, limitSource, transient };
+  const resets = Number.isFinite(resetsMs) ? { resetsMs } : {};
+  return { ok: false, why: 'insufficient', needed: amount, available: free, limitSource, transient, ...resets };
 }

@@ -71,6 +71,7 @@ const BAD: readonly { path: string; body: unknown; param: string | null }[] = [
   { path: '/accounts', body: {}, param: 'name' },
   { path: '/accounts', body: { name: '' }, param: 'name' },
   { path: '/accounts', body: { name: 'x', more: 1 }, param: null },
+  { path: '/accounts', body: { name: 'a\0b' }, param: 'name' },
   ...['0', '0.00', '-1', '1e3', '1.0000000001', 'five', '', 5, null].map((amount) => {
     return {
       path: '/accounts/ID/credits',

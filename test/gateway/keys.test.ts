@@ -70,6 +70,7 @@ onBothDoors(
     assert.equal(code, 'insufficient_credits');
     assert.match(message, /this API key's spend limit/);
     assert.deepEqual([metadata?.['limit_source'], metadata?.['transient']], ['key', false]);
+    assert.equal(metadata?.['resets_at'], '2030-08-01T00:00:00.000Z');
     assert.equal(refused.headers.get('x-should-retry'), null);
     clock.moveTo(Date.parse('2030-08-01T00:00:00Z') - 1000);
     await errorOf(await as(key).chat({ max_tokens: 5 }), 402);

@@ -17,7 +17,7 @@ import {
   tokens,
   type OpenBook,
 } from './fixtures/books.ts';
-import { DAY_MS, dayOf, sameWindow } from './fixtures/calendar.ts';
+import { DAY_MS, dayOf, endOf, sameWindow } from './fixtures/calendar.ts';
 
 /**
  * Limits of keys and projects over random histories across days, weeks, months and leap years, with rotations and crashes,
@@ -83,6 +83,7 @@ class Model {
   /** Null when it fits. */
   short(owner: ModelKey, amount: bigint, heldMs: number): Record<string, unknown> | null {
     const all = this.sums(() => true, 'none', 0);
+    let resetsMs: number | undefined;
     let [available, posted, limitSource] = [CREDIT - all.spent - all.held, CREDIT - all.spent, 'account'];
     const caps = [
       { source: 'key', ...owner, counts: (one: ModelKey) => one.root === owner.root },
@@ -91,12 +92,16 @@ class Model {
     for (const { source, limit, reset, counts } of owner.inProject ? caps : caps.slice(0, 1)) {
       if (limit === null) continue;
       const { spent, held } = this.sums(counts, reset, heldMs);
-      if (limit - spent - held < available) [available, limitSource] = [limit - spent - held, source];
+      if (limit - spent - held < available) {
+        [available, limitSource] = [limit - spent - held, source];
+        resetsMs = reset === 'none' ? undefined : endOf(reset, heldMs);
+      }
       if (limit - spent < posted) posted = limit - spent;
     }
     if (amount <= available) return null;
     const transient = amount <= posted;
-    return { ok: false, why: 'insufficient', needed: amount, available, limitSource, transient };
+    const resets = resetsMs === undefined ? {} : { resetsMs };
+    return { ok: false, why: 'insufficient', needed: amount, available, limitSource, transient, ...resets };
   }
 }
 
