@@ -6,8 +6,8 @@ import { readConfigFile } from './config/file.ts';
 import type { FileSettings } from './config/schema.ts';
 import type { Secret } from './config/secret.ts';
 import { AppError } from './errors.ts';
-import { parsePool, parseSize, type LocalProvider, type PoolSpec, type PricePolicy } from './spec.ts';
-import { parseUsd, type EpochMs, type Ms, type NanoUsd } from './units.ts';
+import { parsePool, parseSize, type LocalProvider, type PoolSpec, type Price, type PricePolicy } from './spec.ts';
+import { parsePricePerMillion, parseUsd, type EpochMs, type Ms, type NanoUsd } from './units.ts';
 
 export interface Settings extends Environment {
   readonly pools: readonly PoolSpec[];
@@ -23,6 +23,7 @@ export interface MarketSettings {
   readonly local: LocalMarketSettings | null;
   readonly owned: OwnedMarketSettings | null;
   readonly akash: AkashMarketSettings | null;
+  readonly api: ApiMarketSettings | null;
 }
 
 export interface LocalMarketSettings {
@@ -41,6 +42,23 @@ export interface LocalMarketSettings {
 
 export interface OwnedMarketSettings {
   readonly servers: readonly OwnedServer[];
+}
+
+export interface ApiMarketSettings {
+  readonly endpoints: readonly ApiEndpoint[];
+}
+
+/** Somebody else's API, paid by the token. */
+export interface ApiEndpoint {
+  readonly id: string;
+  /** Base address, without a trailing slash or `/v1`. */
+  readonly url: string;
+  readonly key: Secret | null;
+  readonly pool: string;
+  readonly model: string;
+  readonly slots: number;
+  readonly audited: boolean;
+  readonly price: Price;
 }
 
 export interface OwnedServer {
@@ -95,6 +113,7 @@ export function loadSettings({ env, cwd, nowMs }: Surroundings & { readonly nowM
       local: markets.local === undefined ? null : buildLocalMarket(markets.local, folder),
       owned: markets.owned === undefined ? null : buildOwnedMarket(markets.owned, file.secrets),
       akash: markets.akash === undefined ? null : buildAkashMarket(markets.akash, file),
+      api: markets.api === undefined ? null : buildApiMarket(markets.api, file.secrets),
     },
     limits: buildLimits(limits),
     cors,
@@ -104,6 +123,7 @@ export function loadSettings({ env, cwd, nowMs }: Surroundings & { readonly nowM
 
 type LocalFile = NonNullable<FileSettings['markets']['local']>;
 type OwnedFile = NonNullable<FileSettings['markets']['owned']>;
+type ApiFile = NonNullable<FileSettings['markets']['api']>;
 type ProviderFile = LocalFile['providers'][number];
 
 const TAKE_FEE_BP = { usdc: 2000, akt: 400 };
@@ -158,6 +178,22 @@ function buildOwnedMarket(owned: OwnedFile, secrets: ReadonlyMap<string, Secret>
       pool,
       slots,
       costNanoUsdPerHour: parseUsd(cost),
+    })),
+  };
+}
+
+function buildApiMarket(api: ApiFile, secrets: ReadonlyMap<string, Secret>): ApiMarketSettings {
+  return {
+    endpoints: api.endpoints.map(({ id, url, key, usd_per_million: usd, ...endpoint }, index) => ({
+      ...endpoint,
+      id: id ?? `api-${index + 1}`,
+      url: normalizeServerUrl(url),
+      key: key === undefined ? null : (secrets.get(key) ?? null),
+      price: {
+        inputPico: parsePricePerMillion(usd.input),
+        cachedInputPico: parsePricePerMillion(usd.cached_input ?? usd.input),
+        outputPico: parsePricePerMillion(usd.output),
+      },
     })),
   };
 }

@@ -160,9 +160,10 @@ const SINGLE: readonly [what: string, file: string, mistake: string][] = [
     '1:87 markets.akash.gas_price: must be uakt per unit of gas, such as "0.025"',
   ],
   [
-    'the api market',
-    'markets: {local: {}, api: {endpoints: []}}',
-    '1:22 markets.api: the api market is not part of this version yet',
+    'an API for a pool that is not there',
+    `pools: {m: {${POOL}}}
+markets: {api: {endpoints: [{url: "https://api.example/v1", pool: n, model: x, usd_per_million: {input: "1", output: "1"}}]}}`,
+    '2:67 markets.api.endpoints[0].pool: there is no such pool: did you mean m?',
   ],
   [
     'a market that is not configured',

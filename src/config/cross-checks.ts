@@ -15,7 +15,7 @@ import { didYouMean } from './spelling.ts';
  */
 export function crossCheck(document: ConfigDocument): Mistake[] {
   return [
-    ...refuseLaterMarkets(document),
+    ...refuseNoMarket(document),
     ...checkAkash(document),
     ...checkMarketsOfPools(document),
     ...checkServers(document),
@@ -82,7 +82,10 @@ function eachEntry(document: ConfigDocument, path: Path): Path[] {
 }
 
 function eachServer(document: ConfigDocument): Path[] {
-  return eachEntry(document, ['markets', 'owned', 'servers']);
+  return [
+    ...eachEntry(document, ['markets', 'owned', 'servers']),
+    ...eachEntry(document, ['markets', 'api', 'endpoints']),
+  ];
 }
 
 function marketNames(document: ConfigDocument): string[] {
@@ -90,18 +93,12 @@ function marketNames(document: ConfigDocument): string[] {
   return markets === undefined ? ['local'] : keysOf(markets);
 }
 
-function refuseLaterMarkets(document: ConfigDocument): Mistake[] {
+function refuseNoMarket(document: ConfigDocument): Mistake[] {
   const markets = valueAt(document.data, ['markets']);
-  const later = keysOf(markets).filter((name) => name === 'api');
-  const mistakes = later.map((name) => {
-    const path = ['markets', name];
-    return { ...document.placeOfKey(path), path, message: `the ${name} market is not part of this version yet` };
-  });
   const none =
     typeof markets === 'object' && markets !== null && keysOf(markets).length === 0 && !Array.isArray(markets);
-  if (none)
-    mistakes.push({ ...document.placeOfKey(['markets']), path: ['markets'], message: 'name at least one market' });
-  return mistakes;
+  if (!none) return [];
+  return [{ ...document.placeOfKey(['markets']), path: ['markets'], message: 'name at least one market' }];
 }
 
 /** A devnet's file says all that is needed; on another chain the operator says where it is, and whose money is spent. */

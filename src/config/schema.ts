@@ -102,19 +102,28 @@ const apiSchema = z
     endpoints: z
       .array(
         z.strictObject({
+          id: word.optional().describe('what it is called as a provider; default: api-1, api-2, …'),
           url: serverUrl,
           key: secretSchema.optional(),
           pool: modelIdSchema,
-          model: z.string().min(1).max(256),
-          usd_per_million: z.strictObject({
-            input: poolSchema.shape.price.shape.input,
-            output: poolSchema.shape.price.shape.output,
-          }),
+          model: z.string().min(1).max(256).describe('what the API calls the model'),
+          slots: count(1, 4096).default(16).describe('requests it is sent at a time'),
+          audited: z.boolean().default(false).describe('whether a pool with trust: audited may use it'),
+          usd_per_million: z
+            .strictObject({
+              input: poolSchema.shape.price.shape.input,
+              cached_input: poolSchema.shape.price.shape.input.optional().describe('default: the price of input'),
+              output: poolSchema.shape.price.shape.output,
+            })
+            .describe('what it asks, in USD per million tokens'),
         }),
       )
+      .min(1)
       .max(1000),
   })
-  .describe("other companies' APIs: not part of this version yet");
+  .describe(
+    "other companies' OpenAI-compatible APIs: they bid at their token price, and carry a pool while a machine starts",
+  );
 
 const marketsSchema = z
   .strictObject({

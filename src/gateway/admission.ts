@@ -6,6 +6,7 @@ import type {
   Idempotency,
   Ledger,
   LimitSource,
+  Purchase,
   SettleOp,
   SettleResult,
   UsageDetail,
@@ -162,7 +163,12 @@ export class Reservation {
   }
 
   /** Charges what was used and gives the rest back; resolves when that is on disk. Once: later calls charge nothing. */
-  async settle(tokens: TokenCounts, status: UsageStatus, detail: UsageDetail): Promise<NanoUsd> {
+  async settle(
+    tokens: TokenCounts,
+    status: UsageStatus,
+    detail: UsageDetail,
+    purchases: readonly Purchase[] = [],
+  ): Promise<NanoUsd> {
     if (this.#settled) return 0n;
     this.#settled = true;
     this.#tokensUsed = tokens.inputTokens + tokens.outputTokens;
@@ -174,6 +180,7 @@ export class Reservation {
       status,
       detail,
       atMs: this.#clock.now(),
+      ...(purchases.length > 0 ? { purchases } : {}),
       ...(this.#replay ? { replay: this.#replay } : {}),
     });
     if (!result.ok)

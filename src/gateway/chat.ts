@@ -1,6 +1,7 @@
 import { AppError } from '../errors.ts';
 import type { Pool } from '../scheduler/pool/pools.ts';
-import type { PoolSpec } from '../spec.ts';
+import type { Target } from '../scheduler/pool/slot.ts';
+import type { Engine, PoolSpec } from '../spec.ts';
 import type { Tokens } from '../units.ts';
 import { Reservation } from './admission.ts';
 import type { Call } from './call.ts';
@@ -94,7 +95,7 @@ async function prepareChat(parts: WorkParts): Promise<Work> {
 function tokensOfPrompt(deps: AppDeps, { router }: Pool, members: readonly Member[]): Promise<Tokens | null> {
   const { anyTarget: target, spec } = router;
   if (target === null) return Promise.resolve(null);
-  return deps.promptCounter.count(target, spec, promptBody(members, spec.model));
+  return deps.promptCounter.count(target, promptBody(members, spec.model));
 }
 
 interface Sizes {
@@ -139,17 +140,22 @@ function leastTokens({ messages }: ChatRequest): Tokens {
 
 const SEED: ReadonlySet<string> = new Set(['seed']);
 
-/** What each choice's model server is sent: the same but for the seed, or all choices would be one and the same answer. */
+/**
+ * What each choice's model server is sent: the same but for the seed, or all choices would be one and the same answer, and
+ * for the name and dialect of an API.
+ */
 function upstreamBodies(
   members: readonly Member[],
   request: ChatRequest,
   { router: { spec } }: Pool,
   sizes: { readonly outputMax: Tokens; readonly mayShorten: boolean; readonly stream: boolean },
-): (choice: number, from: Continuation | null) => string {
+): (choice: number, from: Continuation | null, target: Target) => string {
   const { outputMax, mayShorten, stream } = sizes;
-  const options = { model: spec.model, maxTokens: outputMax, asked: !mayShorten, stream };
-  const body = spliceObject(members, MANAGED, managedFields(spec.engine, options));
-  return (choice, from) => {
+  const bodyFor = (engine: Engine, model: string): string =>
+    spliceObject(members, MANAGED, managedFields(engine, { model, maxTokens: outputMax, asked: !mayShorten, stream }));
+  const own = bodyFor(spec.engine, spec.model);
+  return (choice, from, { engine, model }) => {
+    const body = model ? bodyFor(engine, model) : own;
     if (from !== null) return continuedBody(body, from, spec);
     if (choice === 0 || typeof request.seed !== 'number') return body;
     const seed = topLevelMembers(body).findLast(({ key }) => key === 'seed')?.value ?? '';

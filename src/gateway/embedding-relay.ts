@@ -9,6 +9,7 @@ import { wholeHeaders } from './chat-reply.ts';
 import { composeEmbeddings, readEmbeddings, type Embeddings } from './embedding-reply.ts';
 import { toAppError } from './openai.ts';
 import { detailOf, NO_TOKENS } from './outcome.ts';
+import { Purchases } from './purchases.ts';
 import type { RelayDeps, RelayJob } from './relay-job.ts';
 import type { WholeReply } from './transport.ts';
 
@@ -31,7 +32,7 @@ export interface EmbeddingJob extends Pick<RelayJob, Shared> {
   /** Vectors that are to come. */
   readonly count: number;
   /** The request as the model server gets it. */
-  readonly body: string;
+  readonly body: (target: Slot['target']) => string;
 }
 
 /**
@@ -42,6 +43,7 @@ export class EmbeddingRelay {
   readonly #deps: RelayDeps;
   readonly #job: EmbeddingJob;
   readonly #attempts = new Attempts();
+  readonly #purchases = new Purchases();
   readonly #ended = new AbortController();
   #attempt: Attempt | null = null;
   #stopped: AppError | null = null;
@@ -119,7 +121,7 @@ export class EmbeddingRelay {
     const call = { clock, upstream, watch: watch(), path, streamed: false, replyBytes: limits.replyBytes };
     const attempt = new Attempt({ ...call, limits: this.#limits(), untilMs: this.#untilMs }, slot, reader);
     this.#attempt = attempt;
-    await attempt.run(body);
+    await attempt.run(body(slot.target));
     if (!reader.embeddings) throw new Error('the model server ended its reply, and nobody read it');
     return reader.embeddings;
   }
@@ -153,9 +155,10 @@ export class EmbeddingRelay {
     const { reservation, keep, headers, sink } = this.#job;
     if (this.#stopped) throw this.#stopped;
     const tokens = this.#tokens(embeddings);
+    if (this.#slot) this.#purchases.note(this.#slot, tokens);
     const reply = (cost: NanoUsd): WholeReply => this.#compose(embeddings, tokens, cost);
     await keep?.(tokens, reply);
-    const cost = await reservation.settle(tokens, 'done', this.#detail(null));
+    const cost = await reservation.settle(tokens, 'done', this.#detail(null), this.#purchases.all);
     const whole = reply(cost);
     sink.whole(200, { ...headers, ...whole.headers }, whole.body);
   }
@@ -181,7 +184,12 @@ export class EmbeddingRelay {
     const cancelled = error.code === 'client_closed' || sink.gone;
     if (!cancelled) this.#deps.log(`${id}: ${describeError(error)}`);
     try {
-      await reservation.settle(NO_TOKENS, cancelled ? 'cancelled' : 'failed', this.#detail(error.code));
+      await reservation.settle(
+        NO_TOKENS,
+        cancelled ? 'cancelled' : 'failed',
+        this.#detail(error.code),
+        this.#purchases.all,
+      );
     } catch (failure) {
       // The ledger settles the hold at its deadline; the client is told all the same.
       this.#deps.log(`${id}: ${describeError(failure)}`);

@@ -67,7 +67,7 @@ async function prepareEmbeddings(parts: WorkParts): Promise<Work> {
     inputBound: bound,
     inputLeast: least,
     maxWaitMs,
-    body: spliceObject(members, MANAGED, { model: JSON.stringify(spec.model) }),
+    body: ({ model }) => spliceObject(members, MANAGED, { model: JSON.stringify(model ?? spec.model) }),
     reservation,
     keep: key?.keeper(id, reservation) ?? null,
     sink: call.exchange.sink,

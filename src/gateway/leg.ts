@@ -1,4 +1,5 @@
 import type { AppError } from '../errors.ts';
+import type { TokenCounts } from '../ledger/pricing.ts';
 import type { Slot } from '../scheduler/pool/slot.ts';
 import type { PoolSpec } from '../spec.ts';
 import type { EpochMs, Tokens } from '../units.ts';
@@ -30,9 +31,10 @@ export interface LegOptions {
   readonly resumable: boolean;
   readonly limits: { readonly replyBytes: number; readonly eventBytes: number };
   readonly inputBound: Tokens;
+  readonly inputLeast: Tokens;
   readonly outputMax: Tokens;
   readonly totalUntilMs: EpochMs;
-  readonly body: (from: Continuation | null) => string;
+  readonly body: (from: Continuation | null, target: Slot['target']) => string;
   /** One delta, before it is counted against the budget. */
   readonly onDelta: (leg: Leg, choice: DeltaChoice) => void;
   readonly onCounts: () => void;
@@ -54,6 +56,7 @@ export class Leg implements ReplyReader {
   #slot: Slot | null = null;
   #untilMs: EpochMs = 0;
   #begun = false;
+  #outputBefore: Tokens = 0;
   #events = 0;
   #told = 0;
   #finishReason: string | null = null;
@@ -97,11 +100,21 @@ export class Leg implements ReplyReader {
    * Whether another replica can go on where this one stopped: plain text, cut at the end of a token, of the model that
    * runs there now. A pool may be described anew while an answer waits.
    */
-  canResume(router: { readonly resumes: boolean; readonly spec: PoolSpec }): boolean {
+  canResume(router: { readonly resumes: boolean; readonly spec: PoolSpec }, target: Slot['target'] | null): boolean {
+    // Nobody has seen an API go on with an answer.
+    if (target?.tokenPrice) return false;
     const { resumable, spec } = this.#options;
     const { engine, model, image } = router.spec;
     const same = engine === spec.engine && model === spec.model && image === spec.image;
     return router.resumes && same && resumable && this.#plain && !TORN.test(this.#delivered);
+  }
+
+  /** What the last attempt was asked and made. A prompt is paid for whether or not its reader says how long it was. */
+  get used(): TokenCounts {
+    const { input, cached, output } = this.counts;
+    const outputTokens = Math.max(0, output - this.#outputBefore);
+    const inputTokens = input === 0 && outputTokens > 0 ? this.#options.inputLeast : input;
+    return { inputTokens, cachedTokens: cached, outputTokens };
   }
 
   /** The last attempt brought something. */
@@ -137,6 +150,7 @@ export class Leg implements ReplyReader {
     else if (this.#begun && !assembled) from = { text: this.#delivered, maxTokens: this.#tally.carryOn() };
     else this.#startAnew();
     this.#slot = slot;
+    this.#outputBefore = this.counts.output;
     this.#events = 0;
     this.#unpaid.length = 0;
     this.#endedUnpaid = false;
@@ -146,7 +160,7 @@ export class Leg implements ReplyReader {
     const call = { clock, upstream, watch, path, limits: spec.limits, streamed: streamUpstream };
     this.#attempt = new Attempt({ ...call, replyBytes, untilMs: this.#untilMs }, slot, this);
     if (this.#paused) this.#attempt.pause();
-    return this.#attempt.run(body(from));
+    return this.#attempt.run(body(from, slot.target));
   }
 
   /** Ends the attempt from outside: the client left, the money ended. */

@@ -1,17 +1,14 @@
 import { AppError } from '../errors.ts';
-import type { PoolSpec } from '../spec.ts';
+import type { Target } from '../scheduler/pool/slot.ts';
+import type { Engine, PoolSpec } from '../spec.ts';
 import { managedFields, clientError } from './dialect.ts';
 import { readEmbeddings } from './embedding-reply.ts';
 import { readWhole, type Upstream } from './upstream.ts';
 
-export interface ProbeTarget {
-  readonly url: string;
-  readonly apiKey: string | null;
-}
+export type ProbeTarget = Pick<Target, 'url' | 'apiKey' | 'engine' | 'model'>;
 
 const REPLY_MAX = 256 * 1024;
 
-/**
 /**
  * Asks a model server for one token, or for one vector: it is ready when the model answers, not when its port opens.
  * @throws Error with what it said instead; AppError `queue_full` when it has too much to do
@@ -24,7 +21,8 @@ export async function probeModelServer(
 ): Promise<void> {
   const headers: Record<string, string> = { 'content-type': 'application/json' };
   if (target.apiKey !== null) headers['authorization'] = `Bearer ${target.apiKey}`;
-  const { path, body, check } = spec.kind === 'chat' ? chatQuestion(spec) : embeddingQuestion(spec);
+  const model = target.model ?? spec.model;
+  const { path, body, check } = spec.kind === 'chat' ? chatQuestion(target.engine, model) : embeddingQuestion(model);
   const request = { url: target.url, path, method: 'POST' as const, headers, body };
   const { status, text } = await readWhole(upstream, request, { bytesMax: REPLY_MAX, signal });
   if (status === 429) throw new AppError('queue_full', 'the model server answered 429');
@@ -38,8 +36,8 @@ interface Question {
   readonly check: (reply: string) => void;
 }
 
-function chatQuestion(spec: PoolSpec): Question {
-  const fields = managedFields(spec.engine, { model: spec.model, maxTokens: 1, asked: true, stream: false });
+function chatQuestion(engine: Engine, model: string): Question {
+  const fields = managedFields(engine, { model, maxTokens: 1, asked: true, stream: false });
   const members = Object.entries(fields).map(([key, value]) => `${JSON.stringify(key)}:${value}`);
   const body = `{"messages":[{"role":"user","content":"Say yes."}],${members.join(',')}}`;
   const check = (text: string): void => {
@@ -49,7 +47,7 @@ function chatQuestion(spec: PoolSpec): Question {
   return { path: '/v1/chat/completions', body, check };
 }
 
-function embeddingQuestion(spec: PoolSpec): Question {
-  const body = JSON.stringify({ model: spec.model, input: ['yes'] });
+function embeddingQuestion(model: string): Question {
+  const body = JSON.stringify({ model, input: ['yes'] });
   return { path: '/v1/embeddings', body, check: (text) => void readEmbeddings(text, 1) };
 }

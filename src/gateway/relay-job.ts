@@ -1,6 +1,7 @@
 import type { Clock } from '../clock.ts';
 import type { TokenCounts } from '../ledger/pricing.ts';
 import type { PoolRouter } from '../scheduler/pool/router.ts';
+import type { Target } from '../scheduler/pool/slot.ts';
 import type { EpochMs, Ms, NanoUsd, Tokens } from '../units.ts';
 import type { Reservation } from './admission.ts';
 import type { Continuation } from './leg.ts';
@@ -42,7 +43,7 @@ export interface RelayJob {
   readonly outputMax: Tokens;
   readonly maxWaitMs: Ms;
   /** The request as the model server of this choice gets it, from the start or to go on with what was delivered. */
-  readonly bodyOf: (choice: number, from: Continuation | null) => string;
+  readonly bodyOf: (choice: number, from: Continuation | null, target: Target) => string;
   /** Plain text in one choice: another machine can go on with it, where the pool can. */
   readonly resumable: boolean;
   readonly reservation: Reservation;

@@ -1,8 +1,8 @@
 import { AppError, describeError } from '../errors.ts';
-import type { UsageDetail, UsageStatus } from '../ledger/operations.ts';
+import type { UsageStatus } from '../ledger/operations.ts';
 import type { TokenCounts } from '../ledger/pricing.ts';
 import type { Slot } from '../scheduler/pool/slot.ts';
-import type { EpochMs, Ms } from '../units.ts';
+import type { EpochMs, Ms, NanoUsd } from '../units.ts';
 import { AttemptFailure } from './attempt.ts';
 import { Attempts, notTheClients, outcomeOf } from './attempts.ts';
 import { Budget } from './budget.ts';
@@ -13,6 +13,7 @@ import { toAppError } from './openai.ts';
 import { detailOf, NO_TOKENS, outputOf, tokensOf } from './outcome.ts';
 import type { RelayDeps, RelayJob } from './relay-job.ts';
 import { Patience } from './patience.ts';
+import { Purchases } from './purchases.ts';
 
 /** Thrown within: the answer ends where the money does. */
 const MONEY_ENDED = new AppError('insufficient_credits', 'the credit was used up in the middle of the answer');
@@ -29,6 +30,7 @@ export class Relay {
   readonly #legs: Leg[];
   readonly #reply: ChatReply;
   readonly #cut = new Set<Leg>();
+  readonly #purchases = new Purchases();
   #ended: AbortController | null = null;
   #stopped: AppError | null = null;
   readonly #patience: Patience | null;
@@ -44,7 +46,7 @@ export class Relay {
     this.#deps = deps;
     this.#job = job;
     this.#reply = new ChatReply(job);
-    const { router, sink, reservation, outputMax, choices, streamUpstream } = job;
+    const { router, sink, reservation, outputMax, choices, streamUpstream, createdMs } = job;
     const comment = (text: string): void => this.#reply.comment(text);
     this.#patience = job.stream ? new Patience({ router, clock: deps.clock, sink, comment }) : null;
     this.#budget = new Budget({
@@ -58,9 +60,7 @@ export class Relay {
       onExhausted: () => this.#stopAll(MONEY_ENDED),
       onError: (error) => this.#stopAll(toAppError(error)),
     });
-    const { createdMs } = job;
-    const { spec } = job.router;
-    const watch = deps.watch();
+    const [spec, watch] = [router.spec, deps.watch()];
     this.#legs = Array.from({ length: job.choices }, (_, index) => {
       return new Leg({
         index,
@@ -74,9 +74,10 @@ export class Relay {
         resumable: job.stream && job.resumable,
         limits: deps.limits,
         inputBound: job.inputBound,
+        inputLeast: job.inputLeast,
         outputMax: job.outputMax,
         totalUntilMs: createdMs + job.maxWaitMs + spec.limits.totalMs,
-        body: (from) => job.bodyOf(index, from),
+        body: (from, target) => job.bodyOf(index, from, target),
         onDelta: (leg, choice) => this.#delta(leg, choice),
         onCounts: () => this.#budget.check(),
         onRead: () => this.#flush(),
@@ -123,13 +124,13 @@ export class Relay {
         slot.release('cancelled');
         continue;
       }
-      if (attempts?.last && leg.begun && this.#job.stream && !leg.canResume(this.#job.router)) {
+      if (attempts?.last && leg.begun && this.#job.stream && !leg.canResume(this.#job.router, slot.target)) {
         slot.release('cancelled');
         throw attempts.last;
       }
       this.#served = slot.target;
       try {
-        await leg.run(slot);
+        await leg.run(slot).finally(() => this.#purchases.note(slot, leg.used));
         slot.release('served');
         return;
       } catch (error) {
@@ -159,7 +160,7 @@ export class Relay {
     return attempts.again({
       error,
       delivered: leg.begun && stream,
-      resumable: leg.canResume(router),
+      resumable: leg.canResume(router, null),
       fruitful: leg.fruitful,
       hope: slot.lost || router.supervised || router.hasOther(attempts.failed),
     });
@@ -243,7 +244,7 @@ export class Relay {
   }
 
   async #finish(): Promise<void> {
-    const { stream, reservation, keep } = this.#job;
+    const { stream, keep } = this.#job;
     // What came faster than its hold grew is paid for by the hold that is on its way.
     await this.#budget.settled();
     const tokens = this.#tokens();
@@ -251,21 +252,21 @@ export class Relay {
     const choices = stream ? '' : JSON.stringify(this.#legs.map((leg) => leg.choice()));
     const answer = { choices, tokens, coldStartMs: this.#coldStartMs, provider: this.#served?.provider ?? null };
     if (!stream) await keep?.(tokens, (cost) => this.#reply.compose({ ...answer, cost }));
-    const cost = await reservation.settle(tokens, this.#cut.size > 0 ? 'length' : 'done', this.#detail(null));
+    const cost = await this.#settle(tokens, this.#cut.size > 0 ? 'length' : 'done', null);
     if (stream) this.#reply.end(tokens, cost);
     else this.#reply.whole({ ...answer, cost });
   }
 
   /** A stream that broke is charged for what was delivered; an answer that never came is not. */
   async #fail(error: AppError): Promise<void> {
-    const { sink, reservation, stream } = this.#job;
+    const { sink, stream } = this.#job;
     const cancelled = error.code === 'client_closed' || sink.gone;
     const status: UsageStatus = cancelled ? 'cancelled' : 'failed';
     const delivered = cancelled || (stream && this.#firstTokenMs !== null);
     const tokens = delivered ? this.#tokens() : NO_TOKENS;
     if (!cancelled) this.#deps.log(`${this.#job.id}: ${describeError(error)}`);
     try {
-      await reservation.settle(tokens, status, this.#detail(error.code));
+      await this.#settle(tokens, status, error.code);
     } catch (failure) {
       // The ledger settles the hold at its deadline; the reply must end all the same.
       this.#deps.log(`${this.#job.id}: ${describeError(failure)}`);
@@ -278,8 +279,8 @@ export class Relay {
     this.#reply.fail(error);
   }
 
-  #detail(error: string | null): UsageDetail {
-    return detailOf({
+  #settle(tokens: TokenCounts, status: UsageStatus, error: string | null): Promise<NanoUsd> {
+    const detail = detailOf({
       finish: this.#legs[0]?.finishReason ?? null,
       refused: this.#legs.reduce((sum, { counts }) => sum + counts.refused, 0),
       stream: this.#job.stream,
@@ -294,5 +295,6 @@ export class Relay {
         coldStartMs: this.#coldStartMs,
       },
     });
+    return this.#job.reservation.settle(tokens, status, detail, this.#purchases.all);
   }
 }

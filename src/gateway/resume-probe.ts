@@ -7,6 +7,8 @@ import { continuedBody } from './resumption.ts';
 import { SseReader } from './sse.ts';
 import { readWhole, type Upstream } from './upstream.ts';
 
+type Asked = Pick<ProbeTarget, 'url' | 'apiKey'>;
+
 const REPLY_MAX = 256 * 1024;
 const WHOLE_TOKENS: Tokens = 24;
 const CUT_TOKENS: Tokens = 9;
@@ -25,7 +27,7 @@ const QUESTIONS: readonly string[] = [
  */
 export async function proveResumption(
   upstream: Upstream,
-  target: ProbeTarget,
+  target: Asked,
   spec: PoolSpec,
   signal: AbortSignal,
 ): Promise<string | null> {
@@ -53,7 +55,7 @@ function bodyOf(spec: PoolSpec, question: string, maxTokens: Tokens): string {
   return `{"messages":${messages},"temperature":0,"seed":1,${members.join(',')}}`;
 }
 
-async function answerTo(upstream: Upstream, target: ProbeTarget, body: string, signal: AbortSignal): Promise<string> {
+async function answerTo(upstream: Upstream, target: Asked, body: string, signal: AbortSignal): Promise<string> {
   const headers: Record<string, string> = { 'content-type': 'application/json', accept: 'text/event-stream' };
   if (target.apiKey !== null) headers['authorization'] = `Bearer ${target.apiKey}`;
   const request = { url: target.url, path: '/v1/chat/completions', method: 'POST' as const, headers, body };

@@ -1,6 +1,5 @@
 import type { Clock } from '../clock.ts';
 import type { Target } from '../scheduler/pool/slot.ts';
-import type { PoolSpec } from '../spec.ts';
 import type { Ms, Tokens } from '../units.ts';
 import type { Member } from './json-splice.ts';
 import { readWhole, type Upstream } from './upstream.ts';
@@ -31,7 +30,8 @@ export class PromptCounter {
    * does not answer in time, or too many ask already. llama.cpp has `/apply-template` and `/tokenize`, vLLM `/tokenize` for
    * messages.
    */
-  async count(target: Target, { engine }: PoolSpec, body: string): Promise<Tokens | null> {
+  async count(target: Target, body: string): Promise<Tokens | null> {
+    const { engine } = target;
     if ((engine !== 'llama.cpp' && engine !== 'vllm') || this.#asking >= ASKING_MAX) return null;
     this.#asking += 1;
     const late = new AbortController();

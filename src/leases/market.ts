@@ -1,4 +1,4 @@
-import type { Engine, MarketName, PoolKind, Trust } from '../spec.ts';
+import type { Engine, MarketName, PoolKind, Price, Trust } from '../spec.ts';
 import type { Container } from '../spec/container.ts';
 import type { Hardware } from '../spec/hardware.ts';
 import type { Blocks, EpochMs, Ms, NanoUsd, Tokens } from '../units.ts';
@@ -59,6 +59,8 @@ export interface OrderRequest {
   readonly region?: string | null;
   /** The most a provider may ask per block, fees not included. */
   readonly ceilingNanoUsdPerBlock: NanoUsd;
+  /** Tokens an hour that the machine is to serve, as far as known: what is paid by the token is compared by it. */
+  readonly expected?: { readonly input: number; readonly output: number };
   readonly workload: Workload;
 }
 
@@ -128,6 +130,11 @@ export interface Delivery {
   readonly url: string | null;
   /** Requests it takes at a time, where that is not as many as the workload asked for. */
   readonly slots?: number;
+  /** What it calls the model, and its dialect, where those are not the pool's. */
+  readonly model?: string | null;
+  readonly engine?: Engine | null;
+  /** Where requests are paid by tokens, and the lease is not paid by time. */
+  readonly tokenPrice?: Price | null;
   /** Requests to it carry this bearer key. Never in logs, exports or admin replies. */
   readonly apiKey: string | null;
   readonly detail: string;
@@ -175,6 +182,8 @@ export interface Market {
   fund(leaseId: string, amountNanoUsd: NanoUsd, fundingId: string): Promise<Outcome<Lease>>;
   /** Ends the lease: rent is drawn up to now, the rest of the deposit comes back. Idempotent. */
   close(leaseId: string, reason: CloseReason): Promise<Outcome<Lease>>;
+  /** Told what requests on this lease have cost so far; only where a delivery has a token price. */
+  metered?(leaseId: string, paidNanoUsd: NanoUsd): void;
   /** Files a dispute on the provider's record; where the market has none of its own, on ours. Once per lease. */
   dispute(leaseId: string, reason: string): Promise<Outcome<void>>;
   /** Everything of ours that is open or opening, to find it again after a restart or an outcome that was unknown. */

@@ -42,5 +42,8 @@ export const operatorEquity = (market: string): AccountSpec => account(`equity:$
 export const escrow = (market: string, lease: string): AccountSpec =>
   account(`escrow:${market}:${lease}`, 'asset', true);
 export const leaseExpense = (pool: string): AccountSpec => account(`expense:lease:${pool}`, 'expense', false);
+/** What answers of a pool cost where they are paid by tokens, and what is owed for them. */
+export const tokenExpense = (pool: string): AccountSpec => account(`expense:tokens:${pool}`, 'expense', false);
+export const payable = (provider: string): AccountSpec => account(`payable:api:${provider}`, 'liability', false);
 /** The fees that a market takes. */
 export const marketFees = (market: string): AccountSpec => account(`expense:market-fees:${market}`, 'expense', false);

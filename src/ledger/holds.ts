@@ -1,13 +1,22 @@
 import type { Price } from '../spec.ts';
 import { textOf, type Sql } from '../store/sql.ts';
 import { minBig, nanoFromPicoUp, type EpochMs, type NanoUsd } from '../units.ts';
-import { usageRevenue } from './accounts.ts';
+import { payable, tokenExpense, usageRevenue } from './accounts.ts';
 import { isLive } from './access.ts';
 import type { ApiKeys } from './api-keys.ts';
 import type { Customers } from './customers.ts';
 import { insertHold, readHold, updateHold, type Hold } from './hold-rows.ts';
 import type { Journal } from './journal.ts';
-import type { ExtendOp, HoldOp, HoldRefusal, HoldResult, ProgressOp, SettleOp, SettleResult } from './operations.ts';
+import type {
+  ExtendOp,
+  HoldOp,
+  HoldRefusal,
+  HoldResult,
+  ProgressOp,
+  Purchase,
+  SettleOp,
+  SettleResult,
+} from './operations.ts';
 import { costPico, soundCounts, type TokenCounts } from './pricing.ts';
 import { RecentIds } from './recent-ids.ts';
 import type { Replays } from './replays.ts';
@@ -148,6 +157,7 @@ export class Holds {
         atMs,
       });
     }
+    for (const purchase of operation.purchases ?? []) this.#buy(purchase, hold, atMs);
     for (const { spend } of key?.caps ?? NO_CAPS) spend.close(hold.atMs, hold.amount, charged);
     customer.used += charged;
     journal.addUsage({
@@ -170,6 +180,14 @@ export class Holds {
     }
     this.#options.replays.settle(operation, charged);
     return { ok: true, charged, priceVersion };
+  }
+
+  #buy({ provider, amount }: Purchase, { request, model }: Hold, atMs: EpochMs): void {
+    if (amount <= 0n) return;
+    const { journal } = this.#options;
+    const [debit, credit] = [journal.open(tokenExpense(model)), journal.open(payable(provider))];
+    const reason = `tokens for ${model} from ${provider}`;
+    journal.post({ id: null, type: 'token_cost', debit, credit, amount, request, actor: 'gateway', reason, atMs });
   }
 
   /** Writes holds that became a second old, and the progress of those already written. */

@@ -87,6 +87,14 @@ export interface SettleOp {
   readonly atMs: EpochMs;
   /** For a hold with an Idempotency-Key: the reply, encrypted, and the cost that it names. Kept in the charge's commit. */
   readonly replay?: { readonly sealed: Uint8Array; readonly cost: NanoUsd };
+  /** What its attempts cost us where somebody is paid by tokens; owed from then on, whatever the customer is charged. */
+  readonly purchases?: readonly Purchase[];
+}
+
+export interface Purchase {
+  readonly provider: string;
+  /** Above zero. */
+  readonly amount: NanoUsd;
 }
 
 /** Any other movement. Durable; the same id again changes nothing. */

@@ -3,6 +3,7 @@ import type { Clock } from '../clock.ts';
 import type { LocalMarketSettings, Settings } from '../config.ts';
 import { openAkash } from './akash-market.ts';
 import type { Ledger } from '../ledger/operations.ts';
+import { ApiMarket } from '../leases/api/market.ts';
 import { Escrow } from '../leases/local/escrow.ts';
 import { LocalMarket } from '../leases/local/market.ts';
 import { startModelServer } from '../leases/local/model-server.ts';
@@ -59,11 +60,15 @@ export async function prepareLocal(
 export async function openMarkets(deps: MarketDeps): Promise<Map<MarketName, Market>> {
   const { settings, clock } = deps;
   const markets = new Map<MarketName, Market>();
-  const { local, owned, akash } = settings.markets;
+  const { local, owned, akash, api } = settings.markets;
   if (local) markets.set('local', await openLocal(deps, local));
   if (owned) {
     const servers = owned.servers.map(({ key, ...server }) => ({ ...server, apiKey: key?.reveal() ?? null }));
     markets.set('owned', new OwnedMarket(servers, clock));
+  }
+  if (api) {
+    const endpoints = api.endpoints.map(({ key, ...endpoint }) => ({ ...endpoint, apiKey: key?.reveal() ?? null }));
+    markets.set('api', new ApiMarket(endpoints, clock));
   }
   if (akash) markets.set('akash', await openAkash(deps, akash));
   return markets;

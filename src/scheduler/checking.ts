@@ -94,7 +94,8 @@ export class Checking {
     const { router } = pool;
     const { spec } = router;
     // There is nothing in a list of vectors that another machine could go on with.
-    if (spec.kind !== 'chat') return;
+    // What an API does with a cut answer is nobody's promise.
+    if (spec.kind !== 'chat' || target.tokenPrice) return;
     if (!proveResumption || spec.resume === 'off' || router.resumes || this.#tried.get(spec) === record.id) return;
     this.#tried.set(spec, record.id);
     const late = new AbortController();

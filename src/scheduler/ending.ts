@@ -1,5 +1,7 @@
 import { describeError } from '../errors.ts';
 import type { CloseReason, Lease, Market } from '../leases/market.ts';
+import { backoffKey } from './failures.ts';
+import { meterReplica } from './metering.ts';
 import { marketOf, type Parts } from './parts.ts';
 import type { ReplicaRecord } from './records.ts';
 
@@ -35,7 +37,7 @@ export class Ending {
   async fail(record: ReplicaRecord, reason: string, blamed: string | null): Promise<void> {
     const { fleet, pools, decide } = this.#parts;
     pools.find(record.pool)?.router.remove(record.id);
-    fleet.failures.failed(record.pool, blamed);
+    fleet.failures.failed(backoffKey(record.pool, fleet.notes(record.id).reserve), blamed);
     const failed = await fleet.save({ ...record, state: 'closing', failed: true, reason: reason.slice(0, 500) });
     const { id, pool, orderId, leaseId, provider } = record;
     const detail = { replica: id, order: orderId, lease: leaseId, provider };
@@ -47,9 +49,10 @@ export class Ending {
   /** Gives back what a closing replica has; tried again at later ticks until the market has said that nothing is left. */
   async close(record: ReplicaRecord, closeReason: CloseReason = 'tenant'): Promise<void> {
     const { pools } = this.#parts;
+    const metered = await meterReplica(this.#parts, record, true);
     // Before the machine goes, so that requests at work move on and new ones go elsewhere.
     pools.find(record.pool)?.router.remove(record.id);
-    const ended = record.leaseId === null ? await this.#withdraw(record) : await this.#giveBack(record, closeReason);
+    const ended = record.leaseId === null ? await this.#withdraw(metered) : await this.#giveBack(metered, closeReason);
     if (ended) await this.#closed(ended);
   }
 

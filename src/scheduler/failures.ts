@@ -9,6 +9,11 @@ interface Row {
 
 const BACKOFF_MAX_MS = 60_000;
 
+/** What pauses after failures: a pool's machines and its reserve each on its own. */
+export function backoffKey(pool: string, reserve: boolean): string {
+  return reserve ? `${pool} (reserve)` : pool;
+}
+
 /** Who failed lately: pools pause before their next order, providers are passed over. */
 export class Failures {
   readonly #clock: Clock;

@@ -1,5 +1,5 @@
 import type { Clock } from '../clock.ts';
-import type { MarketName } from '../spec.ts';
+import type { MarketName, Price } from '../spec.ts';
 import type { EpochMs, NanoUsd } from '../units.ts';
 import { Failures } from './failures.ts';
 import type { OrderRecord, ReplicaRecord, SchedulerRecords } from './records.ts';
@@ -16,6 +16,11 @@ export interface Notes {
   /** When its bid was first tried to be taken; the outcome is unknown so far. */
   acceptingSinceMs: EpochMs | null;
   deployed: boolean;
+  /** It comes on top of the replicas that the pool wants. */
+  reserve: boolean;
+  /** The best machine that bid beside one that is paid by the token. */
+  rivalNanoUsdPerHour: NanoUsd | null;
+  tokenPrice: Price | null;
   /** From when its start-up is timed, where that is not the lease's beginning. */
   startSinceMs: EpochMs | null;
   /** Markets where its order may still stand although another won. */
@@ -73,6 +78,9 @@ export class Fleet {
       lastRefusal: null,
       acceptingSinceMs: null,
       deployed: false,
+      reserve: false,
+      rivalNanoUsdPerHour: null,
+      tokenPrice: null,
       startSinceMs: null,
       uncancelled: new Set(),
       fundAgainMs: 0,

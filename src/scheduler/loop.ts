@@ -2,16 +2,15 @@ import type { Clock } from '../clock.ts';
 import { describeError } from '../errors.ts';
 import type { Market } from '../leases/market.ts';
 import type { MarketName } from '../spec.ts';
-import type { EpochMs } from '../units.ts';
 import { Adoption } from './adoption.ts';
 import { Ending } from './ending.ts';
 import { Fleet } from './fleet.ts';
-import { observePool } from './observation.ts';
 import type { Decide, Parts, Probe, ProveResumption } from './parts.ts';
-import { planPool, type Action } from './plan.ts';
+import type { Action } from './plan.ts';
+import { Planner } from './planner.ts';
 import type { Pool, Pools } from './pool/pools.ts';
 import type { ReplicaRecord, ReplicaState, SchedulerRecords } from './records.ts';
-import { wantedReplicas } from './scale.ts';
+import type { ReserveAction } from './reserve.ts';
 import { Steps } from './steps.ts';
 
 export interface SchedulerOptions {
@@ -66,7 +65,7 @@ export class Scheduler {
   /** Markets in which strangers may be left. */
   readonly #unswept = new Set<Market>();
   readonly #heldBack = new Map<string, string>();
-  readonly #sinceMs: EpochMs;
+  readonly #planner: Planner;
   #ticking: Promise<void> | null = null;
   #again = false;
   #cancelTimer: (() => void) | null = null;
@@ -74,8 +73,8 @@ export class Scheduler {
   constructor(options: SchedulerOptions) {
     this.#options = options;
     const { clock, records } = options;
-    this.#sinceMs = clock.now();
     this.#fleet = new Fleet(records, clock);
+    this.#planner = new Planner(options, this.#fleet);
     const decide: Decide = ({ pool, kind, reason, detail = {} }) =>
       records.decide({ atMs: clock.now(), pool, kind, reason, detail });
     const parts: Parts = { ...options, fleet: this.#fleet, decide, signal: this.#stop.signal };
@@ -193,24 +192,20 @@ export class Scheduler {
   }
 
   async #planPool(pool: Pool): Promise<void> {
-    const { router } = pool;
-    const { spec } = router;
-    const nowMs = this.#options.clock.now();
-    const { demand, replicas, idleMs } = observePool(router, this.#fleet.ofPool(spec.id), {
-      nowMs,
-      sinceMs: this.#sinceMs,
-    });
-    const scale = wantedReplicas(spec, demand, idleMs);
-    const budget = { spentTodayNanoUsd: this.#fleet.spentToday(spec.id) };
-    const backoffUntilMs = this.#fleet.failures.backoffUntil(spec.id);
-    const actions = planPool({ spec, scale, replicas, budget, backoffUntilMs, nowMs });
+    const actions = this.#planner.plan(pool);
     for (const action of actions) await this.#act(pool, action);
-    if (!actions.some(({ type }) => type === 'hold_back')) this.#heldBack.delete(spec.id);
+    const { id } = pool.router.spec;
+    if (!actions.some(({ type }) => type === 'hold_back')) this.#heldBack.delete(id);
   }
 
-  async #act(pool: Pool, action: Action): Promise<void> {
+  async #act(pool: Pool, action: Action | ReserveAction): Promise<void> {
     const { spec } = pool.router;
-    if (action.type === 'order') return this.#steps.order(pool, action.reason);
+    if (action.type === 'reserve') return this.#steps.order(pool, action.reason, 'reserve');
+    if (action.type === 'order') {
+      // What is to relieve a reserve is no other one.
+      const relieving = this.#fleet.ofPool(spec.id).some(({ id }) => this.#fleet.notes(id).reserve);
+      return this.#steps.order(pool, action.reason, relieving ? 'machines' : 'all');
+    }
     if (action.type === 'hold_back') {
       // Said once, not at every tick.
       if (this.#heldBack.get(spec.id) === action.reason) return;

@@ -1,12 +1,14 @@
 import { describeError } from '../errors.ts';
 import type { Lease, Market, OrderView, Workload } from '../leases/market.ts';
 import type { MarketName, PoolSpec } from '../spec.ts';
-import { formatUsd } from '../units.ts';
+import { formatUsd, type NanoUsd } from '../units.ts';
 import { leaseOfOrder, type Ending } from './ending.ts';
 import { marketOf, type Parts } from './parts.ts';
 import { bidWindow, ceilingPerBlock, chooseBid, costPerHour, depositFor, type Choice, type Offer } from './place.ts';
 import type { Pool } from './pool/pools.ts';
+import type { PoolRouter } from './pool/router.ts';
 import type { OrderRecord, ReplicaRecord } from './records.ts';
+import { expectedTokens } from './reserve.ts';
 
 interface Seen {
   readonly offers: readonly Offer[];
@@ -14,6 +16,9 @@ interface Seen {
   /** Every provider that will answer has answered. */
   readonly complete: boolean;
 }
+
+/** Who may bid: everybody, only those who are paid by the token, or all but those. */
+export type Who = 'all' | 'reserve' | 'machines';
 
 /** From "one more replica" to a lease: an order, its bids, the choice, the deposit. */
 export class Ordering {
@@ -26,7 +31,7 @@ export class Ordering {
   }
 
   /** The rows of one more replica and its order. They come first: a crash leaves nothing that we don't know of. */
-  async order(pool: Pool, reason: string): Promise<void> {
+  async order(pool: Pool, reason: string, who: Who = 'all'): Promise<void> {
     const { clock, fleet, markets, newId, decide } = this.#parts;
     const { spec } = pool.router;
     const [id, orderId, now] = [newId('rep-'), newId('ord-'), clock.now()];
@@ -34,11 +39,15 @@ export class Ordering {
     const ceilingUsdPerHour = formatUsd(spec.ceilingNanoUsdPerHour);
     const asked = [...markets]
       .filter(([name]) => spec.markets?.includes(name) ?? true)
+      .filter(([name]) => who === 'all' || (name === 'api') === (who === 'reserve'))
       .map(([name, market]) => {
         const ceilingNanoUsdPerBlock = ceilingPerBlock(spec, market.terms());
         return { name, ceilingNanoUsdPerBlock, block: market.block(), refusal: null };
       });
-    await fleet.save(newReplica({ id, pool: spec.id, orderId, orderedMs: now, reason }));
+    const saved = fleet.save(newReplica({ id, pool: spec.id, orderId, orderedMs: now, reason }));
+    // Before anything is awaited: whoever plans meanwhile must not count it.
+    fleet.notes(id).reserve = who === 'reserve';
+    await saved;
     await fleet.saveOrder({
       id: orderId,
       pool: spec.id,
@@ -53,7 +62,7 @@ export class Ordering {
       choice: null,
       offer: { cpu, memoryBytes, gpus, ceilingUsdPerHour },
     });
-    pool.router.setPhase('order placed');
+    if (who !== 'reserve') pool.router.setPhase('order placed');
     const detail = { order: orderId, ceiling_usd_per_hour: ceilingUsdPerHour };
     await decide({ pool: spec.id, kind: 'order.placed', reason, detail });
   }
@@ -66,7 +75,7 @@ export class Ordering {
     if (!pool || !placed) return this.#ending.fail(record, 'its pool or order is gone', null);
     const { spec } = pool.router;
     const notes = fleet.notes(record.id);
-    const order = notes.posted ? placed : await this.#post(placed, spec);
+    const order = notes.posted ? placed : await this.#post(placed, pool.router);
     notes.posted = true;
     const seen = await this.#offers(order);
     const offers = seen.offers.filter(({ bid }) => !notes.refusedBids.has(bid.id));
@@ -83,6 +92,7 @@ export class Ordering {
     };
     if (!choice.offer) return this.#noBid(record, told, none);
     const { market, bid, terms } = choice.offer;
+    notes.rivalNanoUsdPerHour = bestMachine(offers, choice.offer);
     // In memory before anything is awaited, so that another order's choice counts this one.
     const accepting = await fleet.save({
       ...record,
@@ -141,7 +151,7 @@ export class Ordering {
     for (const { name } of order?.markets ?? []) if (name !== record.market) uncancelled.add(name);
     const starting = await fleet.save({ ...record, state: 'starting', leaseId: lease.id, leasedMs: clock.now() });
     if (order) await fleet.saveOrder({ ...order, state: 'won', closedMs: clock.now() });
-    pool.router.setPhase('bid won');
+    if (!fleet.notes(record.id).reserve) pool.router.setPhase('bid won');
     const { id, provider, depositNanoUsd } = lease;
     const detail = { order: record.orderId, lease: id, provider, deposit_usd: formatUsd(depositNanoUsd) };
     await decide({ pool: record.pool, kind: 'lease.opened', reason: record.reason, detail });
@@ -151,21 +161,23 @@ export class Ordering {
   async #noBid(record: ReplicaRecord, order: OrderRecord, reason: string): Promise<void> {
     const { clock, fleet, pools, decide } = this.#parts;
     await fleet.saveOrder({ ...order, state: 'fell', closedMs: clock.now() });
-    pools.find(record.pool)?.router.setPhase(`no machine: ${reason}`);
+    if (!fleet.notes(record.id).reserve) pools.find(record.pool)?.router.setPhase(`no machine: ${reason}`);
     const detail = { order: order.id, declined: order.declined };
     await decide({ pool: record.pool, kind: 'order.fell', reason, detail });
     await this.#ending.fail(record, reason, null);
   }
 
   /** Posts the order in every market at once. One whose answer is unknown is looked up like the others, not asked twice. */
-  async #post(order: OrderRecord, spec: PoolSpec): Promise<OrderRecord> {
-    const { fleet, markets } = this.#parts;
+  async #post(order: OrderRecord, { spec, meter, stats }: PoolRouter): Promise<OrderRecord> {
+    const { clock, fleet, markets } = this.#parts;
+    const now = clock.now();
+    const expected = expectedTokens(meter.rate(now), meter.average(now), stats.waiting + stats.inFlight);
     const { id: pool, hardware, trust, region } = spec;
     const answers = await Promise.all(
       order.markets.map(async (asked) => {
         const { ceilingNanoUsdPerBlock } = asked;
         const workload = workloadOf(spec);
-        const request = { id: order.id, pool, hardware, trust, region, ceilingNanoUsdPerBlock, workload };
+        const request = { id: order.id, pool, hardware, trust, region, ceilingNanoUsdPerBlock, expected, workload };
         return { ...asked, refusal: await whyRefused(markets.get(asked.name)?.tender(request)) };
       }),
     );
@@ -220,6 +232,15 @@ function whyNone(order: OrderRecord, bids: number, choice: Choice): string {
   const [first] = order.markets;
   if (!first) return 'no configured market may bid';
   return order.markets.every(({ refusal }) => refusal !== null) ? (first.refusal ?? 'nobody bid') : 'nobody bid';
+}
+
+/** Where one that is paid by the token was chosen: the cheapest machine it was chosen before. */
+function bestMachine(offers: readonly Offer[], chosen: Offer): NanoUsd | null {
+  if (chosen.market !== 'api') return null;
+  const costs = offers
+    .filter(({ market }) => market !== 'api')
+    .map(({ bid, terms }) => costPerHour(bid.priceNanoUsdPerBlock, terms));
+  return costs.reduce<NanoUsd | null>((least, cost) => (least === null || cost < least ? cost : least), null);
 }
 
 export function workloadOf(spec: PoolSpec): Workload {

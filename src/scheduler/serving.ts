@@ -4,6 +4,8 @@ import type { PoolSpec } from '../spec.ts';
 import { formatUsd, type Ms, type NanoUsd } from '../units.ts';
 import { Checking } from './checking.ts';
 import type { Ending } from './ending.ts';
+import { backoffKey } from './failures.ts';
+import { meterReplica } from './metering.ts';
 import { workloadOf } from './ordering.ts';
 import { marketOf, type Parts } from './parts.ts';
 import { missingRunway } from './place.ts';
@@ -62,6 +64,7 @@ export class Serving {
     if (delivery.state !== 'running') return this.#ending.fail(record, gone(delivery), lease.provider);
     await this.#ending.cancelElsewhere(record);
     if (record.state !== 'ready') return;
+    await meterReplica(this.#parts, record, false);
     await this.#fund(record, pool, market, lease);
     if (delivery.url === null) return;
     const target = targetOf(record, status, pool.router.spec, delivery.url);
@@ -115,7 +118,9 @@ export class Serving {
     const readyMs = record.readyMs ?? now;
     const startMs = readyMs - record.orderedMs;
     await fleet.save({ ...record, state: 'ready', readyMs, reason });
-    fleet.failures.succeeded(record.pool, target.provider);
+    const notes = fleet.notes(record.id);
+    notes.tokenPrice = target.tokenPrice ?? null;
+    fleet.failures.succeeded(backoffKey(record.pool, notes.reserve), target.provider);
     pool.router.add(target, startMs);
     pool.router.setPhase('ready');
     const detail = { replica: record.id, lease: target.leaseId, provider: target.provider, start_ms: startMs };
@@ -155,9 +160,11 @@ function gone({ state, detail }: Delivery): string {
 }
 
 function targetOf(record: ReplicaRecord, { lease, delivery }: LeaseStatus, spec: PoolSpec, url: string): Target {
-  const { engine } = spec;
+  const engine = delivery.engine ?? spec.engine;
   const slots = delivery.slots ?? spec.slots;
+  const [model, tokenPrice] = [delivery.model ?? null, delivery.tokenPrice ?? null];
   const { id, market } = record;
   const { provider, id: leaseId } = lease;
-  return { id, url, apiKey: delivery.apiKey, engine, slots, market: market ?? 'local', provider, leaseId };
+  const { apiKey } = delivery;
+  return { id, url, apiKey, engine, model, tokenPrice, slots, market: market ?? 'local', provider, leaseId };
 }

@@ -77,7 +77,7 @@ test('a prompt is counted as its own tokenizer counts it', async (t) => {
       { role: 'system', content: 'Be short.' },
       { role: 'user', content },
     ];
-    const counted = await counter.count(target, spec, JSON.stringify({ messages }));
+    const counted = await counter.count(target, JSON.stringify({ messages }));
     const headers = { authorization: `Bearer ${KEY}`, 'content-type': 'application/json' };
     const body = JSON.stringify({ messages, max_tokens: 1 });
     const reply = await fetch(`${server.url}/v1/chat/completions`, { method: 'POST', headers, body });

@@ -31,6 +31,30 @@ test('a prompt that does not fit the balance by its bytes is counted by the mach
   assert.ok(server.questions.length >= 2);
 });
 
+test('an API of somebody else carries a pool, and its lease and the ledger say what it is owed', async (t) => {
+  const server = await startModelServer(t, answer({ prompt: 1000 }));
+  const gateway = await startGateway(t, { config: apiConfigOf(server.url) });
+  const chat = await fetch(`${gateway.url}/v1/chat/completions`, {
+    method: 'POST',
+    headers: { authorization: `Bearer ${gateway.demoKey}`, 'content-type': 'application/json' },
+    body: JSON.stringify({ model: 'm', messages: [{ role: 'user', content: 'a '.repeat(2000) }], max_tokens: 20 }),
+  });
+  assert.equal(chat.status, 200);
+  assert.equal(chat.headers.get('x-underbid-provider'), 'somebody');
+  await chat.arrayBuffer();
+  const asked = server.requests.at(-1);
+  assert.equal(asked?.body['model'], 'vendor/m');
+  const rent = await until('the lease says what was paid', 30_000, async () => {
+    const { data } = (await gateway.admin('/admin/leases')) as { data: { market: string; rent_usd: string }[] };
+    const [lease] = data;
+    return lease && lease.rent_usd !== '0.00' ? lease : null;
+  });
+  assert.equal(rent.market, 'api');
+  // 1,000 tokens at $0.50 a million, and some of output.
+  assert.ok(Number(rent.rent_usd) >= 0.0005 && Number(rent.rent_usd) < 0.001, rent.rent_usd);
+  assert.equal(((await gateway.admin('/admin/ledger/check')) as { ok: boolean }).ok, true);
+});
+
 async function setup(t: TestContext) {
   const server: FakeModelServer = await startModelServer(t, answer());
   const gateway: GatewayProcess = await startGateway(t, { config: configOf(server.url) });
@@ -50,6 +74,19 @@ async function setup(t: TestContext) {
   };
   return { server, gateway, chat };
 }
+
+const apiConfigOf = (url: string): string => `pools:
+  m:
+    engine: llama.cpp
+    model: m
+    context: 4096
+    price: { input: "1.00", output: "2.00" }
+    ceiling_usd_per_hour: "1.00"
+markets:
+  api:
+    endpoints:
+      - { id: somebody, url: "${url}/v1", pool: m, model: vendor/m, usd_per_million: { input: "0.50", output: "1.00" } }
+`;
 
 const configOf = (url: string): string => `pools:
   m:

@@ -323,7 +323,12 @@ test('a model server of embeddings is probed with a word, and must give a vector
   const upstream = createUndiciUpstream({ connectMs: 2000, connectionsMax: 4, headerBytesMax: 16_384 });
   t.after(() => upstream.close());
   const probe = (): Promise<void> =>
-    probeModelServer(upstream, { url: server.url, apiKey: null }, router.spec, new AbortController().signal);
+    probeModelServer(
+      upstream,
+      { url: server.url, apiKey: null, engine: 'llama.cpp' },
+      router.spec,
+      new AbortController().signal,
+    );
   await probe();
   assert.deepEqual([server.requests[0]?.path, server.requests[0]?.body['input']], [PATH, ['yes']]);
   server.play(vectors({ count: 0 }), json(503, 'loading'));

@@ -212,6 +212,7 @@ function setup(settings: Setup) {
     },
     limits: LIMITS,
     inputBound: 100,
+    inputLeast: 1,
     totalUntilMs: clock.now() + 1_000_000,
     body: () => '{}',
     onDelta: (_leg, choice) => deltas.push(choice),
@@ -262,6 +263,7 @@ function slotOf(lost: boolean): Slot & { readonly listeners: Set<() => void> } {
       return () => listeners.delete(listener);
     },
     alive: () => undefined,
+    used: () => undefined,
     overclaimed: () => undefined,
     release: () => undefined,
   };

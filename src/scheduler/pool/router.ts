@@ -4,6 +4,7 @@ import type { PoolSpec } from '../../spec.ts';
 import type { EpochMs, Ms } from '../../units.ts';
 import { Line } from './line.ts';
 import {
+  countsOf,
   isExcluded,
   loadOf,
   newReplica,
@@ -17,6 +18,7 @@ import {
   type Target,
   type Waiter,
 } from './slot.ts';
+import { TokenMeter } from './token-meter.ts';
 
 /**
  * Requests of one pool and the replicas that serve them: the least loaded ready replica is taken at once, else the
@@ -29,6 +31,8 @@ export class PoolRouter {
   readonly #line = new Line<Waiter>();
   readonly #since = new Set<Waiter>();
   readonly #phaseListeners = new Set<(phase: string) => void>();
+  /** What its replicas were asked and made. */
+  readonly meter = new TokenMeter();
   #spec: PoolSpec;
   #arrivals = 0;
   #lastUsedMs: EpochMs = 0;
@@ -39,6 +43,7 @@ export class PoolRouter {
   #cancelWake: (() => void) | null = null;
   readonly #release = {
     clock: { now: (): EpochMs => this.#clock.now() },
+    meter: this.meter,
     onRelease: (replica: Replica, outcome: Outcome, busyMs: Ms): void => this.#released(replica, outcome, busyMs),
   };
   /** Replicas that failed are probed and dead ones taken away: waiting for that makes sense. */
@@ -66,18 +71,11 @@ export class PoolRouter {
   }
 
   get stats(): RouterStats {
-    let inFlight = 0;
-    let ready = 0;
-    for (const replica of this.#replicas.values()) {
-      inFlight += replica.inFlight;
-      if (!replica.draining) ready += 1;
-    }
     let waitingSinceMs: EpochMs | null = null;
     for (const { sinceMs } of this.#since) waitingSinceMs = Math.min(waitingSinceMs ?? sinceMs, sinceMs);
     return {
+      ...countsOf(this.#replicas.values()),
       waiting: this.#line.size,
-      inFlight,
-      ready,
       arrivals: this.#arrivals,
       lastUsedMs: this.#lastUsedMs,
       waitingSinceMs,
@@ -125,7 +123,7 @@ export class PoolRouter {
   add(target: Target, startMs: Ms): void {
     this.#replicas.set(target.id, newReplica(target, this.#clock.now()));
     // Half of the old expectation, half of the new: one slow start does not frighten every client away.
-    this.#startMs = this.#startMs === null ? startMs : Math.round((this.#startMs + startMs) / 2);
+    if (!target.tokenPrice) this.#startMs = Math.round(((this.#startMs ?? startMs) + startMs) / 2);
     this.#serveLine();
   }
 

@@ -1,7 +1,8 @@
 import type { AppError } from '../../errors.ts';
-import type { Engine } from '../../spec.ts';
-import type { EpochMs, Ms } from '../../units.ts';
+import type { Engine, Price } from '../../spec.ts';
+import type { EpochMs, Ms, NanoUsd, Tokens } from '../../units.ts';
 import { Circuit } from './circuit.ts';
+import type { TokenMeter } from './token-meter.ts';
 
 /** A replica that takes requests: a model server that has answered a real probe. */
 export interface Target {
@@ -11,6 +12,10 @@ export interface Target {
   readonly apiKey: string | null;
   readonly engine: Engine;
   readonly slots: number;
+  /** What its server calls the model; null: as the pool says. */
+  readonly model?: string | null;
+  /** Where requests are paid by tokens, at this price. */
+  readonly tokenPrice?: Price | null;
   readonly market: string;
   readonly provider: string;
   readonly leaseId: string;
@@ -27,6 +32,7 @@ export interface Replica {
   served: number;
   failed: number;
   overclaimed: number;
+  paid: NanoUsd;
   readonly circuit: Circuit;
 }
 
@@ -49,6 +55,8 @@ export interface Slot {
   onLost(listener: () => void): () => void;
   /** Tokens come from it. */
   alive(): void;
+  /** What an attempt on it was asked and made, and what was paid for that, where it is paid by tokens. */
+  used(input: Tokens, output: Tokens, paidNanoUsd: NanoUsd): void;
   /** It claimed so many tokens more than it can have made. */
   overclaimed(tokens: number): void;
   /** @param busyMs with `busy`: for how long */
@@ -82,9 +90,21 @@ export interface ReplicaLoad {
   readonly failed: number;
   /** Tokens that it claimed beyond what it can have made; never charged. */
   readonly overclaimed: number;
+  /** What was paid for tokens from it. */
+  readonly paidNanoUsd: NanoUsd;
   /** Since when it is under suspicion, and when it last sent tokens. */
   readonly suspectMs: EpochMs | null;
   readonly aliveMs: EpochMs;
+}
+
+/** Of those that take requests, and of all that have some. */
+export function countsOf(replicas: Iterable<Replica>): { ready: number; inFlight: number } {
+  const counts = { ready: 0, inFlight: 0 };
+  for (const { inFlight, draining } of replicas) {
+    counts.inFlight += inFlight;
+    if (!draining) counts.ready += 1;
+  }
+  return counts;
 }
 
 /** A request in line. */
@@ -103,6 +123,7 @@ export class TakenSlot implements Slot {
   readonly #replica: Replica;
   readonly #onRelease: (replica: Replica, outcome: Outcome, busyMs: Ms) => void;
   readonly #clock: { now(): EpochMs };
+  readonly #meter: TokenMeter;
   #held = true;
 
   constructor(
@@ -110,6 +131,7 @@ export class TakenSlot implements Slot {
     waited: { readonly waitedMs: Ms; readonly cold: boolean },
     router: {
       readonly clock: { now(): EpochMs };
+      readonly meter: TokenMeter;
       readonly onRelease: (replica: Replica, outcome: Outcome, busyMs: Ms) => void;
     },
   ) {
@@ -117,6 +139,7 @@ export class TakenSlot implements Slot {
     this.waitedMs = waited.waitedMs;
     this.cold = waited.cold;
     this.#clock = router.clock;
+    this.#meter = router.meter;
     this.#onRelease = router.onRelease;
   }
 
@@ -132,6 +155,11 @@ export class TakenSlot implements Slot {
     const { onLost } = this.#replica;
     onLost.add(listener);
     return () => onLost.delete(listener);
+  }
+
+  used(input: Tokens, output: Tokens, paidNanoUsd: NanoUsd): void {
+    this.#replica.paid += paidNanoUsd;
+    this.#meter.add(this.#clock.now(), input, output);
   }
 
   overclaimed(tokens: number): void {
@@ -150,14 +178,15 @@ export class TakenSlot implements Slot {
 }
 
 export function newReplica(target: Target, nowMs: EpochMs): Replica {
-  const counts = { inFlight: 0, served: 0, failed: 0, overclaimed: 0, lastUsedMs: nowMs };
+  const counts = { inFlight: 0, served: 0, failed: 0, overclaimed: 0, paid: 0n, lastUsedMs: nowMs };
   return { target, onLost: new Set(), lost: false, draining: false, ...counts, circuit: new Circuit() };
 }
 
 export function loadOf(replica: Replica): ReplicaLoad {
-  const { inFlight, lastUsedMs, draining, served, failed, overclaimed, circuit } = replica;
+  const { inFlight, lastUsedMs, draining, served, failed, overclaimed, paid, circuit } = replica;
   const { suspectMs, aliveMs } = circuit;
-  return { inFlight, lastUsedMs, draining, served, failed, overclaimed, suspectMs, aliveMs };
+  const counts = { inFlight, lastUsedMs, draining, served, failed, overclaimed };
+  return { ...counts, paidNanoUsd: paid, suspectMs, aliveMs };
 }
 
 /** Whether a request that these replicas have failed may not have this one. */

@@ -1,0 +1,72 @@
+import type { Clock } from '../clock.ts';
+import type { Market } from '../leases/market.ts';
+import type { MarketName } from '../spec.ts';
+import type { EpochMs } from '../units.ts';
+import { backoffKey } from './failures.ts';
+import type { Fleet } from './fleet.ts';
+import { observePool } from './observation.ts';
+import { planPool, type Action } from './plan.ts';
+import type { Pool } from './pool/pools.ts';
+import type { PoolRouter } from './pool/router.ts';
+import type { ReplicaRecord } from './records.ts';
+import { hasOutgrown, planReserve, type ReserveAction } from './reserve.ts';
+import { wantedReplicas } from './scale.ts';
+
+export interface PlannerOptions {
+  readonly clock: Clock;
+  readonly markets: ReadonlyMap<MarketName, Market>;
+}
+
+/** Of these the load is taken by which a price per token is compared with one per hour. */
+const LOAD_MINUTES = 10;
+
+/** Looks at a pool and asks the pure functions what to do about it. */
+export class Planner {
+  readonly #options: PlannerOptions;
+  readonly #fleet: Fleet;
+  /** When this process began. */
+  readonly #sinceMs: EpochMs;
+
+  constructor(options: PlannerOptions, fleet: Fleet) {
+    this.#options = options;
+    this.#fleet = fleet;
+    this.#sinceMs = options.clock.now();
+  }
+
+  plan({ router }: Pool): (Action | ReserveAction)[] {
+    const { spec, stats } = router;
+    const nowMs = this.#options.clock.now();
+    const all = this.#fleet.ofPool(spec.id);
+    // One that drains ends like any other.
+    const reserves = all.filter((record) => record.state !== 'draining' && this.#isReserve(record, router, nowMs));
+    const own = all.filter((record) => !reserves.includes(record));
+    const times = { nowMs, sinceMs: this.#sinceMs };
+    const { demand, replicas, idleMs } = observePool(router, own, times);
+    const scale = wantedReplicas(spec, demand, idleMs);
+    const spentTodayNanoUsd = this.#fleet.spentToday(spec.id);
+    const backoffUntilMs = this.#fleet.failures.backoffUntil(spec.id);
+    const actions = planPool({ spec, scale, replicas, budget: { spentTodayNanoUsd }, backoffUntilMs, nowMs });
+    const reserve = planReserve({
+      spec,
+      offered: this.#options.markets.has('api') && (spec.markets?.includes('api') ?? true),
+      demand,
+      waitedMs: nowMs - (stats.waitingSinceMs ?? nowMs),
+      replicas,
+      reserves: observePool(router, reserves, times).replicas,
+      spentTodayNanoUsd,
+      backoffUntilMs: this.#fleet.failures.backoffUntil(backoffKey(spec.id, true)),
+      nowMs,
+    });
+    return [...actions, ...reserve];
+  }
+
+  /** What won its pool's auction by the token stops counting once machines are cheaper at today's load. */
+  #isReserve({ id, market }: ReplicaRecord, { spec, meter }: PoolRouter, nowMs: EpochMs): boolean {
+    const notes = this.#fleet.notes(id);
+    const { tokenPrice, rivalNanoUsdPerHour } = notes;
+    if (market !== 'api' || notes.reserve || tokenPrice === null) return notes.reserve;
+    const rate = meter.rate(nowMs, LOAD_MINUTES);
+    notes.reserve = hasOutgrown(spec, tokenPrice, { rate, rivalNanoUsdPerHour });
+    return notes.reserve;
+  }
+}
