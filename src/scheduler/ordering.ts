@@ -223,8 +223,8 @@ function whyNone(order: OrderRecord, bids: number, choice: Choice): string {
 }
 
 export function workloadOf(spec: PoolSpec): Workload {
-  const { id, kind, engine, model, image, container, slots, contextTokens } = spec;
-  return { pool: id, kind, engine, model, image, container, slots, contextTokens };
+  const { id, kind, engine, model, image, container, slots, contextTokens, weights = null, registry = null } = spec;
+  return { pool: id, kind, engine, model, image, container, weights, registry, slots, contextTokens };
 }
 
 function newReplica(given: Pick<ReplicaRecord, 'id' | 'pool' | 'orderId' | 'orderedMs' | 'reason'>): ReplicaRecord {

@@ -227,7 +227,14 @@ function sdlOf(spec: ServiceSpec): unknown {
         ...(spec.command.length === 0 ? {} : { command: spec.command }),
         ...(spec.args.length === 0 ? {} : { args: spec.args }),
         ...(spec.env.length === 0 ? {} : { env: spec.env }),
-        expose: [{ port: expose.port, ...(expose.as === 0 ? {} : { as: expose.as }), to: [{ global: true }] }],
+        expose: [
+          {
+            port: expose.port,
+            ...(expose.as === 0 ? {} : { as: expose.as }),
+            to: [{ global: true, ...(expose.ip === undefined ? {} : { ip: expose.ip }) }],
+          },
+        ],
+        ...(spec.credentials === null ? {} : { credentials: spec.credentials }),
         ...(mounts.length === 0
           ? {}
           : {
@@ -272,11 +279,13 @@ function sdlOf(spec: ServiceSpec): unknown {
       placement: {
         [spec.group]: {
           attributes: spec.attributes,
+          ...(spec.signedBy.anyOf.length === 0 ? {} : { signedBy: { anyOf: spec.signedBy.anyOf } }),
           pricing: { machine: { denom: 'uact', amount: Number(spec.price.amount) } },
         },
       },
     },
     deployment: { [spec.name]: { [spec.group]: { profile: 'machine', count: 1 } } },
+    ...(expose.ip === undefined ? {} : { endpoints: { [expose.ip]: { kind: 'ip' } } }),
   };
 }
 
@@ -310,12 +319,20 @@ function services(): fc.Arbitrary<ServiceSpec> {
       shm: fc.option(kib),
       cache: fc.option(kib),
       region: fc.option(fc.constantFrom('us-west', 'eu')),
+      ip: fc.option(fc.constant('address')),
+      credentials: fc.option(
+        fc.record({
+          host: fc.constant('ghcr.io'),
+          email: fc.constant('a@b.example'),
+          username: fc.constant('ann'),
+          password: word.map((text) => `${text}-123456`),
+        }),
+      ),
     })
-    .map(({ gpus, gpu: models, port, as, amount, shm, cache, region, ...rest }) => ({
+    .map(({ gpus, gpu: models, port, as, amount, shm, cache, region, ip, ...rest }) => ({
       group: 'underbid-order',
       name: 'server',
       image: 'vllm/vllm-openai@sha256:0000',
-      credentials: null,
       ...rest,
       gpus,
       // chain-sdk keeps their order, Akash's Go code sorts them.
@@ -325,8 +342,8 @@ function services(): fc.Arbitrary<ServiceSpec> {
         ...(cache === null ? [] : [{ name: 'cache', bytes: cache, storageClass: 'beta3', mount: '/root/.cache' }]),
         ...(shm === null ? [] : [{ name: 'shm', bytes: shm, storageClass: 'ram', mount: '/dev/shm' }]),
       ],
-      expose: [{ port, as, http: HTTP_DEFAULTS }],
-      signedBy: { allOf: [], anyOf: [] },
+      expose: [{ port, as, http: HTTP_DEFAULTS, ...(ip === null ? {} : { ip }) }],
+      signedBy: { allOf: [], anyOf: region === null ? [] : ['akash1365yvmc4s7awdyj3n2sav7xfx76adc6dnmlx63'] },
       attributes: region === null ? {} : { region },
       price: { denom: 'uact', amount },
     }));
