@@ -32,7 +32,7 @@ export interface LegOptions {
   readonly inputBound: Tokens;
   readonly outputMax: Tokens;
   readonly totalUntilMs: EpochMs;
-  readonly body: (from: Continuation | null) => string;
+  readonly body: (from: Continuation | null, target: Slot['target']) => string;
   /** One delta, before it is counted against the budget. */
   readonly onDelta: (leg: Leg, choice: DeltaChoice) => void;
   readonly onCounts: () => void;
@@ -97,10 +97,11 @@ export class Leg implements ReplyReader {
    * Whether another replica can go on where this one stopped: plain text, cut at the end of a token, of the model that
    * runs there now. A pool may be described anew while an answer waits.
    */
-  canResume(router: { readonly resumes: boolean; readonly spec: PoolSpec }): boolean {
+  canResume(router: { readonly resumes: boolean; readonly spec: PoolSpec }, next?: Slot['target']): boolean {
     const { resumable, spec } = this.#options;
     const { engine, model, image } = router.spec;
-    const same = engine === spec.engine && model === spec.model && image === spec.image;
+    const alike = next === undefined || next.version === this.#slot?.target.version;
+    const same = alike && engine === spec.engine && model === spec.model && image === spec.image;
     return router.resumes && same && resumable && this.#plain && !TORN.test(this.#delivered);
   }
 
@@ -146,7 +147,7 @@ export class Leg implements ReplyReader {
     const call = { clock, upstream, watch, path, limits: spec.limits, streamed: streamUpstream };
     this.#attempt = new Attempt({ ...call, replyBytes, untilMs: this.#untilMs }, slot, this);
     if (this.#paused) this.#attempt.pause();
-    return this.#attempt.run(body(from));
+    return this.#attempt.run(body(from, slot.target));
   }
 
   /** Ends the attempt from outside: the client left, the money ended. */

@@ -1,5 +1,5 @@
 import { AppError } from '../errors.ts';
-import type { PoolSpec } from '../spec.ts';
+import type { Engine, PoolSpec } from '../spec.ts';
 import { managedFields, clientError } from './dialect.ts';
 import { readEmbeddings } from './embedding-reply.ts';
 import { readWhole, type Upstream } from './upstream.ts';
@@ -7,6 +7,9 @@ import { readWhole, type Upstream } from './upstream.ts';
 export interface ProbeTarget {
   readonly url: string;
   readonly apiKey: string | null;
+  /** What it was started with, where its pool says something else by now. */
+  readonly engine?: Engine;
+  readonly model?: string;
 }
 
 const REPLY_MAX = 256 * 1024;
@@ -19,9 +22,10 @@ const REPLY_MAX = 256 * 1024;
 export async function probeModelServer(
   upstream: Upstream,
   target: ProbeTarget,
-  spec: PoolSpec,
+  pool: PoolSpec,
   signal: AbortSignal,
 ): Promise<void> {
+  const spec = { ...pool, engine: target.engine ?? pool.engine, model: target.model ?? pool.model };
   const headers: Record<string, string> = { 'content-type': 'application/json' };
   if (target.apiKey !== null) headers['authorization'] = `Bearer ${target.apiKey}`;
   const { path, body, check } = spec.kind === 'chat' ? chatQuestion(spec) : embeddingQuestion(spec);

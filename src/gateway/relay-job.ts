@@ -1,6 +1,8 @@
 import type { Clock } from '../clock.ts';
 import type { TokenCounts } from '../ledger/pricing.ts';
 import type { PoolRouter } from '../scheduler/pool/router.ts';
+import type { Target } from '../scheduler/pool/slot.ts';
+import type { Needs } from '../spec/trust.ts';
 import type { EpochMs, Ms, NanoUsd, Tokens } from '../units.ts';
 import type { Reservation } from './admission.ts';
 import type { Continuation } from './leg.ts';
@@ -29,6 +31,8 @@ export interface RelayJob {
   readonly model: string;
   readonly router: PoolRouter;
   readonly account: string;
+  /** What its machine has to be; undefined: anything. */
+  readonly needs?: Needs | undefined;
   readonly path: string;
   readonly stream: boolean;
   readonly includeUsage: boolean;
@@ -42,7 +46,7 @@ export interface RelayJob {
   readonly outputMax: Tokens;
   readonly maxWaitMs: Ms;
   /** The request as the model server of this choice gets it, from the start or to go on with what was delivered. */
-  readonly bodyOf: (choice: number, from: Continuation | null) => string;
+  readonly bodyOf: (choice: number, from: Continuation | null, target: Target) => string;
   /** Plain text in one choice: another machine can go on with it, where the pool can. */
   readonly resumable: boolean;
   readonly reservation: Reservation;

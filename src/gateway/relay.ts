@@ -76,7 +76,7 @@ export class Relay {
         inputBound: job.inputBound,
         outputMax: job.outputMax,
         totalUntilMs: createdMs + job.maxWaitMs + spec.limits.totalMs,
-        body: (from) => job.bodyOf(index, from),
+        body: (from, target) => job.bodyOf(index, from, target),
         onDelta: (leg, choice) => this.#delta(leg, choice),
         onCounts: () => this.#budget.check(),
         onRead: () => this.#flush(),
@@ -123,7 +123,7 @@ export class Relay {
         slot.release('cancelled');
         continue;
       }
-      if (attempts?.last && leg.begun && this.#job.stream && !leg.canResume(this.#job.router)) {
+      if (attempts?.last && leg.begun && this.#job.stream && !leg.canResume(this.#job.router, slot.target)) {
         slot.release('cancelled');
         throw attempts.last;
       }
@@ -167,11 +167,11 @@ export class Relay {
 
   /** Null when the money ended meanwhile: there is nothing to start any more. */
   async #slot(leg: Leg, attempts: Attempts | null): Promise<Slot | null> {
-    const { router, account, maxWaitMs, createdMs } = this.#job;
+    const { router, account, needs, maxWaitMs, createdMs } = this.#job;
     if (this.#stopped === MONEY_ENDED) return null;
     if (this.#stopped) throw this.#stopped;
     const exclude = attempts?.failed;
-    const free = router.tryTake(exclude);
+    const free = router.tryTake(exclude, needs);
     if (free) return free;
     const leave = this.#patience?.begin();
     try {
@@ -179,7 +179,7 @@ export class Relay {
       // An answer that has begun waits as long as a new one may, within its own end.
       const left = leg.begun ? Math.min(maxWaitMs, leg.untilMs - now) : createdMs + maxWaitMs - now;
       const slot = await router.take({
-        account,
+        ...{ account, needs },
         maxWaitMs: left,
         signal: (this.#ended ??= new AbortController()).signal,
         ...(exclude ? { exclude } : {}),

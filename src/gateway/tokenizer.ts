@@ -31,7 +31,7 @@ export class PromptCounter {
    * does not answer in time, or too many ask already. llama.cpp has `/apply-template` and `/tokenize`, vLLM `/tokenize` for
    * messages.
    */
-  async count(target: Target, { engine }: PoolSpec, body: string): Promise<Tokens | null> {
+  async count(target: Target, { engine }: Pick<PoolSpec, 'engine'>, body: string): Promise<Tokens | null> {
     if ((engine !== 'llama.cpp' && engine !== 'vllm') || this.#asking >= ASKING_MAX) return null;
     this.#asking += 1;
     const late = new AbortController();

@@ -22,6 +22,11 @@ export interface Needs {
 
 export const NO_NEEDS: Needs = { trust: 'any', regions: null, providers: null };
 
+/** What a pool asks of all its machines. */
+export function poolNeeds({ trust, region }: { readonly trust: Trust; readonly region: string | null }): Needs {
+  return { trust, regions: region === null ? null : [region], providers: null };
+}
+
 const rank = (level: Trust): number => TRUST_LEVELS.indexOf(level);
 
 export function reaches(level: Trust, least: Trust): boolean {
