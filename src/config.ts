@@ -6,6 +6,7 @@ import { readConfigFile } from './config/file.ts';
 import type { FileSettings } from './config/schema.ts';
 import type { Secret } from './config/secret.ts';
 import { AppError } from './errors.ts';
+import type { Trust } from './spec/trust.ts';
 import { parsePool, parseSize, type LocalProvider, type PoolSpec, type PricePolicy } from './spec.ts';
 import { parseUsd, type EpochMs, type Ms, type NanoUsd } from './units.ts';
 
@@ -51,6 +52,8 @@ export interface OwnedServer {
   readonly pool: string;
   readonly slots: number;
   readonly costNanoUsdPerHour: NanoUsd;
+  readonly trust: Trust;
+  readonly region: string | null;
 }
 
 /** The most the gateway takes (decision 25); a pool has limits of its own besides. */
@@ -150,7 +153,7 @@ function buildPolicy(policy: ProviderFile['policy']): PricePolicy {
 
 function buildOwnedMarket(owned: OwnedFile, secrets: ReadonlyMap<string, Secret>): OwnedMarketSettings {
   return {
-    servers: owned.servers.map(({ id, url, key, pool, slots, usd_per_hour: cost }, index) => ({
+    servers: owned.servers.map(({ id, url, key, pool, slots, usd_per_hour: cost, trust, region }, index) => ({
       // Customers see it as the provider: not an address of the operator's network.
       id: id ?? `owned-${index + 1}`,
       url: normalizeServerUrl(url),
@@ -158,6 +161,8 @@ function buildOwnedMarket(owned: OwnedFile, secrets: ReadonlyMap<string, Secret>
       pool,
       slots,
       costNanoUsdPerHour: parseUsd(cost),
+      trust,
+      region: region ?? null,
     })),
   };
 }

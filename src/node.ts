@@ -21,6 +21,7 @@ import { openLedger } from './ledger/client.ts';
 import type { Ledger } from './ledger/operations.ts';
 import { openDemo } from './node/demo.ts';
 import { openMarkets, prepareLocal } from './node/markets.ts';
+import { reachOf } from './node/reach.ts';
 import { createOperations } from './node/operations.ts';
 import { secretFile } from './node/secrets.ts';
 import { startServer, type RunningServer } from './node/server.ts';
@@ -169,6 +170,7 @@ async function startGateway(parts: Parts): Promise<Gateway> {
     promptCounter: new PromptCounter({ upstream, clock }),
     limits,
     notReady: () => refusing,
+    reach: reachOf(markets),
     log,
   };
   const gate = new Gate(deps);

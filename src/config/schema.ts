@@ -2,6 +2,7 @@ import { isIP } from 'node:net';
 import { z } from 'zod';
 import { modelIdSchema, poolSchema, poolsSchema } from '../spec.ts';
 import { hardwareSchema } from '../spec/hardware.ts';
+import { TRUST_LEVELS } from '../spec/trust.ts';
 import { secretSchema, serverUrl } from './fields.ts';
 import { akashSchema } from './akash-schema.ts';
 import { embeddedPools, embeddedProviders } from './embedded.ts';
@@ -90,6 +91,8 @@ const ownedSchema = z
           pool: modelIdSchema.describe('the pool it serves'),
           slots: count(1, 4096).default(4).describe('requests it works on at a time'),
           usd_per_hour: usd.default('0').describe('what an hour of use costs you: its bid'),
+          trust: z.enum(TRUST_LEVELS).default('audited').describe('what you vouch for: it is your own machine'),
+          region: z.string().min(1).max(128).optional().describe('where it stands; default: not said'),
         }),
       )
       .min(1)

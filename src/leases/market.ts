@@ -1,6 +1,7 @@
 import type { Engine, MarketName, PoolKind, Trust } from '../spec.ts';
 import type { Container } from '../spec/container.ts';
 import type { Hardware } from '../spec/hardware.ts';
+import type { Needs } from '../spec/trust.ts';
 import type { Registry, Weights } from '../spec/weights.ts';
 import type { Blocks, EpochMs, Ms, NanoUsd, Tokens } from '../units.ts';
 
@@ -190,6 +191,8 @@ export interface Market {
   /** Everything of ours that is open or opening, to find it again after a restart or an outcome that was unknown. */
   list(): Promise<{ readonly orders: readonly OrderView[]; readonly leases: readonly LeaseStatus[] }>;
   providers(): Promise<readonly ProviderView[]>;
+  /** Why no machine of this market can ever be what is asked, for a pool; null: one may be. Left out: one may be. */
+  cannot?(pool: string, needs: Needs): string | null;
   /** Called when something changed that the scheduler may want to look at now. */
   onChange(listener: () => void): void;
   /** Ends what lives on this machine; SIGTERM's part of the work. */

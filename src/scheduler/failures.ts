@@ -42,3 +42,8 @@ export class Failures {
     this.#providers.delete(provider);
   }
 }
+
+/** What a pool's failures for requests with needs of their own are kept under: they hold up nobody else. */
+export function specialOf(pool: string): string {
+  return `${pool} (special)`;
+}

@@ -5,13 +5,13 @@ import type { MarketName } from '../spec.ts';
 import type { EpochMs } from '../units.ts';
 import { Adoption } from './adoption.ts';
 import { Ending } from './ending.ts';
+import { specialOf } from './failures.ts';
 import { Fleet } from './fleet.ts';
-import { observePool } from './observation.ts';
 import type { Decide, Parts, Probe, ProveResumption } from './parts.ts';
-import { planPool, type Action } from './plan.ts';
+import type { Action } from './plan.ts';
+import { planWhole } from './pool-plan.ts';
 import type { Pool, Pools } from './pool/pools.ts';
 import type { ReplicaRecord, ReplicaState, SchedulerRecords } from './records.ts';
-import { wantedReplicas } from './scale.ts';
 import { Steps } from './steps.ts';
 
 export interface SchedulerOptions {
@@ -195,22 +195,24 @@ export class Scheduler {
   async #planPool(pool: Pool): Promise<void> {
     const { router } = pool;
     const { spec } = router;
-    const nowMs = this.#options.clock.now();
-    const { demand, replicas, idleMs } = observePool(router, this.#fleet.ofPool(spec.id), {
-      nowMs,
+    const { failures, rollouts } = this.#fleet;
+    const actions = planWhole({
+      router,
+      records: this.#fleet.ofPool(spec.id),
+      budget: { spentTodayNanoUsd: this.#fleet.spentToday(spec.id) },
+      backoffUntilMs: failures.backoffUntil(spec.id),
+      specialBackoffUntilMs: failures.backoffUntil(specialOf(spec.id)),
+      rolloutPaused: rollouts.paused(spec),
+      nowMs: this.#options.clock.now(),
       sinceMs: this.#sinceMs,
     });
-    const scale = wantedReplicas(spec, demand, idleMs);
-    const budget = { spentTodayNanoUsd: this.#fleet.spentToday(spec.id) };
-    const backoffUntilMs = this.#fleet.failures.backoffUntil(spec.id);
-    const actions = planPool({ spec, scale, replicas, budget, backoffUntilMs, nowMs });
     for (const action of actions) await this.#act(pool, action);
     if (!actions.some(({ type }) => type === 'hold_back')) this.#heldBack.delete(spec.id);
   }
 
   async #act(pool: Pool, action: Action): Promise<void> {
     const { spec } = pool.router;
-    if (action.type === 'order') return this.#steps.order(pool, action.reason);
+    if (action.type === 'order') return this.#steps.order(pool, action.reason, action.beside);
     if (action.type === 'hold_back') {
       // Said once, not at every tick.
       if (this.#heldBack.get(spec.id) === action.reason) return;

@@ -1,6 +1,6 @@
 import type { PoolSpec } from '../spec.ts';
 import type { EpochMs, NanoUsd } from '../units.ts';
-import type { ReplicaState } from './records.ts';
+import type { Beside, ReplicaState } from './records.ts';
 import type { Scale } from './scale.ts';
 
 export interface PlannedReplica {
@@ -18,7 +18,7 @@ export interface Budget {
 }
 
 export type Action =
-  | { readonly type: 'order'; readonly reason: string }
+  | { readonly type: 'order'; readonly reason: string; readonly beside?: Beside }
   | { readonly type: 'withdraw'; readonly replica: string; readonly reason: string }
   | { readonly type: 'drain'; readonly replica: string; readonly reason: string }
   | { readonly type: 'close'; readonly replica: string; readonly reason: string }

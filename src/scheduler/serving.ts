@@ -4,6 +4,8 @@ import type { PoolSpec } from '../spec.ts';
 import { formatUsd, type Ms, type NanoUsd } from '../units.ts';
 import { Checking } from './checking.ts';
 import type { Ending } from './ending.ts';
+import { specialOf } from './failures.ts';
+import { isCurrent } from './turnover.ts';
 import { workloadOf } from './ordering.ts';
 import { marketOf, type Parts } from './parts.ts';
 import { missingRunway } from './place.ts';
@@ -66,8 +68,8 @@ export class Serving {
     if (delivery.url === null) return;
     const target = targetOf(record, status, pool.router.spec, delivery.url);
     await this.#checking.suspect(record, pool, target);
-    // The pool's description may have changed since this replica showed it.
-    void this.#checking.prove(record, pool, target);
+    // The pool's description may have changed since this replica showed it; one of before proves nothing of it.
+    if (isCurrent(record, pool.router.spec)) void this.#checking.prove(record, pool, target);
   }
 
   /** What there is of a leased replica; null when that was its end. */
@@ -115,13 +117,15 @@ export class Serving {
     const readyMs = record.readyMs ?? now;
     const startMs = readyMs - record.orderedMs;
     await fleet.save({ ...record, state: 'ready', readyMs, reason });
-    fleet.failures.succeeded(record.pool, target.provider);
+    const { needs, replaces } = record.beside ?? {};
+    fleet.failures.succeeded(needs ? specialOf(record.pool) : record.pool, target.provider);
+    if (replaces !== undefined) fleet.rollouts.succeeded(record.pool);
     pool.router.add(target, startMs);
     pool.router.setPhase('ready');
     const detail = { replica: record.id, lease: target.leaseId, provider: target.provider, start_ms: startMs };
     await decide({ pool: record.pool, kind: 'replica.ready', reason, detail });
     // Beside its first requests, which need not wait for it.
-    void this.#checking.prove(record, pool, target);
+    if (isCurrent(record, pool.router.spec)) void this.#checking.prove(record, pool, target);
   }
 
   async #fund(record: ReplicaRecord, pool: Pool, market: Market, lease: Lease): Promise<void> {
@@ -155,9 +159,14 @@ function gone({ state, detail }: Delivery): string {
 }
 
 function targetOf(record: ReplicaRecord, { lease, delivery }: LeaseStatus, spec: PoolSpec, url: string): Target {
-  const { engine } = spec;
+  const { engine, model } = record.runs ?? spec;
   const slots = delivery.slots ?? spec.slots;
-  const { id, market } = record;
+  const { id, market, runs } = record;
   const { provider, id: leaseId } = lease;
-  return { id, url, apiKey: delivery.apiKey, engine, slots, market: market ?? 'local', provider, leaseId };
+  return {
+    ...{ id, url, apiKey: delivery.apiKey, engine, model, slots, market: market ?? 'local', provider, leaseId },
+    trust: record.trust ?? spec.trust,
+    region: record.region === undefined ? spec.region : record.region,
+    version: runs?.version ?? null,
+  };
 }

@@ -3,7 +3,7 @@ import type { Ending } from './ending.ts';
 import { Ordering } from './ordering.ts';
 import type { Parts } from './parts.ts';
 import type { Pool } from './pool/pools.ts';
-import type { ReplicaRecord } from './records.ts';
+import type { Beside, ReplicaRecord } from './records.ts';
 import { Serving } from './serving.ts';
 
 /** What is done for one replica in each state; `loop.ts` calls these, one at a time for a replica. */
@@ -19,8 +19,8 @@ export class Steps {
   }
 
   /** One more replica for a pool: its rows. `advance` posts the order. */
-  order(pool: Pool, reason: string): Promise<void> {
-    return this.#ordering.order(pool, reason);
+  order(pool: Pool, reason: string, beside?: Beside): Promise<void> {
+    return this.#ordering.order(pool, reason, beside);
   }
 
   advance(record: ReplicaRecord): Promise<void> {

@@ -1,4 +1,5 @@
 import type { Clock } from '../../clock.ts';
+import { poolNeeds, reaches, shortfall, type Needs, type Place, type Trust } from '../../spec/trust.ts';
 import { perBlockFromPerHour, type Blocks, type NanoUsd } from '../../units.ts';
 import {
   done,
@@ -24,6 +25,10 @@ export interface OwnedServer {
   readonly pool: string;
   readonly slots: number;
   readonly costNanoUsdPerHour: NanoUsd;
+  /** What the operator vouches for; left out: audited, it is the operator's own. */
+  readonly trust?: Trust;
+  /** Where it stands; left out: not said. */
+  readonly region?: string | null;
 }
 
 const BLOCK_MS = 6000;
@@ -31,6 +36,7 @@ const ORDERS_MAX = 1000;
 /** Older ones make room for new ones. */
 const ORDER_LIFE_MS = 300_000;
 const CLOSED_KEPT = 200;
+const OWN_TRUST: Trust = 'audited';
 
 /**
  * The operator's own machines as bidders: each bids its cost per hour for its pool, one lease at a time, and is there as
@@ -185,19 +191,25 @@ export class OwnedMarket implements Market {
   }
 
   providers(): Promise<readonly ProviderView[]> {
-    const views = this.#servers.map(({ id }) => ({
+    const views = this.#servers.map(({ id, trust = OWN_TRUST }) => ({
       id,
       market: this.name,
       hardware: { cpu: 0, memoryBytes: 0, gpus: [] },
       capacity: 1,
       used: this.#leaseOf(id) ? 1 : 0,
       policy: 'at cost',
-      audited: true,
+      audited: reaches(trust, 'audited'),
       leases: 0,
       failures: 0,
       disputes: 0,
     }));
     return Promise.resolve(views);
+  }
+
+  cannot(pool: string, needs: Needs): string | null {
+    const own = this.#servers.filter((server) => server.pool === pool);
+    if (own.some((server) => shortfall(placeOf(server), needs) === null)) return null;
+    return own.length === 0 ? 'no server of our own serves it' : 'no server of our own is like that';
   }
 
   /** Nothing changes by itself here: bids are there with the order. */
@@ -213,6 +225,9 @@ export class OwnedMarket implements Market {
     const price = perBlockFromPerHour(server.costNanoUsdPerHour, BLOCK_MS);
     if (this.#leaseOf(server.id)) return 'is in use';
     if (price > request.ceilingNanoUsdPerBlock) return 'its cost is above the ceiling';
+    const place = placeOf(server);
+    const less = shortfall(place, poolNeeds({ trust: request.trust, region: request.region ?? null }));
+    if (less !== null) return less;
     return {
       id: `${request.id}/${server.id}`,
       orderId: request.id,
@@ -222,6 +237,8 @@ export class OwnedMarket implements Market {
       block: this.block(),
       note: 'own machine, at cost',
       startMs: 0,
+      trust: place.trust ?? 'any',
+      region: place.region ?? null,
     };
   }
 
@@ -243,4 +260,8 @@ export class OwnedMarket implements Market {
       detail: 'own machine',
     };
   }
+}
+
+function placeOf({ id, trust = OWN_TRUST, region = null }: OwnedServer): Place {
+  return { provider: id, trust, region };
 }
