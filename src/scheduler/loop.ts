@@ -8,7 +8,7 @@ import { Ending } from './ending.ts';
 import { specialOf } from './failures.ts';
 import { Fleet } from './fleet.ts';
 import type { Decide, Parts, Probe, ProveResumption } from './parts.ts';
-import type { Action } from './plan.ts';
+import { BACKING_OFF, type Action } from './plan.ts';
 import { planWhole } from './pool-plan.ts';
 import type { Pool, Pools } from './pool/pools.ts';
 import type { ReplicaRecord, ReplicaState, SchedulerRecords } from './records.ts';
@@ -217,7 +217,8 @@ export class Scheduler {
       // Said once, not at every tick.
       if (this.#heldBack.get(spec.id) === action.reason) return;
       this.#heldBack.set(spec.id, action.reason);
-      pool.router.setPhase(action.reason);
+      // Who waits is better told why the last order failed than that there is a pause.
+      if (action.reason !== BACKING_OFF) pool.router.setPhase(action.reason);
       const { clock, records } = this.#options;
       return records.decide({
         atMs: clock.now(),

@@ -35,6 +35,9 @@ export interface PlanInput {
   readonly nowMs: EpochMs;
 }
 
+/** A pause, whose cause was told when it began. */
+export const BACKING_OFF = 'the last orders or start-ups failed: waiting before the next order';
+
 /** More are placed when these have been decided: the market's answers may change what is wanted. */
 const ORDERS_AT_ONCE = 8;
 const COUNTS: ReadonlySet<ReplicaState> = new Set(['ordering', 'accepting', 'starting', 'ready']);
@@ -91,8 +94,7 @@ function closings({ spec, replicas, nowMs }: PlanInput): Action[] {
 
 function orders(input: PlanInput, live: readonly PlannedReplica[], missing: number): Action[] {
   const { spec, scale, replicas, backoffUntilMs, nowMs } = input;
-  if (backoffUntilMs > nowMs)
-    return [{ type: 'hold_back', reason: 'the last orders or start-ups failed: waiting before the next order' }];
+  if (backoffUntilMs > nowMs) return [{ type: 'hold_back', reason: BACKING_OFF }];
   if (live.some(({ state }) => state === 'ordering')) return [];
   const actions: Action[] = [];
   let hourly = replicas.reduce((sum, { costNanoUsdPerHour }) => sum + costNanoUsdPerHour, 0n);
