@@ -2,6 +2,7 @@ import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import process from 'node:process';
 import { systemClock, type Clock } from './clock.ts';
+import { warnSettings } from './config/warnings.ts';
 import { loadSettings, type Settings } from './config.ts';
 import { AppError, describeError } from './errors.ts';
 import { createApp } from './gateway/app.ts';
@@ -67,6 +68,7 @@ interface Gateway {
 
 async function start(env: Readonly<Record<string, string | undefined>>, clock: Clock): Promise<Gateway> {
   const settings = loadSettings({ env, cwd: process.cwd(), nowMs: clock.now() });
+  for (const warning of warnSettings(settings, clock.now())) log(`warning: ${warning}`);
   const { dataDir } = settings;
   // Databases and keys are their owner's alone.
   process.umask(0o077);

@@ -15,6 +15,7 @@ import {
   type ServiceSpec,
 } from '../../../src/leases/akash/sdl.ts';
 import { parseSize } from '../../../src/spec.ts';
+import { sdlOf } from './sdl-of.ts';
 
 const FIXTURES = new URL('../../fixtures/akash/', import.meta.url);
 const VECTORS = [
@@ -210,82 +211,6 @@ function exposeOfSdl({ port, as = 0, proto, accept, http_options: given }: SdlEx
       nextTimeoutMs: number('next_timeout', 0),
       nextCases: (http['next_cases'] as string[] | undefined) ?? ['error', 'timeout'],
     },
-  };
-}
-
-/** The other way round, for chain-sdk. */
-function sdlOf(spec: ServiceSpec): unknown {
-  const { volumes, gpus, gpu } = spec;
-  const [expose] = spec.expose;
-  assert.ok(expose);
-  const mounts = volumes.filter(({ mount }) => mount !== null);
-  return {
-    version: '2.0',
-    services: {
-      [spec.name]: {
-        image: spec.image,
-        ...(spec.command.length === 0 ? {} : { command: spec.command }),
-        ...(spec.args.length === 0 ? {} : { args: spec.args }),
-        ...(spec.env.length === 0 ? {} : { env: spec.env }),
-        expose: [
-          {
-            port: expose.port,
-            ...(expose.as === 0 ? {} : { as: expose.as }),
-            to: [{ global: true, ...(expose.ip === undefined ? {} : { ip: expose.ip }) }],
-          },
-        ],
-        ...(spec.credentials === null ? {} : { credentials: spec.credentials }),
-        ...(mounts.length === 0
-          ? {}
-          : {
-              params: {
-                storage: Object.fromEntries(mounts.map(({ name, mount }) => [name, { mount, readOnly: false }])),
-              },
-            }),
-      },
-    },
-    profiles: {
-      compute: {
-        machine: {
-          resources: {
-            cpu: { units: `${spec.cpuMillis}m` },
-            memory: { size: `${spec.memoryBytes / 1024}Ki` },
-            storage: volumes.map(({ name, bytes, storageClass }) => ({
-              name,
-              size: `${bytes / 1024}Ki`,
-              ...(storageClass === null
-                ? {}
-                : { attributes: { class: storageClass, persistent: storageClass !== 'ram' } }),
-            })),
-            ...(gpus === 0
-              ? {}
-              : {
-                  gpu: {
-                    units: gpus,
-                    attributes: {
-                      vendor: {
-                        nvidia: gpu.map(({ model, ram, interface: bus }) => ({
-                          model,
-                          ...(ram === null ? {} : { ram }),
-                          ...(bus === null ? {} : { interface: bus }),
-                        })),
-                      },
-                    },
-                  },
-                }),
-          },
-        },
-      },
-      placement: {
-        [spec.group]: {
-          attributes: spec.attributes,
-          ...(spec.signedBy.anyOf.length === 0 ? {} : { signedBy: { anyOf: spec.signedBy.anyOf } }),
-          pricing: { machine: { denom: 'uact', amount: Number(spec.price.amount) } },
-        },
-      },
-    },
-    deployment: { [spec.name]: { [spec.group]: { profile: 'machine', count: 1 } } },
-    ...(expose.ip === undefined ? {} : { endpoints: { [expose.ip]: { kind: 'ip' } } }),
   };
 }
 
