@@ -6,6 +6,7 @@ import { readConfigFile } from './config/file.ts';
 import type { FileSettings } from './config/schema.ts';
 import type { Secret } from './config/secret.ts';
 import { AppError } from './errors.ts';
+import type { Trust } from './spec/trust.ts';
 import { parsePool, parseSize, type LocalProvider, type PoolSpec, type Price, type PricePolicy } from './spec.ts';
 import { parsePricePerMillion, parseUsd, type EpochMs, type Ms, type NanoUsd } from './units.ts';
 
@@ -57,7 +58,8 @@ export interface ApiEndpoint {
   readonly pool: string;
   readonly model: string;
   readonly slots: number;
-  readonly audited: boolean;
+  readonly trust: Trust;
+  readonly region: string | null;
   readonly price: Price;
 }
 
@@ -69,6 +71,8 @@ export interface OwnedServer {
   readonly pool: string;
   readonly slots: number;
   readonly costNanoUsdPerHour: NanoUsd;
+  readonly trust: Trust;
+  readonly region: string | null;
 }
 
 /** The most the gateway takes (decision 25); a pool has limits of its own besides. */
@@ -170,7 +174,7 @@ function buildPolicy(policy: ProviderFile['policy']): PricePolicy {
 
 function buildOwnedMarket(owned: OwnedFile, secrets: ReadonlyMap<string, Secret>): OwnedMarketSettings {
   return {
-    servers: owned.servers.map(({ id, url, key, pool, slots, usd_per_hour: cost }, index) => ({
+    servers: owned.servers.map(({ id, url, key, pool, slots, usd_per_hour: cost, trust, region }, index) => ({
       // Customers see it as the provider: not an address of the operator's network.
       id: id ?? `owned-${index + 1}`,
       url: normalizeServerUrl(url),
@@ -178,6 +182,8 @@ function buildOwnedMarket(owned: OwnedFile, secrets: ReadonlyMap<string, Secret>
       pool,
       slots,
       costNanoUsdPerHour: parseUsd(cost),
+      trust,
+      region: region ?? null,
     })),
   };
 }
@@ -186,6 +192,7 @@ function buildApiMarket(api: ApiFile, secrets: ReadonlyMap<string, Secret>): Api
   return {
     endpoints: api.endpoints.map(({ id, url, key, usd_per_million: usd, ...endpoint }, index) => ({
       ...endpoint,
+      region: endpoint.region ?? null,
       id: id ?? `api-${index + 1}`,
       url: normalizeServerUrl(url),
       key: key === undefined ? null : (secrets.get(key) ?? null),

@@ -2,6 +2,7 @@ import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import process from 'node:process';
 import { systemClock, type Clock } from './clock.ts';
+import { warnSettings } from './config/warnings.ts';
 import { loadSettings, type Settings } from './config.ts';
 import { AppError, describeError } from './errors.ts';
 import { createApp } from './gateway/app.ts';
@@ -21,6 +22,7 @@ import { openLedger } from './ledger/client.ts';
 import type { Ledger } from './ledger/operations.ts';
 import { openDemo } from './node/demo.ts';
 import { openMarkets, prepareLocal } from './node/markets.ts';
+import { reachOf } from './node/reach.ts';
 import { createOperations } from './node/operations.ts';
 import { secretFile } from './node/secrets.ts';
 import { startServer, type RunningServer } from './node/server.ts';
@@ -66,6 +68,7 @@ interface Gateway {
 
 async function start(env: Readonly<Record<string, string | undefined>>, clock: Clock): Promise<Gateway> {
   const settings = loadSettings({ env, cwd: process.cwd(), nowMs: clock.now() });
+  for (const warning of warnSettings(settings, clock.now())) log(`warning: ${warning}`);
   const { dataDir } = settings;
   // Databases and keys are their owner's alone.
   process.umask(0o077);
@@ -169,6 +172,7 @@ async function startGateway(parts: Parts): Promise<Gateway> {
     promptCounter: new PromptCounter({ upstream, clock }),
     limits,
     notReady: () => refusing,
+    reach: reachOf(markets),
     log,
   };
   const gate = new Gate(deps);

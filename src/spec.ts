@@ -8,10 +8,22 @@ import {
   type PicoUsd,
   type Tokens,
 } from './units.ts';
-import { containerSchema, parseContainer, wordSchema, type Container } from './spec/container.ts';
+import { containerSchema, parseContainer, type Container } from './spec/container.ts';
+import { parseShape, shapeSchema, type ModelShape } from './spec/fit.ts';
 import { hardwareSchema, parseHardware, type Hardware } from './spec/hardware.ts';
+import { TRUST_LEVELS, type Trust } from './spec/trust.ts';
+import {
+  parseRegistry,
+  parseWeights,
+  registrySchema,
+  weightsSchema,
+  type Registry,
+  type Weights,
+} from './spec/weights.ts';
+import { wordSchema } from './spec/word.ts';
 
 export { parseSize } from './spec/size.ts';
+export type { LocalProvider, PricePolicy } from './spec/local-provider.ts';
 
 /**
  * A pool: one public model, how its replicas are rented and what it costs. This is the one description that operators
@@ -65,11 +77,21 @@ export const poolSchema = z
     hardware: hardwareSchema.default(() => hardwareSchema.parse({})),
     image: z.string().max(512).optional().describe('container image, by digest; markets without containers ignore it'),
     container: containerSchema.optional(),
+    weights: weightsSchema.optional(),
+    registry: registrySchema.optional(),
+    shape: shapeSchema.optional(),
+    attributes: z
+      .record(wordSchema.min(1).max(128), wordSchema.max(512))
+      .optional()
+      .describe('what providers must say of themselves, and with trust: audited their auditor too'),
+    reclamation_s: count(3600, 2_592_000)
+      .optional()
+      .describe('only from providers that give notice of so long before they take a machine back'),
     region: wordSchema
       .min(1)
       .optional()
       .describe('where the machine must stand, as its market names it; default: anywhere'),
-    trust: z.enum(['any', 'audited', 'tee']).default('any'),
+    trust: z.enum(TRUST_LEVELS).default('any').describe('who may have its prompts and weights, at least'),
     idle_s: count(1, 86_400).default(300).describe('a replica unused for so long is returned'),
     runway_s: count(30, 86_400).default(600).describe('rent kept in escrow ahead of now: what a dead gateway can burn'),
     bid_window_s: z.number().min(0).max(300).default(1).describe('how long bids are gathered after the first one'),
@@ -118,6 +140,14 @@ export const poolSchema = z
   .refine((pool) => pool.hardware.gpus > 0 || pool.hardware.gpu.length === 0, {
     path: ['hardware', 'gpus'],
     message: 'must be above 0 when GPU models are named',
+  })
+  .superRefine(({ trust, weights, registry }, context) => {
+    const message =
+      'would be shown to whoever runs the machine: say trust: audited, or here visible_to (any, if you mean it)';
+    if (trust !== 'any') return;
+    if (weights?.secret && !weights.visible_to)
+      context.addIssue({ code: 'custom', path: ['weights', 'secret'], message });
+    if (registry && !registry.visible_to) context.addIssue({ code: 'custom', path: ['registry', 'password'], message });
   });
 
 export const poolsSchema = z.record(modelIdSchema, poolSchema);
@@ -126,7 +156,7 @@ export const poolsSchema = z.record(modelIdSchema, poolSchema);
 export type PoolInput = z.input<typeof poolSchema>;
 export type PoolKind = z.output<typeof poolSchema>['kind'];
 export type Engine = z.output<typeof poolSchema>['engine'];
-export type Trust = z.output<typeof poolSchema>['trust'];
+export type { Trust } from './spec/trust.ts';
 export type Resume = z.output<typeof poolSchema>['resume'];
 
 export interface Price {
@@ -166,6 +196,14 @@ export interface PoolSpec {
   readonly hardware: Hardware;
   readonly image: string | null;
   readonly container: Container | null;
+  readonly weights?: Weights | null;
+  /** Of a private image. */
+  readonly registry?: Registry | null;
+  readonly shape?: ModelShape | null;
+  /** What a provider must say of itself. */
+  readonly attributes?: Readonly<Record<string, string>>;
+  /** The least notice before a provider takes its machine back; null: none is asked for. */
+  readonly reclamationMs?: Ms | null;
   readonly region: string | null;
   readonly trust: Trust;
   readonly idleMs: Ms;
@@ -216,6 +254,11 @@ export function parsePool(id: string, input: unknown, loadedAtMs: EpochMs): Pool
     hardware: parseHardware(pool.hardware),
     image: pool.image ?? null,
     container: pool.container === undefined ? null : parseContainer(pool.container),
+    weights: pool.weights === undefined ? null : parseWeights(pool.weights, pool.trust),
+    registry: pool.registry === undefined ? null : parseRegistry(pool.registry, pool.trust),
+    shape: pool.shape === undefined ? null : parseShape(pool.shape),
+    attributes: pool.attributes ?? {},
+    reclamationMs: pool.reclamation_s === undefined ? null : seconds(pool.reclamation_s),
     region: pool.region ?? null,
     trust: pool.trust,
     idleMs: seconds(pool.idle_s),
@@ -240,31 +283,4 @@ export function parsePool(id: string, input: unknown, loadedAtMs: EpochMs): Pool
     showPrices: pool.show_prices,
     loadedAtMs,
   };
-}
-
-/** How a provider sets its price. Basis points of its cost, or a price that never moves. */
-export type PricePolicy =
-  | { readonly kind: 'cost_plus'; readonly marginBp: number }
-  /** Cheaper the idler: the whole discount when nothing runs, none when full; above 80 % in use it marks up. */
-  | {
-      readonly kind: 'idle_discount';
-      readonly marginBp: number;
-      readonly discountMaxBp: number;
-      readonly peakMarkupBp: number;
-    }
-  | { readonly kind: 'fixed'; readonly priceNanoUsdPerHour: NanoUsd };
-
-/** One provider of the embedded market. */
-export interface LocalProvider {
-  readonly id: string;
-  /** Leases it can serve at once. */
-  readonly slots: number;
-  readonly cpu: number;
-  readonly memoryBytes: number;
-  readonly gpus: readonly string[];
-  readonly audited: boolean;
-  readonly costNanoUsdPerHour: NanoUsd;
-  readonly policy: PricePolicy;
-  /** How long it takes to answer an order. */
-  readonly replyMs: Ms;
 }

@@ -3,6 +3,7 @@ import { stringify } from 'yaml';
 import { describeSettings } from '../config/describe.ts';
 import { settingsHelp } from '../config/help.ts';
 import { configJsonSchema } from '../config/json-schema.ts';
+import { warnSettings } from '../config/warnings.ts';
 import { loadSettings } from '../config.ts';
 import type { OutputOptions, Surface } from './terminal.ts';
 
@@ -17,6 +18,7 @@ export function addConfigCommands(program: Command, surface: Surface): void {
     .option('--json', 'print JSON instead of YAML')
     .action((options: OutputOptions) => {
       const settings = loadSettings({ env: surface.env, cwd: surface.cwd, nowMs: surface.clock.now() });
+      for (const warning of warnSettings(settings, surface.clock.now())) surface.err(`warning: ${warning}`);
       const inForce = describeSettings(settings);
       surface.out(
         options.json

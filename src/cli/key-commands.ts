@@ -1,5 +1,6 @@
 import { Option, type Command } from 'commander';
 import { SPEND_RESETS } from '../ledger/access.ts';
+import { TRUST_LEVELS } from '../spec/trust.ts';
 import { ask, parseId, pathTo, withJson } from './ask.ts';
 import { parseAmount, parseCount, parseSeconds, parseTime } from './values.ts';
 import type { OutputOptions, Surface } from './terminal.ts';
@@ -13,6 +14,9 @@ interface KeyOptions extends OutputOptions {
   readonly rpm?: number;
   readonly tpm?: number;
   readonly concurrency?: number;
+  readonly trust?: string;
+  readonly regions?: string;
+  readonly providers?: string;
   readonly expiresAt?: number | string;
 }
 
@@ -37,6 +41,9 @@ export function addKeyCommands(program: Command, surface: Surface): void {
       .option('--rpm <n>', 'requests a minute', parseCount)
       .option('--tpm <n>', 'tokens a minute', parseCount)
       .option('--concurrency <n>', 'requests at a time', parseCount)
+      .addOption(new Option('--trust <level>', 'only machines of this trust').choices(TRUST_LEVELS))
+      .option('--regions <names>', 'only machines in these regions, with commas between')
+      .option('--providers <ids>', 'only machines of these providers, with commas between')
       .option('--expires-at <time>', 'seconds since 1970, or 2030-01-31T00:00:00Z', parseTime),
   ).action((account: string, options: KeyOptions) =>
     ask(surface, options, {
@@ -44,13 +51,16 @@ export function addKeyCommands(program: Command, surface: Surface): void {
       path: pathTo('admin', 'accounts', account, 'keys'),
       body: {
         name: options.name,
-        models: options.models?.split(',').map((id) => id.trim()),
+        models: listOf(options.models),
         project: options.project,
         spend_limit_usd: options.spendLimitUsd,
         limit_reset: options.limitReset,
         rpm: options.rpm,
         tpm: options.tpm,
         concurrency: options.concurrency,
+        trust: options.trust,
+        regions: listOf(options.regions),
+        providers: listOf(options.providers),
         expires_at: options.expiresAt,
       },
     }),
@@ -72,4 +82,8 @@ export function addKeyCommands(program: Command, surface: Surface): void {
     (id: string, options: OutputOptions) =>
       ask(surface, options, { method: 'DELETE', path: pathTo('admin', 'keys', id) }),
   );
+}
+
+function listOf(text: string | undefined): string[] | undefined {
+  return text?.split(',').map((name) => name.trim());
 }

@@ -37,9 +37,11 @@ export const akashSchema = z
     transaction_s: count(5, 600).default(30).describe('how long a transaction may wait to be included'),
     poll_ms: count(20, 60_000).default(1000).describe('between two looks at the chain'),
     expose: z
-      .enum(['port', 'ingress'])
+      .enum(['port', 'ingress', 'ip'])
       .default('port')
-      .describe('how a model server is reached; an ingress cuts answers that are silent for 60 s'),
+      .describe(
+        'how a model server is reached; an ingress cuts answers that are silent for 60 s; ip: a leased address',
+      ),
     ingress_tls: z.boolean().default(true).describe('whether an ingress is spoken to by https'),
     auditors: z
       .array(address)

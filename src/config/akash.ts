@@ -18,7 +18,7 @@ export interface AkashMarketSettings {
   readonly depositsPerHourNanoUsd: NanoUsd;
   readonly transactionMs: Ms;
   readonly pollMs: Ms;
-  readonly expose: 'port' | 'ingress';
+  readonly expose: 'port' | 'ingress' | 'ip';
   readonly ingressTls: boolean;
   readonly auditors: readonly string[];
   readonly allowPrivate: boolean;

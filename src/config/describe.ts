@@ -1,4 +1,5 @@
 import { describeAkash } from './akash.ts';
+import { describeExtras, formatSize } from './describe-extras.ts';
 import type { GatewayLimits, LocalMarketSettings, OwnedMarketSettings, Settings } from '../config.ts';
 import type { Container } from '../spec/container.ts';
 import type { LocalProvider, PricePolicy, PoolSpec } from '../spec.ts';
@@ -65,6 +66,7 @@ export function describePool(pool: PoolSpec): unknown {
     },
     ...optional('image', pool.image),
     ...optional('container', pool.container, describeContainer),
+    ...describeExtras(pool),
     ...optional('region', pool.region),
     trust: pool.trust,
     idle_s: seconds(pool.idleMs),
@@ -148,13 +150,15 @@ function describePolicy(policy: PricePolicy): unknown {
 
 function describeOwned(owned: OwnedMarketSettings): unknown {
   return {
-    servers: owned.servers.map(({ id, url, key, pool, slots, costNanoUsdPerHour }) => ({
+    servers: owned.servers.map(({ id, url, key, pool, slots, costNanoUsdPerHour, trust, region }) => ({
       id,
       url,
       ...optional('key', key, String),
       pool,
       slots,
       usd_per_hour: formatUsd(costNanoUsdPerHour),
+      trust,
+      ...optional('region', region),
     })),
   };
 }
@@ -188,12 +192,4 @@ function optional<T extends NanoUsd | number | string | object>(
   format: (value: T) => unknown = (given) => given,
 ): Record<string, unknown> {
   return value === null ? {} : { [key]: format(value) };
-}
-
-/** The largest unit that needs no fraction: 1610612736 is "1536Mi". */
-export function formatSize(bytes: number): string {
-  const units = ['Ti', 'Gi', 'Mi'];
-  const unit = units.find((_, index) => bytes > 0 && bytes % 1024 ** (4 - index) === 0);
-  // Exact all the same: a division by 1024 never leaves a double's digits.
-  return unit === undefined ? `${bytes / 1024}Ki` : `${bytes / 1024 ** (4 - units.indexOf(unit))}${unit}`;
 }

@@ -2,6 +2,7 @@ import { isIP } from 'node:net';
 import { z } from 'zod';
 import { modelIdSchema, poolSchema, poolsSchema } from '../spec.ts';
 import { hardwareSchema } from '../spec/hardware.ts';
+import { TRUST_LEVELS } from '../spec/trust.ts';
 import { secretSchema, serverUrl } from './fields.ts';
 import { akashSchema } from './akash-schema.ts';
 import { embeddedPools, embeddedProviders } from './embedded.ts';
@@ -90,6 +91,8 @@ const ownedSchema = z
           pool: modelIdSchema.describe('the pool it serves'),
           slots: count(1, 4096).default(4).describe('requests it works on at a time'),
           usd_per_hour: usd.default('0').describe('what an hour of use costs you: its bid'),
+          trust: z.enum(TRUST_LEVELS).default('audited').describe('what you vouch for: it is your own machine'),
+          region: z.string().min(1).max(128).optional().describe('where it stands; default: not said'),
         }),
       )
       .min(1)
@@ -108,7 +111,11 @@ const apiSchema = z
           pool: modelIdSchema,
           model: z.string().min(1).max(256).describe('what the API calls the model'),
           slots: count(1, 4096).default(16).describe('requests it is sent at a time'),
-          audited: z.boolean().default(false).describe('whether a pool with trust: audited may use it'),
+          trust: z
+            .enum(['any', 'audited'])
+            .default('any')
+            .describe('what you vouch for: audited if you know who runs it'),
+          region: z.string().min(1).max(128).optional().describe('where it runs; default: not said'),
           usd_per_million: z
             .strictObject({
               input: poolSchema.shape.price.shape.input,

@@ -2,6 +2,7 @@ import type { Context, Hono } from 'hono';
 import { z } from 'zod';
 import { endOf, type KeyRecord, type KeySettings } from '../ledger/access.ts';
 import type { Ledger } from '../ledger/operations.ts';
+import { TRUST_LEVELS } from '../spec/trust.ts';
 import { formatUsd, type EpochMs } from '../units.ts';
 import { addAction, type Action } from './admin-action.ts';
 import {
@@ -23,6 +24,12 @@ import {
 import { hashKey, hintOf, newKey } from './auth.ts';
 import type { AppDeps, AppEnv } from './deps.ts';
 
+/** As markets name them: no blanks, so that they are what a header can say, too. */
+const placeNames = z
+  .array(z.string().regex(/^[\x21-\x2b\x2d-\x7e]{1,128}$/, 'is a name without blanks and commas'))
+  .min(1)
+  .max(16);
+
 const keySchema = z
   .strictObject({
     name,
@@ -33,6 +40,9 @@ const keySchema = z
     rpm: z.number().int().min(1).nullish(),
     tpm: z.number().int().min(1).nullish(),
     concurrency: z.number().int().min(1).nullish(),
+    trust: z.enum(TRUST_LEVELS).nullish(),
+    regions: placeNames.nullish(),
+    providers: placeNames.nullish(),
     expires_at: expiry.nullish(),
   })
   .refine((body) => (body.limit_reset ?? 'none') === 'none' || typeof body.spend_limit_usd === 'string', {
@@ -95,6 +105,9 @@ async function createKey(context: Context<AppEnv>, action: Action, deps: AppDeps
     rpm: body.rpm ?? null,
     tpm: body.tpm ?? null,
     concurrency: body.concurrency ?? null,
+    trust: body.trust ?? null,
+    regions: body.regions ?? null,
+    providers: body.providers ?? null,
   };
   action.about(id, { account: customer, hint: hintOf(key), ...body });
   const record = { id, hash: hashKey(key), hint: hintOf(key), customer, name: body.name, settings };
@@ -135,6 +148,9 @@ async function describeKey(ledger: Ledger, record: KeyRecord, nowMs: EpochMs): P
     rpm: settings.rpm,
     tpm: settings.tpm,
     concurrency: settings.concurrency,
+    trust: settings.trust ?? null,
+    regions: settings.regions ?? null,
+    providers: settings.providers ?? null,
     created_at: iso(atMs),
     expires_at: iso(endOf(record)),
     replaced_by: replacedBy,

@@ -1,7 +1,8 @@
 import { AppError } from '../errors.ts';
 import type { Pool } from '../scheduler/pool/pools.ts';
 import type { Target } from '../scheduler/pool/slot.ts';
-import type { Engine, PoolSpec } from '../spec.ts';
+import type { PoolSpec } from '../spec.ts';
+import type { Needs } from '../spec/trust.ts';
 import type { Tokens } from '../units.ts';
 import { Reservation } from './admission.ts';
 import type { Call } from './call.ts';
@@ -17,6 +18,7 @@ import {
   HOLD_SLACK_MS,
   LETTERS_PER_TOKEN,
   membersOf,
+  needsOfRequest,
   poolOf,
   readRequest,
   replayOf,
@@ -43,6 +45,7 @@ async function prepareChat(parts: WorkParts): Promise<Work> {
   refuseFields(request);
   const pool = poolOf(parts, request.model, 'chat');
   const { spec } = pool.router;
+  const needs = needsOfRequest(parts, spec);
   const members = membersOf(text);
   const sizes = boundTokens(request, spec, bytes);
   const maxWaitMs = waitOf(call, spec);
@@ -60,7 +63,7 @@ async function prepareChat(parts: WorkParts): Promise<Work> {
     outputTokens: sizes.held,
     mayShorten: sizes.mayShorten,
     deadlineMs: createdMs + maxWaitMs + spec.limits.totalMs + HOLD_SLACK_MS,
-    countPrompt: () => tokensOfPrompt(deps, pool, members),
+    countPrompt: () => tokensOfPrompt(deps, pool, members, needs),
     idempotency: key ? await key.claim(text) : null,
   });
   if (!(reservation instanceof Reservation)) return replayOf(parts, key, reservation);
@@ -73,6 +76,7 @@ async function prepareChat(parts: WorkParts): Promise<Work> {
     model: spec.id,
     router: pool.router,
     account: caller.customer,
+    needs,
     path: CHAT_PATH,
     stream,
     includeUsage: request.stream_options?.include_usage === true,
@@ -91,11 +95,16 @@ async function prepareChat(parts: WorkParts): Promise<Work> {
   return { run: () => relay.run(), tokensUsed: () => reservation.tokensUsed };
 }
 
-/** By the tokenizer of a replica that is there; a cold pool has none to ask. */
-function tokensOfPrompt(deps: AppDeps, { router }: Pool, members: readonly Member[]): Promise<Tokens | null> {
-  const { anyTarget: target, spec } = router;
+/** By the tokenizer of a replica that is there and may see the prompt; a cold pool has none to ask. */
+function tokensOfPrompt(
+  deps: AppDeps,
+  { router }: Pool,
+  members: readonly Member[],
+  needs: Needs | undefined,
+): Promise<Tokens | null> {
+  const target = router.targetFor(needs);
   if (target === null) return Promise.resolve(null);
-  return deps.promptCounter.count(target, promptBody(members, spec.model));
+  return deps.promptCounter.count(target, promptBody(members, target.model ?? router.spec.model));
 }
 
 interface Sizes {
@@ -141,8 +150,8 @@ function leastTokens({ messages }: ChatRequest): Tokens {
 const SEED: ReadonlySet<string> = new Set(['seed']);
 
 /**
- * What each choice's model server is sent: the same but for the seed, or all choices would be one and the same answer, and
- * for the name and dialect of an API.
+ * What each choice's model server is sent, in its own engine's words: the same but for the seed, or all choices would be one
+ * and the same answer.
  */
 function upstreamBodies(
   members: readonly Member[],
@@ -151,12 +160,17 @@ function upstreamBodies(
   sizes: { readonly outputMax: Tokens; readonly mayShorten: boolean; readonly stream: boolean },
 ): (choice: number, from: Continuation | null, target: Target) => string {
   const { outputMax, mayShorten, stream } = sizes;
-  const bodyFor = (engine: Engine, model: string): string =>
-    spliceObject(members, MANAGED, managedFields(engine, { model, maxTokens: outputMax, asked: !mayShorten, stream }));
-  const own = bodyFor(spec.engine, spec.model);
-  return (choice, from, { engine, model }) => {
-    const body = model ? bodyFor(engine, model) : own;
-    if (from !== null) return continuedBody(body, from, spec);
+  const bodies = new Map<string, string>();
+  const bodyFor = ({ engine, model = spec.model }: Target): string => {
+    const key = `${engine} ${model}`;
+    const options = { model, maxTokens: outputMax, asked: !mayShorten, stream };
+    const body = bodies.get(key) ?? spliceObject(members, MANAGED, managedFields(engine, options));
+    bodies.set(key, body);
+    return body;
+  };
+  return (choice, from, target) => {
+    const body = bodyFor(target);
+    if (from !== null) return continuedBody(body, from, { ...spec, engine: target.engine });
     if (choice === 0 || typeof request.seed !== 'number') return body;
     const seed = topLevelMembers(body).findLast(({ key }) => key === 'seed')?.value ?? '';
     if (!/^-?\d{1,19}$/.test(seed)) return body;

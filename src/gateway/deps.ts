@@ -7,6 +7,7 @@ import type { Keys } from './auth.ts';
 import type { BodyRoom } from './body-room.ts';
 import type { Subtle } from './idempotency.ts';
 import type { Limiter } from './limits.ts';
+import type { Reach } from './needs.ts';
 import type { PromptCounter } from './tokenizer.ts';
 import type { Transport } from './transport.ts';
 import type { Upstream } from './upstream.ts';
@@ -45,6 +46,8 @@ export interface AppDeps {
   readonly bodyRoom: BodyRoom;
   readonly promptCounter: PromptCounter;
   readonly limits: GatewayLimits;
+  /** Left out: what the markets have is not known, so nothing is refused for it. */
+  readonly reach?: Reach | undefined;
   /** Why requests cannot be taken now, or null. */
   readonly notReady: () => string | null;
   readonly log: (line: string) => void;

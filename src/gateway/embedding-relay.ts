@@ -20,6 +20,7 @@ type Shared =
   | 'model'
   | 'router'
   | 'account'
+  | 'needs'
   | 'path'
   | 'inputBound'
   | 'inputLeast'
@@ -31,8 +32,8 @@ type Shared =
 export interface EmbeddingJob extends Pick<RelayJob, Shared> {
   /** Vectors that are to come. */
   readonly count: number;
-  /** The request as the model server gets it. */
-  readonly body: (target: Slot['target']) => string;
+  /** The request as this model server gets it. */
+  readonly bodyOf: (target: Slot['target']) => string;
 }
 
 /**
@@ -96,14 +97,14 @@ export class EmbeddingRelay {
   }
 
   async #take(): Promise<Slot> {
-    const { router, account, maxWaitMs, createdMs } = this.#job;
+    const { router, account, needs, maxWaitMs, createdMs } = this.#job;
     if (this.#stopped) throw this.#stopped;
     const { failed: exclude, last } = this.#attempts;
-    const free = router.tryTake(exclude);
+    const free = router.tryTake(exclude, needs);
     if (free) return (this.#slot = free);
     try {
       const left = createdMs + maxWaitMs - this.#deps.clock.now();
-      const slot = await router.take({ account, maxWaitMs: left, signal: this.#ended.signal, exclude });
+      const slot = await router.take({ account, needs, maxWaitMs: left, signal: this.#ended.signal, exclude });
       this.#waitedMs = Math.max(this.#waitedMs, slot.waitedMs);
       if (slot.cold) this.#coldStartMs = Math.max(this.#coldStartMs, slot.waitedMs);
       return (this.#slot = slot);
@@ -114,14 +115,14 @@ export class EmbeddingRelay {
 
   async #ask(slot: Slot): Promise<Embeddings> {
     const { clock, upstream, watch, limits } = this.#deps;
-    const { router, path, body, count } = this.#job;
+    const { router, path, bodyOf, count } = this.#job;
     const now = clock.now();
     this.#untilMs ??= now + router.spec.limits.totalMs;
     const reader = new EmbeddingReader(count);
     const call = { clock, upstream, watch: watch(), path, streamed: false, replyBytes: limits.replyBytes };
     const attempt = new Attempt({ ...call, limits: this.#limits(), untilMs: this.#untilMs }, slot, reader);
     this.#attempt = attempt;
-    await attempt.run(body(slot.target));
+    await attempt.run(bodyOf(slot.target));
     if (!reader.embeddings) throw new Error('the model server ended its reply, and nobody read it');
     return reader.embeddings;
   }

@@ -9,6 +9,7 @@ import { spliceObject } from './json-splice.ts';
 import {
   HOLD_SLACK_MS,
   membersOf,
+  needsOfRequest,
   poolOf,
   readRequest,
   replayOf,
@@ -35,6 +36,7 @@ async function prepareEmbeddings(parts: WorkParts): Promise<Work> {
   refuseOthers(request);
   const { router, priceVersion } = poolOf(parts, request.model, 'embeddings');
   const { spec } = router;
+  const needs = needsOfRequest(parts, spec);
   const members = membersOf(text);
   const { count, bound, least } = measureInputs(request.input, spec.contextTokens);
   const maxWaitMs = waitOf(call, spec);
@@ -62,12 +64,13 @@ async function prepareEmbeddings(parts: WorkParts): Promise<Work> {
     model: spec.id,
     router,
     account: caller.customer,
+    needs,
     path: EMBEDDINGS_PATH,
     count,
     inputBound: bound,
     inputLeast: least,
     maxWaitMs,
-    body: ({ model }) => spliceObject(members, MANAGED, { model: JSON.stringify(model ?? spec.model) }),
+    bodyOf: ({ model }) => spliceObject(members, MANAGED, { model: JSON.stringify(model ?? spec.model) }),
     reservation,
     keep: key?.keeper(id, reservation) ?? null,
     sink: call.exchange.sink,

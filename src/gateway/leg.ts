@@ -100,12 +100,13 @@ export class Leg implements ReplyReader {
    * Whether another replica can go on where this one stopped: plain text, cut at the end of a token, of the model that
    * runs there now. A pool may be described anew while an answer waits.
    */
-  canResume(router: { readonly resumes: boolean; readonly spec: PoolSpec }, target: Slot['target'] | null): boolean {
+  canResume(router: { readonly resumes: boolean; readonly spec: PoolSpec }, next?: Slot['target']): boolean {
     // Nobody has seen an API go on with an answer.
-    if (target?.tokenPrice) return false;
+    if (next?.tokenPrice) return false;
     const { resumable, spec } = this.#options;
     const { engine, model, image } = router.spec;
-    const same = engine === spec.engine && model === spec.model && image === spec.image;
+    const alike = next === undefined || next.version === this.#slot?.target.version;
+    const same = alike && engine === spec.engine && model === spec.model && image === spec.image;
     return router.resumes && same && resumable && this.#plain && !TORN.test(this.#delivered);
   }
 

@@ -1,11 +1,16 @@
 import { AppError } from '../errors.ts';
-import type { Target } from '../scheduler/pool/slot.ts';
 import type { Engine, PoolSpec } from '../spec.ts';
 import { managedFields, clientError } from './dialect.ts';
 import { readEmbeddings } from './embedding-reply.ts';
 import { readWhole, type Upstream } from './upstream.ts';
 
-export type ProbeTarget = Pick<Target, 'url' | 'apiKey' | 'engine' | 'model'>;
+export interface ProbeTarget {
+  readonly url: string;
+  readonly apiKey: string | null;
+  /** What it was started with, where its pool says something else by now. */
+  readonly engine?: Engine;
+  readonly model?: string;
+}
 
 const REPLY_MAX = 256 * 1024;
 
@@ -16,13 +21,13 @@ const REPLY_MAX = 256 * 1024;
 export async function probeModelServer(
   upstream: Upstream,
   target: ProbeTarget,
-  spec: PoolSpec,
+  pool: PoolSpec,
   signal: AbortSignal,
 ): Promise<void> {
+  const spec = { ...pool, engine: target.engine ?? pool.engine, model: target.model ?? pool.model };
   const headers: Record<string, string> = { 'content-type': 'application/json' };
   if (target.apiKey !== null) headers['authorization'] = `Bearer ${target.apiKey}`;
-  const model = target.model ?? spec.model;
-  const { path, body, check } = spec.kind === 'chat' ? chatQuestion(target.engine, model) : embeddingQuestion(model);
+  const { path, body, check } = spec.kind === 'chat' ? chatQuestion(spec) : embeddingQuestion(spec);
   const request = { url: target.url, path, method: 'POST' as const, headers, body };
   const { status, text } = await readWhole(upstream, request, { bytesMax: REPLY_MAX, signal });
   if (status === 429) throw new AppError('queue_full', 'the model server answered 429');
@@ -36,7 +41,7 @@ interface Question {
   readonly check: (reply: string) => void;
 }
 
-function chatQuestion(engine: Engine, model: string): Question {
+function chatQuestion({ engine, model }: PoolSpec): Question {
   const fields = managedFields(engine, { model, maxTokens: 1, asked: true, stream: false });
   const members = Object.entries(fields).map(([key, value]) => `${JSON.stringify(key)}:${value}`);
   const body = `{"messages":[{"role":"user","content":"Say yes."}],${members.join(',')}}`;
@@ -47,7 +52,7 @@ function chatQuestion(engine: Engine, model: string): Question {
   return { path: '/v1/chat/completions', body, check };
 }
 
-function embeddingQuestion(model: string): Question {
+function embeddingQuestion({ model }: PoolSpec): Question {
   const body = JSON.stringify({ model, input: ['yes'] });
   return { path: '/v1/embeddings', body, check: (text) => void readEmbeddings(text, 1) };
 }

@@ -2,6 +2,7 @@ import type { Clock } from '../clock.ts';
 import type { TokenCounts } from '../ledger/pricing.ts';
 import type { PoolRouter } from '../scheduler/pool/router.ts';
 import type { Target } from '../scheduler/pool/slot.ts';
+import type { Needs } from '../spec/trust.ts';
 import type { EpochMs, Ms, NanoUsd, Tokens } from '../units.ts';
 import type { Reservation } from './admission.ts';
 import type { Continuation } from './leg.ts';
@@ -30,6 +31,8 @@ export interface RelayJob {
   readonly model: string;
   readonly router: PoolRouter;
   readonly account: string;
+  /** What its machine has to be; undefined: anything. */
+  readonly needs?: Needs | undefined;
   readonly path: string;
   readonly stream: boolean;
   readonly includeUsage: boolean;

@@ -160,7 +160,7 @@ export class Relay {
     return attempts.again({
       error,
       delivered: leg.begun && stream,
-      resumable: leg.canResume(router, null),
+      resumable: leg.canResume(router),
       fruitful: leg.fruitful,
       hope: slot.lost || router.supervised || router.hasOther(attempts.failed),
     });
@@ -168,11 +168,11 @@ export class Relay {
 
   /** Null when the money ended meanwhile: there is nothing to start any more. */
   async #slot(leg: Leg, attempts: Attempts | null): Promise<Slot | null> {
-    const { router, account, maxWaitMs, createdMs } = this.#job;
+    const { router, account, needs, maxWaitMs, createdMs } = this.#job;
     if (this.#stopped === MONEY_ENDED) return null;
     if (this.#stopped) throw this.#stopped;
     const exclude = attempts?.failed;
-    const free = router.tryTake(exclude);
+    const free = router.tryTake(exclude, needs);
     if (free) return free;
     const leave = this.#patience?.begin();
     try {
@@ -180,7 +180,7 @@ export class Relay {
       // An answer that has begun waits as long as a new one may, within its own end.
       const left = leg.begun ? Math.min(maxWaitMs, leg.untilMs - now) : createdMs + maxWaitMs - now;
       const slot = await router.take({
-        account,
+        ...{ account, needs },
         maxWaitMs: left,
         signal: (this.#ended ??= new AbortController()).signal,
         ...(exclude ? { exclude } : {}),

@@ -2,6 +2,7 @@ import { AppError } from '../errors.ts';
 import type { EarlierRequest } from '../ledger/operations.ts';
 import type { Pool } from '../scheduler/pool/pools.ts';
 import type { PoolKind, PoolSpec } from '../spec.ts';
+import type { Needs } from '../spec/trust.ts';
 import type { EpochMs, Ms, Tokens } from '../units.ts';
 import { requireModel, type Caller } from './auth.ts';
 import { BodyShare } from './body-room.ts';
@@ -11,6 +12,7 @@ import type { AppDeps } from './deps.ts';
 import { IdempotencyKey } from './idempotency.ts';
 import { repeatedKey, topLevelMembers, type Member } from './json-splice.ts';
 import type { Admission } from './limits.ts';
+import { needsOf } from './needs.ts';
 
 /** What every request for a model goes through, whatever it asks of it. */
 
@@ -85,6 +87,11 @@ export function poolOf({ caller, deps }: WorkParts, model: string, kind: PoolKin
   const { spec } = pool.router;
   if (spec.kind === kind) return pool;
   throw new AppError('invalid_request', `${model} ${MAKES[spec.kind]}`, { param: 'model' });
+}
+
+/** What this request's machine has to be. @throws AppError as `needsOf` does */
+export function needsOfRequest({ call, caller, deps }: WorkParts, spec: PoolSpec): Needs | undefined {
+  return needsOf({ header: (name) => call.header(name), settings: caller.settings, spec, reach: deps.reach });
 }
 
 /** The kept reply of the request that had this Idempotency-Key before. */

@@ -1,6 +1,8 @@
 import type { Engine, MarketName, PoolKind, Price, Trust } from '../spec.ts';
 import type { Container } from '../spec/container.ts';
 import type { Hardware } from '../spec/hardware.ts';
+import type { Needs } from '../spec/trust.ts';
+import type { Registry, Weights } from '../spec/weights.ts';
 import type { Blocks, EpochMs, Ms, NanoUsd, Tokens } from '../units.ts';
 
 /**
@@ -45,6 +47,8 @@ export interface Workload {
   readonly image: string | null;
   /** How the image is started; null: as its engine says. */
   readonly container?: Container | null;
+  readonly weights?: Weights | null;
+  readonly registry?: Registry | null;
   readonly slots: number;
   readonly contextTokens: Tokens;
 }
@@ -57,6 +61,10 @@ export interface OrderRequest {
   readonly trust: Trust;
   /** Where the machine must stand, as the market names it; null: anywhere. */
   readonly region?: string | null;
+  /** What a provider must say of itself, where the market has that. */
+  readonly attributes?: Readonly<Record<string, string>>;
+  /** The least notice before a machine is taken back, where the market has that; null: none is asked for. */
+  readonly reclamationMs?: Ms | null;
   /** The most a provider may ask per block, fees not included. */
   readonly ceilingNanoUsdPerBlock: NanoUsd;
   /** Tokens an hour that the machine is to serve, as far as known: what is paid by the token is compared by it. */
@@ -75,6 +83,9 @@ export interface Bid {
   readonly note: string;
   /** The provider's own guess from lease to running; null when it makes none. */
   readonly startMs: Ms | null;
+  /** Where the replica would run, as far as the market knows. Left out: trust `any`, and no region. */
+  readonly trust?: Trust;
+  readonly region?: string | null;
 }
 
 export type OrderState = 'open' | 'leased' | 'closed';
@@ -189,6 +200,8 @@ export interface Market {
   /** Everything of ours that is open or opening, to find it again after a restart or an outcome that was unknown. */
   list(): Promise<{ readonly orders: readonly OrderView[]; readonly leases: readonly LeaseStatus[] }>;
   providers(): Promise<readonly ProviderView[]>;
+  /** Why no machine of this market can ever be what is asked, for a pool; null: one may be. Left out: one may be. */
+  cannot?(pool: string, needs: Needs): string | null;
   /** Called when something changed that the scheduler may want to look at now. */
   onChange(listener: () => void): void;
   /** Ends what lives on this machine; SIGTERM's part of the work. */

@@ -1,5 +1,6 @@
 import type { Clock } from '../clock.ts';
 import type { Engine, MarketName, Price } from '../spec.ts';
+import { poolNeeds, reaches, shortfall, type Needs, type Place, type Trust } from '../spec/trust.ts';
 import type { Blocks, Ms, NanoUsd } from '../units.ts';
 import {
   done,
@@ -25,7 +26,9 @@ export interface StandingBidder {
   readonly apiKey: string | null;
   /** Requests it takes at a time. */
   readonly slots: number;
-  readonly audited: boolean;
+  /** What is vouched for, and where it stands. */
+  readonly trust: Trust;
+  readonly region: string | null;
   /** What its server calls the model, and whose dialect it speaks; null: as the pool says. */
   readonly model: string | null;
   readonly engine: Engine | null;
@@ -200,19 +203,25 @@ export class StandingMarket implements Market {
   }
 
   providers(): Promise<readonly ProviderView[]> {
-    const views = this.#options.bidders.map(({ id, audited }) => ({
+    const views = this.#options.bidders.map(({ id, trust }) => ({
       id,
       market: this.name,
       hardware: { cpu: 0, memoryBytes: 0, gpus: [] },
       capacity: 1,
       used: this.#leaseOf(id) ? 1 : 0,
       policy: this.#options.policy,
-      audited,
+      audited: reaches(trust, 'audited'),
       leases: 0,
       failures: 0,
       disputes: 0,
     }));
     return Promise.resolve(views);
+  }
+
+  cannot(pool: string, needs: Needs): string | null {
+    const own = this.#options.bidders.filter((bidder) => bidder.pool === pool);
+    if (own.some((bidder) => shortfall(placeOf(bidder), needs) === null)) return null;
+    return own.length === 0 ? 'nobody there serves it' : 'nobody there is like that';
   }
 
   /** Nothing changes by itself here: bids are there with the order. */
@@ -234,6 +243,8 @@ export class StandingMarket implements Market {
     if (this.#leaseOf(bidder.id)) return 'is in use';
     const price = bidder.price(request, BLOCK_MS);
     if (typeof price === 'string') return price;
+    const less = shortfall(placeOf(bidder), poolNeeds({ trust: request.trust, region: request.region ?? null }));
+    if (less !== null) return less;
     if (price.perBlock > request.ceilingNanoUsdPerBlock) return `its ${this.#options.policy} is above the ceiling`;
     return {
       id: `${request.id}/${bidder.id}`,
@@ -244,6 +255,8 @@ export class StandingMarket implements Market {
       block: this.block(),
       note: price.note,
       startMs: 0,
+      trust: bidder.trust,
+      region: bidder.region,
     };
   }
 
@@ -269,4 +282,8 @@ export class StandingMarket implements Market {
       detail: 'runs already',
     };
   }
+}
+
+function placeOf({ id, trust, region }: StandingBidder): Place {
+  return { provider: id, trust, region };
 }

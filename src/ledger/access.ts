@@ -1,4 +1,5 @@
 import type { EpochMs, Ms, NanoUsd } from '../units.ts';
+import type { Trust } from '../spec/trust.ts';
 import type { AccountSpec } from './accounts.ts';
 
 /**
@@ -70,6 +71,10 @@ export interface KeySettings {
   readonly rpm: number | null;
   readonly tpm: number | null;
   readonly concurrency: number | null;
+  /** What its requests' machines must be at least; null: whatever the pool says. Kept by the gateway, too. */
+  readonly trust?: Trust | null;
+  readonly regions?: readonly string[] | null;
+  readonly providers?: readonly string[] | null;
 }
 
 export const UNLIMITED: KeySettings = {
@@ -81,6 +86,9 @@ export const UNLIMITED: KeySettings = {
   rpm: null,
   tpm: null,
   concurrency: null,
+  trust: null,
+  regions: null,
+  providers: null,
 };
 
 export interface KeyOp extends Audited {

@@ -1,8 +1,11 @@
 import { lookup } from 'node:dns/promises';
+import { dirname } from 'node:path';
+import process from 'node:process';
 import { Agent } from 'undici';
 import type { Clock } from '../clock.ts';
 import type { Settings } from '../config.ts';
 import type { AkashMarketSettings } from '../config/akash.ts';
+import { resolveSecret } from '../config/secret-references.ts';
 import { AppError, describeError } from '../errors.ts';
 import type { Ledger } from '../ledger/operations.ts';
 import { microUp } from '../leases/akash/amounts.ts';
@@ -64,10 +67,18 @@ export async function openAkash(deps: AkashDeps, akash: AkashMarketSettings): Pr
     clock,
     resolve: (hostname) => lookup(hostname, { all: true }),
     leaseKey: leaseKeys(settings.dataDir),
+    secretOf: (reference) => readSecret(reference, settings),
     log,
   });
   await market.open();
   return market;
+}
+
+/** Read for each order: what was put in a secret's place meanwhile goes with the next lease. */
+function readSecret(reference: string, { configFile }: Settings): string | null {
+  const folder = configFile === null ? process.cwd() : dirname(configFile);
+  const found = resolveSecret(reference, { env: process.env, folder });
+  return typeof found === 'string' ? null : found.reveal();
 }
 
 const CONNECT_MS = 5000;

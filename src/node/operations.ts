@@ -7,7 +7,7 @@ import { scoreProvider } from '../scheduler/reputation.ts';
 import type { Scheduler } from '../scheduler/loop.ts';
 import type { Pool, Pools } from '../scheduler/pool/pools.ts';
 import type { SchedulerRecords } from '../scheduler/records.ts';
-import { modelIdSchema, parsePool, poolSchema, type MarketName } from '../spec.ts';
+import { modelIdSchema, parsePool, poolSchema, type MarketName, type PoolSpec } from '../spec.ts';
 import { found, leaseLine, marketOf, viewLease } from './lease-view.ts';
 import { iso, viewOrder, viewPool, viewReplica } from './views.ts';
 
@@ -111,9 +111,24 @@ async function putPool(deps: OperationsDeps, id: string, input: unknown): Promis
   if (missing)
     throw new AppError('invalid_request', `markets: the market ${missing} is not configured`, { param: 'markets' });
   const spec = parsePool(id, input, clock.now());
+  refuseChange(deps, known, spec);
   const priceVersion = await ledger.ask({ op: 'price', model: id, price: spec.price, atMs: clock.now() });
   await records.savePool(id, input, clock.now());
   const pool = pools.put(spec, priceVersion, 'api');
   deps.scheduler.wake();
   return { created: !known, pool: viewPool(pool) };
+}
+
+/** What cannot be brought about while a pool runs, or from afar. */
+function refuseChange({ scheduler }: OperationsDeps, known: Pool | undefined, spec: PoolSpec): void {
+  // Whoever may change pools could otherwise have any file of this machine sent to a provider.
+  if (spec.weights?.secret || spec.registry) {
+    const message = 'a pool with secrets (weights.secret, registry) belongs in the configuration file';
+    throw new AppError('invalid_request', message, { param: spec.registry ? 'registry' : 'weights.secret' });
+  }
+  if (!known || known.router.spec.kind === spec.kind) return;
+  if (!scheduler.replicas().some(({ pool }) => pool === spec.id)) return;
+  const before = known.router.spec.kind;
+  const message = `${spec.id} has replicas that make ${before}: set replicas.max to 0 and wait, or name the new pool otherwise`;
+  throw new AppError('conflict', message, { param: 'kind' });
 }

@@ -40,6 +40,8 @@ export function viewReplica(replica: ReplicaRecord, load: ReplicaLoad | null): R
     state,
     market,
     provider,
+    trust: replica.trust ?? null,
+    region: replica.region ?? null,
     order: orderId,
     lease: leaseId,
     usd_per_hour: usdOrNull(costNanoUsdPerHour),

@@ -37,12 +37,17 @@ export class Ending {
   async fail(record: ReplicaRecord, reason: string, blamed: string | null): Promise<void> {
     const { fleet, pools, decide } = this.#parts;
     pools.find(record.pool)?.router.remove(record.id);
-    fleet.failures.failed(backoffKey(record.pool, fleet.notes(record.id).reserve), blamed);
+    fleet.failures.failed(backoffKey(record, fleet.notes(record.id).reserve), blamed);
     const failed = await fleet.save({ ...record, state: 'closing', failed: true, reason: reason.slice(0, 500) });
     const { id, pool, orderId, leaseId, provider } = record;
     const detail = { replica: id, order: orderId, lease: leaseId, provider };
     // An order that fell has told its reason.
     if (record.state !== 'ordering') await decide({ pool, kind: 'replica.failed', reason, detail });
+    if (record.beside?.replaces !== undefined && record.readyMs === null && record.runs) {
+      const stands = fleet.rollouts.failed(pool, record.runs.version);
+      const told = { ...detail, old: record.beside.replaces };
+      await decide({ pool, kind: 'rollout.failed', reason: `${stands}: ${reason}`, detail: told });
+    }
     await this.close(failed, record.state === 'starting' ? 'delivery_failed' : 'tenant');
   }
 

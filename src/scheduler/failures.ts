@@ -1,5 +1,6 @@
 import type { Clock } from '../clock.ts';
 import type { EpochMs } from '../units.ts';
+import type { ReplicaRecord } from './records.ts';
 import { quarantineMs } from './reputation.ts';
 
 interface Row {
@@ -9,9 +10,15 @@ interface Row {
 
 const BACKOFF_MAX_MS = 60_000;
 
-/** What pauses after failures: a pool's machines and its reserve each on its own. */
-export function backoffKey(pool: string, reserve: boolean): string {
-  return reserve ? `${pool} (reserve)` : pool;
+/** What pauses after a failure: a pool's machines for its load, its reserve, and what has needs of its own each alone. */
+export function backoffKey({ pool, beside }: Pick<ReplicaRecord, 'pool' | 'beside'>, reserve: boolean): string {
+  if (reserve) return reserveOf(pool);
+  return beside?.needs ? specialOf(pool) : pool;
+}
+
+/** What the failures of a pool's reserve are kept under: they hold up no machine. */
+export function reserveOf(pool: string): string {
+  return `${pool} (reserve)`;
 }
 
 /** Who failed lately: pools pause before their next order, providers are passed over. */
@@ -46,4 +53,9 @@ export class Failures {
     this.#pools.delete(pool);
     this.#providers.delete(provider);
   }
+}
+
+/** What a pool's failures for requests with needs of their own are kept under: they hold up nobody else. */
+export function specialOf(pool: string): string {
+  return `${pool} (special)`;
 }

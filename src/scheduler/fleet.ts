@@ -2,6 +2,7 @@ import type { Clock } from '../clock.ts';
 import type { MarketName, Price } from '../spec.ts';
 import type { EpochMs, NanoUsd } from '../units.ts';
 import { Failures } from './failures.ts';
+import { Rollouts } from './rollouts.ts';
 import type { OrderRecord, ReplicaRecord, SchedulerRecords } from './records.ts';
 
 const DAY_MS = 86_400_000;
@@ -37,6 +38,7 @@ export interface Notes {
 /** The scheduler's memory: live replicas and open orders with their rows, what they cost today, and who failed lately. */
 export class Fleet {
   readonly failures: Failures;
+  readonly rollouts: Rollouts;
   readonly #records: SchedulerRecords;
   readonly #clock: Clock;
   readonly #replicas = new Map<string, ReplicaRecord>();
@@ -49,6 +51,7 @@ export class Fleet {
     this.#records = records;
     this.#clock = clock;
     this.failures = new Failures(clock);
+    this.rollouts = new Rollouts(clock);
   }
 
   async open(): Promise<void> {

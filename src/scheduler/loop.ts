@@ -6,7 +6,7 @@ import { Adoption } from './adoption.ts';
 import { Ending } from './ending.ts';
 import { Fleet } from './fleet.ts';
 import type { Decide, Parts, Probe, ProveResumption } from './parts.ts';
-import type { Action } from './plan.ts';
+import { BACKING_OFF, type Action } from './plan.ts';
 import { Planner } from './planner.ts';
 import type { Pool, Pools } from './pool/pools.ts';
 import type { ReplicaRecord, ReplicaState, SchedulerRecords } from './records.ts';
@@ -200,17 +200,19 @@ export class Scheduler {
 
   async #act(pool: Pool, action: Action | ReserveAction): Promise<void> {
     const { spec } = pool.router;
-    if (action.type === 'reserve') return this.#steps.order(pool, action.reason, 'reserve');
+    if (action.type === 'reserve') return this.#steps.order(pool, action.reason, { who: 'reserve' });
     if (action.type === 'order') {
       // What is to relieve a reserve is no other one.
       const relieving = this.#fleet.ofPool(spec.id).some(({ id }) => this.#fleet.notes(id).reserve);
-      return this.#steps.order(pool, action.reason, relieving ? 'machines' : 'all');
+      const who = relieving ? 'machines' : 'all';
+      return this.#steps.order(pool, action.reason, { who, beside: action.beside });
     }
     if (action.type === 'hold_back') {
       // Said once, not at every tick.
       if (this.#heldBack.get(spec.id) === action.reason) return;
       this.#heldBack.set(spec.id, action.reason);
-      pool.router.setPhase(action.reason);
+      // Who waits is better told why the last order failed than that there is a pause.
+      if (action.reason !== BACKING_OFF) pool.router.setPhase(action.reason);
       const { clock, records } = this.#options;
       return records.decide({
         atMs: clock.now(),

@@ -1,13 +1,16 @@
 import { describeError } from '../errors.ts';
 import type { Lease, Market, OrderView, Workload } from '../leases/market.ts';
 import type { MarketName, PoolSpec } from '../spec.ts';
+import type { Needs } from '../spec/trust.ts';
+import { versionOf } from '../spec/version.ts';
 import { formatUsd, type NanoUsd } from '../units.ts';
 import { leaseOfOrder, type Ending } from './ending.ts';
+import { orderNeeds, sortOut } from './fitness.ts';
 import { marketOf, type Parts } from './parts.ts';
 import { bidWindow, ceilingPerBlock, chooseBid, costPerHour, depositFor, type Choice, type Offer } from './place.ts';
 import type { Pool } from './pool/pools.ts';
 import type { PoolRouter } from './pool/router.ts';
-import type { OrderRecord, ReplicaRecord } from './records.ts';
+import type { Beside, OrderRecord, ReplicaRecord, RunsAs } from './records.ts';
 import { expectedTokens } from './reserve.ts';
 
 interface Seen {
@@ -20,6 +23,11 @@ interface Seen {
 /** Who may bid: everybody, only those who are paid by the token, or all but those. */
 export type Who = 'all' | 'reserve' | 'machines';
 
+export interface OrderOptions {
+  readonly who?: Who;
+  readonly beside?: Beside | undefined;
+}
+
 /** From "one more replica" to a lease: an order, its bids, the choice, the deposit. */
 export class Ordering {
   readonly #parts: Parts;
@@ -31,7 +39,7 @@ export class Ordering {
   }
 
   /** The rows of one more replica and its order. They come first: a crash leaves nothing that we don't know of. */
-  async order(pool: Pool, reason: string, who: Who = 'all'): Promise<void> {
+  async order(pool: Pool, reason: string, { who = 'all', beside = {} }: OrderOptions = {}): Promise<void> {
     const { clock, fleet, markets, newId, decide } = this.#parts;
     const { spec } = pool.router;
     const [id, orderId, now] = [newId('rep-'), newId('ord-'), clock.now()];
@@ -44,7 +52,8 @@ export class Ordering {
         const ceilingNanoUsdPerBlock = ceilingPerBlock(spec, market.terms());
         return { name, ceilingNanoUsdPerBlock, block: market.block(), refusal: null };
       });
-    const saved = fleet.save(newReplica({ id, pool: spec.id, orderId, orderedMs: now, reason }));
+    const runs = runsAs(spec);
+    const saved = fleet.save(newReplica({ id, pool: spec.id, orderId, orderedMs: now, reason, runs, beside }));
     // Before anything is awaited: whoever plans meanwhile must not count it.
     fleet.notes(id).reserve = who === 'reserve';
     await saved;
@@ -75,20 +84,23 @@ export class Ordering {
     if (!pool || !placed) return this.#ending.fail(record, 'its pool or order is gone', null);
     const { spec } = pool.router;
     const notes = fleet.notes(record.id);
-    const order = notes.posted ? placed : await this.#post(placed, pool.router);
+    const needs = orderNeeds(spec, record.beside?.needs);
+    const order = notes.posted ? placed : await this.#post(placed, pool.router, needs);
     notes.posted = true;
     const seen = await this.#offers(order);
-    const offers = seen.offers.filter(({ bid }) => !notes.refusedBids.has(bid.id));
+    const standing = seen.offers.filter(({ bid }) => !notes.refusedBids.has(bid.id));
+    const { fit: offers, unfit, why } = sortOut(standing, needs);
     const bids = offers.map(({ bid }) => bid);
     const window = bidWindow({ orderedMs: order.orderedMs, bids, nowMs: clock.now(), complete: seen.complete }, spec);
     if (window === 'wait') return;
     const choice = chooseBid(offers, spec, fleet.perProvider(spec.id), clock.now());
-    const none = notes.lastRefusal ?? whyNone(order, bids.length, choice);
+    const none = notes.lastRefusal ?? why ?? whyNone(order, bids.length, choice);
+    const table = [...choice.table, ...unfit];
     const told = {
       ...order,
       bids: seen.offers.map(({ bid, market }) => ({ ...bid, market })),
       declined: seen.declined,
-      choice: { bidId: choice.offer?.bid.id ?? null, reason: choice.offer ? choice.reason : none, table: choice.table },
+      choice: { bidId: choice.offer?.bid.id ?? null, reason: choice.offer ? choice.reason : none, table },
     };
     if (!choice.offer) return this.#noBid(record, told, none);
     const { market, bid, terms } = choice.offer;
@@ -103,6 +115,8 @@ export class Ordering {
       priceNanoUsdPerBlock: bid.priceNanoUsdPerBlock,
       costNanoUsdPerHour: costPerHour(bid.priceNanoUsdPerBlock, terms),
       reason: choice.reason,
+      trust: bid.trust ?? 'any',
+      region: bid.region ?? null,
     });
     await fleet.saveOrder(told);
     return this.#take(accepting, pool);
@@ -168,16 +182,19 @@ export class Ordering {
   }
 
   /** Posts the order in every market at once. One whose answer is unknown is looked up like the others, not asked twice. */
-  async #post(order: OrderRecord, { spec, meter, stats }: PoolRouter): Promise<OrderRecord> {
+  async #post(order: OrderRecord, { spec, meter, stats }: PoolRouter, needs: Needs): Promise<OrderRecord> {
     const { clock, fleet, markets } = this.#parts;
     const now = clock.now();
     const expected = expectedTokens(meter.rate(now), meter.average(now), stats.waiting + stats.inFlight);
-    const { id: pool, hardware, trust, region } = spec;
+    const { id: pool, hardware, attributes = {}, reclamationMs = null } = spec;
+    // Of several regions a market can be asked for none: the bids are sorted out here.
+    const region = needs.regions?.length === 1 ? (needs.regions[0] ?? null) : null;
+    const asks = { hardware, trust: needs.trust, region, attributes, reclamationMs, expected };
     const answers = await Promise.all(
       order.markets.map(async (asked) => {
         const { ceilingNanoUsdPerBlock } = asked;
         const workload = workloadOf(spec);
-        const request = { id: order.id, pool, hardware, trust, region, ceilingNanoUsdPerBlock, expected, workload };
+        const request = { id: order.id, pool, ...asks, ceilingNanoUsdPerBlock, workload };
         return { ...asked, refusal: await whyRefused(markets.get(asked.name)?.tender(request)) };
       }),
     );
@@ -244,11 +261,18 @@ function bestMachine(offers: readonly Offer[], chosen: Offer): NanoUsd | null {
 }
 
 export function workloadOf(spec: PoolSpec): Workload {
-  const { id, kind, engine, model, image, container, slots, contextTokens } = spec;
-  return { pool: id, kind, engine, model, image, container, slots, contextTokens };
+  const { id, kind, engine, model, image, container, slots, contextTokens, weights = null, registry = null } = spec;
+  return { pool: id, kind, engine, model, image, container, weights, registry, slots, contextTokens };
 }
 
-function newReplica(given: Pick<ReplicaRecord, 'id' | 'pool' | 'orderId' | 'orderedMs' | 'reason'>): ReplicaRecord {
+export function runsAs(spec: PoolSpec): RunsAs {
+  const { engine, model, kind } = spec;
+  return { version: versionOf(spec), engine, model, kind };
+}
+
+type Given = 'id' | 'pool' | 'orderId' | 'orderedMs' | 'reason' | 'runs' | 'beside';
+
+function newReplica(given: Pick<ReplicaRecord, Given>): ReplicaRecord {
   return {
     ...given,
     state: 'ordering',

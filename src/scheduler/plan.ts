@@ -1,6 +1,6 @@
 import type { PoolSpec } from '../spec.ts';
 import type { EpochMs, NanoUsd } from '../units.ts';
-import type { ReplicaState } from './records.ts';
+import type { Beside, ReplicaState } from './records.ts';
 import type { Scale } from './scale.ts';
 
 export interface PlannedReplica {
@@ -18,7 +18,7 @@ export interface Budget {
 }
 
 export type Action =
-  | { readonly type: 'order'; readonly reason: string }
+  | { readonly type: 'order'; readonly reason: string; readonly beside?: Beside }
   | { readonly type: 'withdraw'; readonly replica: string; readonly reason: string }
   | { readonly type: 'drain'; readonly replica: string; readonly reason: string }
   | { readonly type: 'close'; readonly replica: string; readonly reason: string }
@@ -34,6 +34,9 @@ export interface PlanInput {
   readonly backoffUntilMs: EpochMs;
   readonly nowMs: EpochMs;
 }
+
+/** A pause, whose cause was told when it began. */
+export const BACKING_OFF = 'the last orders or start-ups failed: waiting before the next order';
 
 /** More are placed when these have been decided: the market's answers may change what is wanted. */
 const ORDERS_AT_ONCE = 8;
@@ -91,8 +94,7 @@ function closings({ spec, replicas, nowMs }: PlanInput): Action[] {
 
 function orders(input: PlanInput, live: readonly PlannedReplica[], missing: number): Action[] {
   const { spec, scale, replicas, backoffUntilMs, nowMs } = input;
-  if (backoffUntilMs > nowMs)
-    return [{ type: 'hold_back', reason: 'the last orders or start-ups failed: waiting before the next order' }];
+  if (backoffUntilMs > nowMs) return [{ type: 'hold_back', reason: BACKING_OFF }];
   if (live.some(({ state }) => state === 'ordering')) return [];
   const actions: Action[] = [];
   let hourly = replicas.reduce((sum, { costNanoUsdPerHour }) => sum + costNanoUsdPerHour, 0n);

@@ -2,15 +2,15 @@ import type { Clock } from '../clock.ts';
 import type { Market } from '../leases/market.ts';
 import type { MarketName } from '../spec.ts';
 import type { EpochMs } from '../units.ts';
-import { backoffKey } from './failures.ts';
+import { reserveOf, specialOf } from './failures.ts';
 import type { Fleet } from './fleet.ts';
 import { observePool } from './observation.ts';
-import { planPool, type Action } from './plan.ts';
+import type { Action } from './plan.ts';
+import { planWhole } from './pool-plan.ts';
 import type { Pool } from './pool/pools.ts';
 import type { PoolRouter } from './pool/router.ts';
 import type { ReplicaRecord } from './records.ts';
 import { hasOutgrown, planReserve, type ReserveAction } from './reserve.ts';
-import { wantedReplicas } from './scale.ts';
 
 export interface PlannerOptions {
   readonly clock: Clock;
@@ -40,12 +40,16 @@ export class Planner {
     // One that drains ends like any other.
     const reserves = all.filter((record) => record.state !== 'draining' && this.#isReserve(record, router, nowMs));
     const own = all.filter((record) => !reserves.includes(record));
+    const { failures, rollouts } = this.#fleet;
     const times = { nowMs, sinceMs: this.#sinceMs };
-    const { demand, replicas, idleMs } = observePool(router, own, times);
-    const scale = wantedReplicas(spec, demand, idleMs);
-    const spentTodayNanoUsd = this.#fleet.spentToday(spec.id);
-    const backoffUntilMs = this.#fleet.failures.backoffUntil(spec.id);
-    const actions = planPool({ spec, scale, replicas, budget: { spentTodayNanoUsd }, backoffUntilMs, nowMs });
+    const budget = { spentTodayNanoUsd: this.#fleet.spentToday(spec.id) };
+    const actions = planWhole({
+      ...{ router, records: own, budget, ...times },
+      backoffUntilMs: failures.backoffUntil(spec.id),
+      specialBackoffUntilMs: failures.backoffUntil(specialOf(spec.id)),
+      rolloutPaused: rollouts.paused(spec),
+    });
+    const { demand, replicas } = observePool(router, own, times);
     const reserve = planReserve({
       spec,
       offered: this.#options.markets.has('api') && (spec.markets?.includes('api') ?? true),
@@ -53,8 +57,8 @@ export class Planner {
       waitedMs: nowMs - (stats.waitingSinceMs ?? nowMs),
       replicas,
       reserves: observePool(router, reserves, times).replicas,
-      spentTodayNanoUsd,
-      backoffUntilMs: this.#fleet.failures.backoffUntil(backoffKey(spec.id, true)),
+      spentTodayNanoUsd: budget.spentTodayNanoUsd,
+      backoffUntilMs: failures.backoffUntil(reserveOf(spec.id)),
       nowMs,
     });
     return [...actions, ...reserve];

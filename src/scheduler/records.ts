@@ -1,6 +1,7 @@
 import { desc, eq, lt, ne, and, sql } from 'drizzle-orm';
 import type { Bid } from '../leases/market.ts';
-import type { MarketName } from '../spec.ts';
+import type { Engine, MarketName, PoolKind } from '../spec.ts';
+import type { Needs, Trust } from '../spec/trust.ts';
 import type { Store } from '../store/open.ts';
 import { decisions, orders, pools, replicas } from '../store/schema.ts';
 import type { EpochMs, NanoUsd } from '../units.ts';
@@ -33,6 +34,32 @@ export interface ReplicaRecord {
   readonly reason: string;
   /** Payments into the escrow after the deposit, counted so that each has an id of its own. */
   readonly fundings: number;
+  /** Where it runs, as its bid said; rows of earlier versions do not know: then as their pool asked. */
+  readonly trust?: Trust;
+  readonly region?: string | null;
+  /** The description of its pool that it was ordered by. */
+  readonly runs?: RunsAs;
+  /** Ordered besides what the pool's load asks for. */
+  readonly beside?: Beside;
+}
+
+/** What a replica is started as; its pool may have been described anew since. */
+export interface RunsAs {
+  readonly version: string;
+  readonly engine: Engine;
+  readonly model: string;
+  readonly kind: PoolKind;
+}
+
+/**
+ * `needs`: for requests that may have none of the other replicas. `replaces`: in the place of that replica, whose pool was
+ * described anew.
+ */
+export interface Beside {
+  readonly needs?: Needs;
+  /** Needed for the load all the same: everybody in line asks alike. */
+  readonly counted?: boolean;
+  readonly replaces?: string;
 }
 
 export interface OrderRecord {

@@ -6,6 +6,7 @@ import { Checking } from './checking.ts';
 import type { Ending } from './ending.ts';
 import { backoffKey } from './failures.ts';
 import { meterReplica } from './metering.ts';
+import { isCurrent } from './turnover.ts';
 import { workloadOf } from './ordering.ts';
 import { marketOf, type Parts } from './parts.ts';
 import { missingRunway } from './place.ts';
@@ -69,8 +70,8 @@ export class Serving {
     if (delivery.url === null) return;
     const target = targetOf(record, status, pool.router.spec, delivery.url);
     await this.#checking.suspect(record, pool, target);
-    // The pool's description may have changed since this replica showed it.
-    void this.#checking.prove(record, pool, target);
+    // The pool's description may have changed since this replica showed it; one of before proves nothing of it.
+    if (isCurrent(record, pool.router.spec)) void this.#checking.prove(record, pool, target);
   }
 
   /** What there is of a leased replica; null when that was its end. */
@@ -120,13 +121,14 @@ export class Serving {
     await fleet.save({ ...record, state: 'ready', readyMs, reason });
     const notes = fleet.notes(record.id);
     notes.tokenPrice = target.tokenPrice ?? null;
-    fleet.failures.succeeded(backoffKey(record.pool, notes.reserve), target.provider);
+    fleet.failures.succeeded(backoffKey(record, notes.reserve), target.provider);
+    if (record.beside?.replaces !== undefined) fleet.rollouts.succeeded(record.pool);
     pool.router.add(target, startMs);
     pool.router.setPhase('ready');
     const detail = { replica: record.id, lease: target.leaseId, provider: target.provider, start_ms: startMs };
     await decide({ pool: record.pool, kind: 'replica.ready', reason, detail });
     // Beside its first requests, which need not wait for it.
-    void this.#checking.prove(record, pool, target);
+    if (isCurrent(record, pool.router.spec)) void this.#checking.prove(record, pool, target);
   }
 
   async #fund(record: ReplicaRecord, pool: Pool, market: Market, lease: Lease): Promise<void> {
@@ -160,11 +162,16 @@ function gone({ state, detail }: Delivery): string {
 }
 
 function targetOf(record: ReplicaRecord, { lease, delivery }: LeaseStatus, spec: PoolSpec, url: string): Target {
-  const engine = delivery.engine ?? spec.engine;
+  const runs = record.runs ?? spec;
+  const [engine, model] = [delivery.engine ?? runs.engine, delivery.model ?? runs.model];
   const slots = delivery.slots ?? spec.slots;
-  const [model, tokenPrice] = [delivery.model ?? null, delivery.tokenPrice ?? null];
   const { id, market } = record;
   const { provider, id: leaseId } = lease;
-  const { apiKey } = delivery;
-  return { id, url, apiKey, engine, model, tokenPrice, slots, market: market ?? 'local', provider, leaseId };
+  return {
+    ...{ id, url, apiKey: delivery.apiKey, engine, model, slots, market: market ?? 'local', provider, leaseId },
+    tokenPrice: delivery.tokenPrice ?? null,
+    trust: record.trust ?? spec.trust,
+    region: record.region === undefined ? spec.region : record.region,
+    version: record.runs?.version ?? null,
+  };
 }

@@ -1,6 +1,6 @@
 import type { CloseReason } from '../leases/market.ts';
 import type { Ending } from './ending.ts';
-import { Ordering, type Who } from './ordering.ts';
+import { Ordering, type OrderOptions } from './ordering.ts';
 import type { Parts } from './parts.ts';
 import type { Pool } from './pool/pools.ts';
 import type { ReplicaRecord } from './records.ts';
@@ -19,8 +19,8 @@ export class Steps {
   }
 
   /** One more replica for a pool: its rows. `advance` posts the order. */
-  order(pool: Pool, reason: string, who?: Who): Promise<void> {
-    return this.#ordering.order(pool, reason, who);
+  order(pool: Pool, reason: string, options?: OrderOptions): Promise<void> {
+    return this.#ordering.order(pool, reason, options);
   }
 
   advance(record: ReplicaRecord): Promise<void> {

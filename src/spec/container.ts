@@ -1,11 +1,6 @@
 import { z } from 'zod';
 import { parseSize, sizeSchema } from './size.ts';
-
-// Control characters are written differently by Go and by JavaScript, so a manifest's hash could differ.
-export const wordSchema = z
-  .string()
-  .max(4096)
-  .regex(/^[^\u0000-\u001f\ud800-\udfff]*$/u, 'must hold no control characters');
+import { wordSchema } from './word.ts';
 
 export const containerSchema = z
   .strictObject({

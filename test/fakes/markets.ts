@@ -25,6 +25,8 @@ export interface FakeProvider {
   /** What becomes of its model server once deployed; 'never' stays starting. */
   delivers: 'running' | 'never' | 'failed';
   readonly failures?: number;
+  readonly trust?: Bid['trust'];
+  readonly region?: string;
 }
 
 /** How one call of an operation ends, other than well: the effect may have happened all the same. */
@@ -238,7 +240,7 @@ export class FakeMarket implements Market {
     return Promise.resolve();
   }
 
-  #bid(orderId: string, { id, price }: FakeProvider): Bid {
+  #bid(orderId: string, { id, price, trust, region }: FakeProvider): Bid {
     const at = { atMs: this.#clock.now(), block: this.block() };
     return {
       id: `${orderId}/${id}`,
@@ -248,6 +250,8 @@ export class FakeMarket implements Market {
       ...at,
       note: 'fixed',
       startMs: null,
+      ...(trust === undefined ? {} : { trust }),
+      ...(region === undefined ? {} : { region }),
     };
   }
 

@@ -50,7 +50,11 @@ onBothDoors('a key without limits says so', async (t, door) => {
   const none = { limit: null, limit_remaining: null, limit_reset: null, limit_resets_at: null, held: 0 };
   const { rate_limit: _, ...rest } = shown;
   const usage = { usage: 0, usage_daily: 0, usage_weekly: 0, usage_monthly: 0 };
-  assert.deepEqual(rest, { label: 'key-1', ...none, ...usage, expires_at: null, models: null, project: null });
+  const machines = { trust: null, regions: null, providers: null };
+  assert.deepEqual(rest, {
+    ...{ label: 'key-1', ...none, ...usage, ...machines },
+    ...{ expires_at: null, models: null, project: null },
+  });
   await errorOf(await gateway.fetch('/v1/key'), 401);
 });
 

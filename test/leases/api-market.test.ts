@@ -8,7 +8,7 @@ import { testOrder } from '../fakes/market-samples.ts';
 import { marketConformance } from './market-conformance.ts';
 
 marketConformance('api', () => {
-  const { market, clock } = setup([{ id: 'one' }, { id: 'two', audited: true }]);
+  const { market, clock } = setup([{ id: 'one' }, { id: 'two', trust: 'audited' }]);
   return Promise.resolve({
     market,
     order: (id, change) => testOrder(id, { expected: { input: 1_000_000, output: 1_000_000 }, ...change }),
@@ -35,10 +35,10 @@ test('an API stays out where its price, its trust or its place does not do', asy
     'its token price at the expected load is above the ceiling',
   ]);
   assert.deepEqual(await tender({ trust: 'audited' }), ['is not audited']);
-  assert.deepEqual(await tender({ region: 'eu' }), ['does not say where it runs']);
-  const trusted = setup([{ id: 'one', audited: true }]);
+  assert.deepEqual(await tender({ region: 'eu' }), ['stands in no region that is known, not in eu']);
+  const trusted = setup([{ id: 'one', trust: 'audited', region: 'us' }]);
   assert.deepEqual(await trusted.tender({ trust: 'audited', expected }), [3_000_000n]);
-  assert.deepEqual(await trusted.tender({ trust: 'tee' }), ['runs in no trusted environment']);
+  assert.deepEqual(await trusted.tender({ trust: 'tee' }), ['is not on trusted hardware (tee)']);
 });
 
 test('its lease has its own model name, dialect, slots and price, and shows what was used', async () => {
@@ -68,7 +68,8 @@ function setup(endpoints: readonly Partial<ApiEndpoint>[]) {
       pool: 'tiny',
       model: 'vendor/tiny',
       slots: 16,
-      audited: false,
+      trust: 'any',
+      region: null,
       price: { inputPico: 100_000n, cachedInputPico: 50_000n, outputPico: 400_000n },
       ...endpoint,
     })),

@@ -104,7 +104,8 @@ test('a pool is asked once whether it resumes, by its first replica, and again w
   router.update({ ...router.spec, model: 'another' });
   assert.equal(router.resumes, false, 'what was shown was another model');
   await bench.until('it was asked again', () => router.resumes);
-  assert.deepEqual(asked, [id, id]);
+  assert.equal(asked.length, 2);
+  assert.notEqual(asked[1], id, 'by the first of the new description, which came in its place');
 });
 
 test('a pool whose answers do not fit at the seam, or that is told not to, is not resumed', async (t) => {

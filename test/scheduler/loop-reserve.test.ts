@@ -110,7 +110,7 @@ async function setup(
     markets: (clock) => {
       market = fakeMarket(clock, { providers });
       const endpoint = { id: 'api-1', url: 'http://127.0.0.1:9', apiKey: null, pool: 'tiny', model: 'x', slots: 8 };
-      return [market, new ApiMarket([{ ...endpoint, audited: false, price }], clock)];
+      return [market, new ApiMarket([{ ...endpoint, trust: 'any' as const, region: null, price }], clock)];
     },
   });
   const live = ({ state }: ReplicaRecord): boolean => state !== 'closed';

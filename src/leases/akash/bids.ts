@@ -1,10 +1,20 @@
 import { formatUsd, type EpochMs } from '../../units.ts';
 import type { Hardware } from '../../spec/hardware.ts';
+import { shortfall, type Place } from '../../spec/trust.ts';
 import type { Bid } from '../market.ts';
 import { nanoOfDecUp } from './amounts.ts';
 import type { ChainBid, ChainProvider } from './chain-types.ts';
 import { gpuKey } from './sdl.ts';
 import type { OrderRow } from './records.ts';
+import { TEE_ATTRIBUTE } from './workload.ts';
+
+interface Seen {
+  readonly denom: string;
+  readonly nowMs: EpochMs;
+  readonly providers: ReadonlyMap<string, ChainProvider>;
+  /** Whose signature makes a provider an audited one. */
+  readonly auditors: readonly string[];
+}
 
 export interface Gathered {
   readonly bids: readonly Bid[];
@@ -12,17 +22,15 @@ export interface Gathered {
 }
 
 /** Pure: the chain's bids for an order, with what keeps one from being taken. Times of bids that were seen before stay. */
-export function gatherBids(
-  row: OrderRow,
-  found: readonly ChainBid[],
-  seen: { readonly denom: string; readonly nowMs: EpochMs; readonly providers: ReadonlyMap<string, ChainProvider> },
-): Gathered {
+export function gatherBids(row: OrderRow, found: readonly ChainBid[], seen: Seen): Gathered {
   const bids: Bid[] = [];
   const declined: { provider: string; reason: string }[] = [];
   const known = new Map(row.bids.map((bid) => [bid.id, bid]));
   for (const bid of found) {
     if (bid.state !== 'open') continue;
-    const problem = problemOf(row, bid, seen.denom);
+    const provider = seen.providers.get(bid.provider);
+    const place = placeOf(bid.provider, provider, seen.auditors);
+    const problem = problemOf(row, { bid, place, denom: seen.denom });
     if (problem !== null) {
       declined.push({ provider: bid.provider, reason: problem });
       continue;
@@ -36,21 +44,37 @@ export function gatherBids(
       priceNanoUsdPerBlock: nanoOfDecUp(bid.price),
       atMs: before?.atMs ?? seen.nowMs,
       block: bid.createdAt,
-      note: noteOf(bid, seen.providers.get(bid.provider)),
+      note: noteOf(bid, place),
       startMs: null,
+      trust: place.trust ?? 'any',
+      region: place.region ?? null,
     });
   }
   return { bids, declined };
 }
 
-function problemOf(row: OrderRow, bid: ChainBid, denom: string): string | null {
+/** What the chain says of a provider: audited when an auditor of ours has signed, tee when it says so of itself besides. */
+export function placeOf(owner: string, provider: ChainProvider | undefined, auditors: readonly string[]): Place {
+  const attributes = provider?.attributes ?? {};
+  const audited = provider?.auditors.some((auditor) => auditors.includes(auditor)) ?? false;
+  const region = attributes['region'] ?? attributes['location-region'] ?? null;
+  const trust = !audited ? 'any' : attributes[TEE_ATTRIBUTE] === undefined ? 'audited' : 'tee';
+  return { provider: owner, region, trust };
+}
+
+function problemOf(
+  row: OrderRow,
+  { bid, place, denom }: { readonly bid: ChainBid; readonly place: Place; readonly denom: string },
+): string | null {
   if (bid.denom !== denom) return `asks for ${bid.denom}`;
   const { request } = row;
   if (!request) return 'the order is of an earlier run';
   if (nanoOfDecUp(bid.price) > request.ceilingNanoUsdPerBlock) {
     return `asks ${formatUsd(nanoOfDecUp(bid.price))} a block, above the ceiling`;
   }
-  return gpuProblem(request.hardware, bid.gpus);
+  // The chain takes no other bids; what is at stake is worth a second look.
+  const less = shortfall({ ...place, region: null }, { trust: request.trust, regions: null, providers: null });
+  return less ?? gpuProblem(request.hardware, bid.gpus);
 }
 
 /** A bid names the GPU that would really be given: another one than asked for is not taken. */
@@ -75,12 +99,11 @@ function segments(key: string): [string, string][] {
   );
 }
 
-function noteOf(bid: ChainBid, provider: ChainProvider | undefined): string {
-  const region = provider?.attributes['location-region'] ?? provider?.attributes['region'];
+function noteOf(bid: ChainBid, { region, trust = 'any' }: Place): string {
   const parts = [
     ...bid.gpus.map((key) => key.replace(/^vendor\//, '').replaceAll('/', ' ')),
-    ...(region === undefined ? [] : [region]),
-    (provider?.auditors.length ?? 0) > 0 ? 'audited' : 'not audited',
+    ...(region ? [region] : []),
+    trust === 'any' ? 'not audited' : trust === 'tee' ? 'audited, says that it has trusted hardware' : 'audited',
   ];
   return parts.join(', ').slice(0, 300);
 }

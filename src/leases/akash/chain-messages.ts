@@ -16,19 +16,23 @@ import { AllowedMsgAllowance, BasicAllowance } from 'cosmjs-types/cosmos/feegran
 import { MsgGrantAllowance } from 'cosmjs-types/cosmos/feegrant/v1beta1/tx';
 import { Any } from 'cosmjs-types/google/protobuf/any';
 import { AUTHORIZATION_TYPE, encodeAuthorization } from './chain-authorization.ts';
+import { encodeReclamation } from './chain-reclamation.ts';
 import type { Order } from './chain-types.ts';
 import type { GroupSpecJson, ResourcesJson } from './sdl.ts';
 
 /** What we ask of the chain, as its messages. */
 export function messageOf(order: Order, denom: string): Any {
   switch (order.type) {
-    case 'create_deployment':
-      return pack(MsgCreateDeployment, {
+    case 'create_deployment': {
+      const message = pack(MsgCreateDeployment, {
         id: idOf(order.id),
         groups: [groupOf(order.group)],
         hash: order.version,
         deposit: depositOf(order.deposit, denom),
       });
+      const reclamation = encodeReclamation(order.reclamationMs ?? null);
+      return Any.fromPartial({ ...message, value: Buffer.concat([message.value, reclamation]) });
+    }
     case 'deposit':
       return pack(MsgAccountDeposit, {
         signer: order.id.owner,

@@ -100,6 +100,8 @@ export type Order =
       readonly group: GroupSpecJson;
       readonly version: Uint8Array;
       readonly deposit: Micro;
+      /** The least notice before a provider takes the machine back; null: none is asked for. */
+      readonly reclamationMs?: number | null;
     }
   | { readonly type: 'deposit'; readonly id: DeploymentId; readonly amount: Micro }
   | { readonly type: 'create_lease'; readonly id: DeploymentId; readonly bid: ChainBid }

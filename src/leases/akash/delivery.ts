@@ -12,7 +12,7 @@ export interface DeliveryOptions {
   readonly provider: () => Promise<Provider>;
   readonly manifest: string;
   readonly apiKey: string;
-  readonly expose: 'port' | 'ingress';
+  readonly expose: 'port' | 'ingress' | 'ip';
   readonly ingressTls: boolean;
   readonly allowPrivate: boolean;
   readonly resolve: Resolve;
@@ -122,11 +122,13 @@ export class AkashDelivery {
     }
   }
 
-  /** By the forwarded port the address is taken once, so that its name cannot lead elsewhere later. */
-  async #urlOf({ ports, uris }: ProviderLease): Promise<string | null> {
+  /** By a port the address is taken once, so that its name cannot lead elsewhere later. */
+  async #urlOf({ ports, addresses, uris }: ProviderLease): Promise<string | null> {
     const { expose, ingressTls, allowPrivate, resolve } = this.#options;
-    const [port] = ports;
-    if (expose === 'port' && port) {
+    const [port] = expose === 'ip' ? addresses : ports;
+    // An address comes up some time after its container: there is nothing to fall back to meanwhile.
+    if (expose === 'ip' && !port) return null;
+    if (expose !== 'ingress' && port) {
       const { address, family } = await resolvePublic(port.host, resolve, allowPrivate);
       return `http://${family === 6 ? `[${address}]` : address}:${port.externalPort}`;
     }

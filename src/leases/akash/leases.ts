@@ -4,9 +4,9 @@ import { done, refused, unknown, type CloseReason, type Lease, type LeaseStatus,
 import { microUp } from './amounts.ts';
 import { AkashDelivery, NO_DELIVERY } from './delivery.ts';
 import { reasonOf } from './lease-rows.ts';
+import { fillManifest, hasOtherSecrets, secretsOf } from './manifest-secrets.ts';
 import { leaseIdOf, orderOfLease } from './names.ts';
 import type { AkashParts } from './parts.ts';
-import { KEY_MARK } from './posting.ts';
 import { Provider } from './provider.ts';
 import type { OrderRow } from './records.ts';
 import { versionOf } from './sdl.ts';
@@ -183,11 +183,13 @@ export class AkashLeases {
   #delivery(row: OrderRow): AkashDelivery | string {
     const known = this.#deliveries.get(row.orderId);
     if (known && known.view.state !== 'failed') return known;
-    const { clock, resolve, rules, orders, onChange, leaseKey } = this.#parts;
+    const { clock, resolve, rules, orders, onChange, leaseKey, secretOf } = this.#parts;
     const { orderId, dseq, gseq, oseq, manifestSentMs: sentMs } = row;
     const apiKey = leaseKey(leaseIdOf(orderId));
-    const manifest = row.manifest.replaceAll(KEY_MARK, apiKey);
-    if (Buffer.from(versionOf(manifest)).toString('hex') !== row.version) {
+    const manifest = fillManifest(row.manifest, secretsOf(apiKey, row.request?.workload ?? null, secretOf));
+    // One that the provider has runs on, although a secret that went with it was changed since.
+    const sent = sentMs !== null && hasOtherSecrets(row.manifest);
+    if (!sent && Buffer.from(versionOf(manifest)).toString('hex') !== row.version) {
       return 'the manifest of the order is not known any more: its record or the secret of the data folder was lost';
     }
     const delivery = new AkashDelivery({

@@ -21,6 +21,7 @@ import { Allowance } from './allowance.ts';
 import { nanoOf, type Micro } from './amounts.ts';
 import type { Chain } from './chain.ts';
 import type { Keyring } from './chain-wallet.ts';
+import type { SecretOf } from './manifest-secrets.ts';
 import { openGrants, type GrantRules } from './grants.ts';
 import { AkashLeases } from './leases.ts';
 import { walletIndexOf } from './names.ts';
@@ -48,6 +49,8 @@ export interface AkashMarketOptions {
   readonly clock: Clock;
   readonly resolve: Resolve;
   readonly leaseKey: (leaseId: string) => string;
+  /** Secrets that pools name; read anew for each order. */
+  readonly secretOf?: SecretOf;
   readonly log: (line: string) => void;
 }
 
@@ -90,7 +93,7 @@ export class AkashMarket implements Market {
     this.#providers = new AkashProviders(this.#chain, marketRecords, clock);
     const parts: AkashParts = {
       ...{ chain: this.#chain, orders: this.#orders, providers: this.#providers, rules, clock, resolve, wallet },
-      ...{ leaseKey, signal, log, pools: new Set(options.pools) },
+      ...{ leaseKey, signal, log, pools: new Set(options.pools), secretOf: options.secretOf ?? (() => null) },
       terms: () => this.terms(),
       orderDeposit: () => this.#orderDeposit(),
       onChange: () => this.#changed(),

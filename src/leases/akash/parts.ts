@@ -4,6 +4,7 @@ import type { Resolve } from './address.ts';
 import type { Micro } from './amounts.ts';
 import type { Chain } from './chain.ts';
 import type { Wallet } from './chain-wallet.ts';
+import type { SecretOf } from './manifest-secrets.ts';
 import type { AkashOrders } from './orders.ts';
 import type { AkashProviders } from './providers.ts';
 
@@ -14,7 +15,7 @@ export interface AkashRules {
   readonly orderDeposit: Micro | null;
   /** The most that goes into escrows within an hour; null: no limit. */
   readonly depositsPerHour: Micro | null;
-  readonly expose: 'port' | 'ingress';
+  readonly expose: 'port' | 'ingress' | 'ip';
   readonly ingressTls: boolean;
   readonly auditors: readonly string[];
   readonly defaultImage: string | null;
@@ -35,6 +36,7 @@ export interface AkashParts {
   /** Pools whose wallets have grants; any other pays from the treasury's own. */
   readonly pools: ReadonlySet<string>;
   readonly leaseKey: (leaseId: string) => string;
+  readonly secretOf: SecretOf;
   readonly terms: () => MarketTerms;
   readonly orderDeposit: () => Micro;
   readonly signal: AbortSignal;

@@ -13,14 +13,12 @@ import {
 import { microDown, microUp, type Micro } from './amounts.ts';
 import { gatherBids, type Gathered } from './bids.ts';
 import type { ChainBid, Order } from './chain-types.ts';
+import { maskManifest, secretsOf } from './manifest-secrets.ts';
 import { dseqOf, leaseIdOf, walletIndexOf } from './names.ts';
 import type { AkashParts } from './parts.ts';
 import type { OrderRow } from './records.ts';
 import { groupSpecOf, manifestOf, sortedJson, versionOf, type ServiceSpec } from './sdl.ts';
 import { serviceOf } from './workload.ts';
-
-/** Stands in a stored manifest where the lease's key is in the one that is sent. */
-export const KEY_MARK = '{{lease-key}}';
 
 /** Orders on the chain: posted as deployments, bids gathered, one taken or the deployment closed again. */
 export class AkashPosting {
@@ -39,8 +37,11 @@ export class AkashPosting {
       const ceiling = microDown(request.ceilingNanoUsdPerBlock);
       const leaseKey = this.#parts.leaseKey(leaseIdOf(request.id));
       const { denom, expose, auditors, defaultImage } = this.#parts.rules;
-      const settings = { denom, expose, auditors, defaultImage, ceilingMicroPerBlock: ceiling, apiKey: leaseKey };
-      const service = serviceOf(request, settings);
+      const { clock, secretOf } = this.#parts;
+      const service = serviceOf(request, {
+        ...{ denom, expose, auditors, defaultImage, ceilingMicroPerBlock: ceiling, apiKey: leaseKey },
+        ...{ secretOf, nowMs: clock.now() },
+      });
       if (typeof service === 'string') return refused(service);
       const row = found ?? (await this.#parts.orders.save(this.#newRow(request, service, leaseKey)));
       // No provider can bid below one unit of the denom, and the chain takes no order for nothing.
@@ -68,7 +69,8 @@ export class AkashPosting {
     const block = chain.head?.height ?? 0;
     const found = await chain.bids(row);
     await Promise.all(found.map(({ provider }) => providers.find(provider)));
-    const seen = { denom: rules.denom, nowMs: clock.now(), providers: providers.known };
+    const { denom, auditors } = rules;
+    const seen = { denom, auditors, nowMs: clock.now(), providers: providers.known };
     const gathered = gatherBids(row, found, seen);
     this.#remember(row.orderId, { ...gathered, block });
     if (sameBids(row.bids, gathered.bids)) return row;
@@ -140,7 +142,8 @@ export class AkashPosting {
   async #bid(row: OrderRow, bidId: string): Promise<ChainBid | string> {
     const { chain, rules, clock, providers } = this.#parts;
     const found = await chain.bids(row);
-    const seen = { denom: rules.denom, nowMs: clock.now(), providers: providers.known };
+    const { denom, auditors } = rules;
+    const seen = { denom, auditors, nowMs: clock.now(), providers: providers.known };
     const { bids, declined } = gatherBids(row, found, seen);
     const bid = bids.find(({ id }) => id === bidId);
     const open = found.find(({ provider, state }) => provider === bid?.provider && state === 'open');
@@ -157,6 +160,7 @@ export class AkashPosting {
       group: groupSpecOf(service),
       version: Buffer.from(row.version, 'hex'),
       deposit,
+      reclamationMs: row.request?.reclamationMs ?? null,
     };
     const step = await orders.send(row, {
       purpose: 'create',
@@ -177,7 +181,7 @@ export class AkashPosting {
   }
 
   #newRow(request: OrderRequest, service: ServiceSpec, leaseKey: string): OrderRow {
-    const { clock, wallet, rules, chain, pools } = this.#parts;
+    const { clock, wallet, rules, chain, pools, secretOf } = this.#parts;
     const walletIndex = rules.walletPerPool && pools.has(request.pool) ? walletIndexOf(request.pool) : 0;
     const manifest = sortedJson(manifestOf(service));
     return {
@@ -187,7 +191,7 @@ export class AkashPosting {
       walletIndex,
       dseq: dseqOf(request.id),
       request,
-      manifest: manifest.replaceAll(leaseKey, KEY_MARK),
+      manifest: maskManifest(manifest, secretsOf(leaseKey, request.workload, secretOf)),
       version: Buffer.from(versionOf(manifest)).toString('hex'),
       state: 'open',
       created: false,

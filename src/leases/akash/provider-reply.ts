@@ -30,6 +30,10 @@ const statusSchema = z.object({
       ),
     ),
   ),
+  // Written in capitals by the provider: its Go type has no names for JSON.
+  ips: nullable(
+    z.record(z.string(), nullable(z.array(z.object({ IP: nullable(z.string()), ExternalPort: nullable(z.number()) })))),
+  ),
 });
 
 export interface ProviderLease {
@@ -38,6 +42,8 @@ export interface ProviderLease {
   /** Host names of the ingress. */
   readonly uris: readonly string[];
   readonly ports: readonly { readonly host: string; readonly port: number; readonly externalPort: number }[];
+  /** Addresses that were leased with it. */
+  readonly addresses: readonly { readonly host: string; readonly externalPort: number }[];
 }
 
 const NAMES_MAX = 32;
@@ -46,7 +52,7 @@ const NAMES_MAX = 32;
 export function readLeaseStatus(text: string): ProviderLease {
   const parsed = statusSchema.safeParse(JSON.parse(text));
   if (!parsed.success) throw new Error('the provider answered with something other than the status of a lease');
-  const { services, forwarded_ports: forwarded } = parsed.data;
+  const { services, forwarded_ports: forwarded, ips } = parsed.data;
   const [service] = Object.values(services ?? {});
   const ports = Object.values(forwarded ?? {}).flatMap((list) => list ?? []);
   return {
@@ -56,5 +62,9 @@ export function readLeaseStatus(text: string): ProviderLease {
       if (!host || !externalPort) return [];
       return [{ host, port: port ?? 0, externalPort }];
     }),
+    addresses: Object.values(ips ?? {})
+      .flatMap((list) => list ?? [])
+      .slice(0, NAMES_MAX)
+      .flatMap(({ IP: host, ExternalPort: externalPort }) => (host && externalPort ? [{ host, externalPort }] : [])),
   };
 }

@@ -49,6 +49,8 @@ export interface ServiceSpec {
   readonly count?: number;
   readonly signedBy: { readonly allOf: readonly string[]; readonly anyOf: readonly string[] };
   readonly attributes: Readonly<Record<string, string>>;
+  /** Runs in trusted hardware, with a side-car that gives its evidence (AEP-83). Providers that do not know it refuse it. */
+  readonly tee?: 'cpu' | 'cpu-gpu';
   readonly price: { readonly denom: string; readonly amount: bigint };
 }
 
@@ -60,6 +62,8 @@ export interface Expose {
   readonly proto?: 'TCP' | 'UDP';
   /** Names of our own that the ingress answers to. */
   readonly hosts?: readonly string[];
+  /** Name of an address that is leased with it; ports of one name share it. */
+  readonly ip?: string;
   readonly http: {
     readonly maxBodySize: number;
     readonly readTimeoutMs: number;
@@ -113,7 +117,6 @@ export interface GroupSpecJson {
 
 /** What the provider is sent. */
 export function manifestOf(spec: ServiceSpec): readonly unknown[] {
-  const mounted = spec.volumes.filter(({ mount }) => mount !== null).sort((a, b) => compare(a.name, b.name));
   const service = {
     name: spec.name,
     image: spec.image,
@@ -122,13 +125,25 @@ export function manifestOf(spec: ServiceSpec): readonly unknown[] {
     env: nullIfEmpty(spec.env),
     resources: resourcesOf(spec),
     count: spec.count ?? 1,
-    expose: sortedExposes(spec).map(exposeOf),
-    ...(mounted.length === 0
-      ? {}
-      : { params: { storage: mounted.map(({ name, mount }) => ({ name, mount, readOnly: false })) } }),
+    expose: sortedExposes(spec).map((expose) => exposeOf(expose, addressesOf(spec))),
+    ...paramsOf(spec),
     credentials: spec.credentials,
   };
   return [{ name: spec.group, services: [service] }];
+}
+
+/** Written only where there is something in it. */
+function paramsOf({ volumes, tee }: ServiceSpec): object {
+  const mounted = volumes.filter(({ mount }) => mount !== null).sort((a, b) => compare(a.name, b.name));
+  if (mounted.length === 0 && tee === undefined) return {};
+  const storage = nullIfEmpty(mounted.map(({ name, mount }) => ({ name, mount, readOnly: false })));
+  return { params: { storage, ...(tee === undefined ? {} : { tee: { type: tee, attestation: true } }) } };
+}
+
+/** Leased addresses by name, numbered from 1 in the order of their names. */
+function addressesOf({ expose }: ServiceSpec): ReadonlyMap<string, number> {
+  const names = [...new Set(expose.flatMap(({ ip }) => (ip === undefined ? [] : [ip])))].sort(compare);
+  return new Map(names.map((name, index) => [name, index + 1]));
 }
 
 /** What the chain is told: the resources, who may bid, and the most that a block may cost. */
@@ -167,11 +182,19 @@ function resourcesOf(spec: ServiceSpec): ResourcesJson {
       units: { val: String(spec.gpus) },
       ...(spec.gpus === 0 || gpuAttributes.length === 0 ? {} : { attributes: gpuAttributes }),
     },
-    // Kind 0, the shared ingress, is left out as Go leaves out zeros.
-    endpoints: sortedExposes(spec)
-      .map((expose) => (isIngress(expose) ? { sequence_number: 0 } : { kind: 1, sequence_number: 0 }))
-      .sort((a, b) => Number('kind' in a) - Number('kind' in b)),
+    endpoints: endpointsOf(spec),
   };
+}
+
+/** Kind 0, the shared ingress, is left out as Go leaves out zeros. A leased address is one more, of kind 2. */
+function endpointsOf(spec: ServiceSpec): ResourcesJson['endpoints'] {
+  const addresses = addressesOf(spec);
+  return sortedExposes(spec)
+    .flatMap((expose) => [
+      isIngress(expose) ? { sequence_number: 0 } : { kind: 1, sequence_number: 0 },
+      ...(expose.ip === undefined ? [] : [{ kind: 2, sequence_number: addresses.get(expose.ip) ?? 0 }]),
+    ])
+    .sort((a, b) => ('kind' in a ? a.kind : 0) - ('kind' in b ? b.kind : 0) || a.sequence_number - b.sequence_number);
 }
 
 /** "vendor/nvidia/model/h100/ram/80Gi/interface/sxm". */
@@ -187,7 +210,8 @@ function isIngress({ port, as, proto = 'TCP' }: Expose): boolean {
   return proto === 'TCP' && (as === 0 ? port : as) === 80;
 }
 
-function exposeOf({ port, as, proto = 'TCP', hosts = [], http }: Expose): unknown {
+function exposeOf(expose: Expose, addresses: ReadonlyMap<string, number>): unknown {
+  const { port, as, proto = 'TCP', hosts = [], http, ip = '' } = expose;
   return {
     port,
     externalPort: as,
@@ -203,8 +227,8 @@ function exposeOf({ port, as, proto = 'TCP', hosts = [], http }: Expose): unknow
       nextTimeout: http.nextTimeoutMs,
       nextCases: http.nextCases,
     },
-    ip: '',
-    endpointSequenceNumber: 0,
+    ip,
+    endpointSequenceNumber: addresses.get(ip) ?? 0,
   };
 }
 

@@ -1,5 +1,6 @@
 import type { Clock } from '../../clock.ts';
 import type { Price } from '../../spec.ts';
+import type { Trust } from '../../spec/trust.ts';
 import { nanoFromPicoUp, perBlockFromPerHour, type NanoUsd } from '../../units.ts';
 import type { OrderRequest } from '../market.ts';
 import { StandingMarket } from '../standing-market.ts';
@@ -15,8 +16,9 @@ export interface ApiEndpoint {
   readonly model: string;
   /** Requests it may be sent at a time. */
   readonly slots: number;
-  /** Whether the operator trusts it as he trusts an audited provider. */
-  readonly audited: boolean;
+  /** What the operator vouches for, and where it runs, if that is known. */
+  readonly trust: Trust;
+  readonly region: string | null;
   readonly price: Price;
 }
 
@@ -37,8 +39,6 @@ export class ApiMarket extends StandingMarket {
         engine: 'openai',
         tokenPrice: price,
         price: (request, blockMs) => {
-          const why = whyNot(endpoint, request);
-          if (why !== null) return why;
           const perHour = costPerHour(price, request);
           const { input, output } = request.expected ?? NOTHING;
           const note = `an API, by the token; at ${Math.round(input)} + ${Math.round(output)} tokens an hour`;
@@ -54,12 +54,6 @@ export class ApiMarket extends StandingMarket {
 }
 
 const NOTHING = { input: 0, output: 0 };
-
-function whyNot({ audited }: Pick<ApiEndpoint, 'audited'>, { trust, region }: OrderRequest): string | null {
-  if (trust === 'tee') return 'runs in no trusted environment';
-  if (trust === 'audited' && !audited) return 'is not audited';
-  return region === undefined || region === null ? null : 'does not say where it runs';
-}
 
 function costPerHour(price: Price, { expected }: OrderRequest): NanoUsd {
   const { input, output } = expected ?? NOTHING;

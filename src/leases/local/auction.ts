@@ -1,5 +1,6 @@
 import type { OrderRequest } from '../market.ts';
 import type { LocalProvider } from '../../spec.ts';
+import type { Place } from '../../spec/trust.ts';
 import { maxBig, perBlockFromPerHour, type Ms, type NanoUsd } from '../../units.ts';
 
 export type BidDecision =
@@ -24,9 +25,16 @@ export function askingPrice(provider: LocalProvider, usedBp: number, blockMs: Ms
   return { price: perBlock(maxBig(moved, cost)), note };
 }
 
+/** Where the embedded market's machines stand: all on this one. */
+export const LOCAL_REGION = 'local';
+
+export function placeOf({ id, audited }: LocalProvider): Place {
+  return { provider: id, trust: audited ? 'audited' : 'any', region: LOCAL_REGION };
+}
+
 /** Whether and at what price a provider bids. */
 export function decideBid(provider: LocalProvider, leases: number, order: OrderRequest, blockMs: Ms): BidDecision {
-  const { hardware, trust, ceilingNanoUsdPerBlock } = order;
+  const { hardware, trust, region = null, ceilingNanoUsdPerBlock } = order;
   if (leases >= provider.slots) return { bid: false, reason: 'no free capacity' };
   if (hardware.cpu > provider.cpu) return { bid: false, reason: `has ${provider.cpu} cores` };
   if (hardware.memoryBytes > provider.memoryBytes) return { bid: false, reason: 'has too little memory' };
@@ -35,6 +43,7 @@ export function decideBid(provider: LocalProvider, leases: number, order: OrderR
   if (trust === 'tee') return { bid: false, reason: 'has no trusted execution environment' };
   if (trust === 'audited' && !provider.audited) return { bid: false, reason: 'is not audited' };
   const usedBp = Math.round((leases * 10_000) / provider.slots);
+  if (region !== null && region !== LOCAL_REGION) return { bid: false, reason: `stands here (region ${LOCAL_REGION})` };
   const { price, note } = askingPrice(provider, usedBp, blockMs);
   if (price > ceilingNanoUsdPerBlock) return { bid: false, reason: 'its price is above the ceiling' };
   return { bid: true, priceNanoUsdPerBlock: price, note };

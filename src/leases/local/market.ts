@@ -16,6 +16,8 @@ import {
 } from '../market.ts';
 import type { MarketRecords } from '../records.ts';
 import type { LocalProvider } from '../../spec.ts';
+import { shortfall, type Needs } from '../../spec/trust.ts';
+import { placeOf } from './auction.ts';
 import type { StartServer } from './delivery.ts';
 import type { Escrow } from './escrow.ts';
 import { LocalLeases } from './leases.ts';
@@ -138,6 +140,11 @@ export class LocalMarket implements Market {
       ...this.#providers.find(provider.id),
     }));
     return Promise.resolve(views);
+  }
+
+  cannot(_pool: string, needs: Needs): string | null {
+    const like = this.#options.providers.some((provider) => shortfall(placeOf(provider), needs) === null);
+    return like ? null : 'no provider of the embedded market is like that';
   }
 
   async stop(): Promise<void> {

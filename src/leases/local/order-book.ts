@@ -10,7 +10,7 @@ import {
   type Outcome,
 } from '../market.ts';
 import type { LocalProvider } from '../../spec.ts';
-import { decideBid } from './auction.ts';
+import { decideBid, placeOf } from './auction.ts';
 
 /** An order that nobody takes falls, as on Akash. */
 const ORDER_LIFE_MS = 300_000;
@@ -105,6 +105,7 @@ export class OrderBook {
     if (order.state !== 'open') return;
     const { terms, clock, block, leasesOf, onChange } = this.#options;
     const { id } = order.request;
+    const { trust = 'any', region = null } = placeOf(provider);
     const decision = decideBid(provider, leasesOf(provider.id), order.request, terms.blockMs);
     if (decision.bid) {
       order.bids.push({
@@ -116,6 +117,8 @@ export class OrderBook {
         block: block(),
         note: decision.note,
         startMs: null,
+        trust,
+        region,
       });
     } else {
       order.declined.push({ provider: provider.id, reason: decision.reason });

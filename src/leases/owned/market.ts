@@ -1,4 +1,5 @@
 import type { Clock } from '../../clock.ts';
+import type { Trust } from '../../spec/trust.ts';
 import { perBlockFromPerHour, type NanoUsd } from '../../units.ts';
 import { StandingMarket } from '../standing-market.ts';
 
@@ -10,7 +11,13 @@ export interface OwnedServer {
   readonly pool: string;
   readonly slots: number;
   readonly costNanoUsdPerHour: NanoUsd;
+  /** What the operator vouches for; left out: audited, it is the operator's own. */
+  readonly trust?: Trust;
+  /** Where it stands; left out: not said. */
+  readonly region?: string | null;
 }
+
+const OWN_TRUST: Trust = 'audited';
 
 /**
  * The operator's own machines as bidders: each bids its cost per hour. Nothing is paid to anybody, so there is no escrow;
@@ -23,9 +30,8 @@ export class OwnedMarket extends StandingMarket {
       clock,
       policy: 'cost',
       undisputed: "the operator's own machines cannot be disputed",
-      bidders: servers.map(({ costNanoUsdPerHour, ...server }) => ({
-        ...server,
-        audited: true,
+      bidders: servers.map(({ costNanoUsdPerHour, trust = OWN_TRUST, region = null, ...server }) => ({
+        ...{ ...server, trust, region },
         model: null,
         engine: null,
         tokenPrice: null,

@@ -1,12 +1,16 @@
 import type { Clock } from '../../clock.ts';
 import { AppError } from '../../errors.ts';
 import type { PoolSpec } from '../../spec.ts';
+import { poolNeeds, type Needs } from '../../spec/trust.ts';
 import type { EpochMs, Ms } from '../../units.ts';
 import { Line } from './line.ts';
+import { needsOfLine, type LineNeeds } from './line-needs.ts';
+import { refusal, whyNone } from './refusal.ts';
 import {
   countsOf,
   isExcluded,
   loadOf,
+  meets,
   newReplica,
   TakenSlot,
   type Outcome,
@@ -143,8 +147,8 @@ export class PoolRouter {
   }
 
   /** A slot when one is free now, else null. */
-  tryTake(exclude?: ReadonlyMap<string, EpochMs>): Slot | null {
-    const free = this.#leastLoaded(exclude);
+  tryTake(exclude?: ReadonlyMap<string, EpochMs>, needs?: Needs): Slot | null {
+    const free = this.#leastLoaded(exclude, needs);
     if (!free) return null;
     this.#arrivals += 1;
     this.#lastUsedMs = this.#clock.now();
@@ -162,15 +166,17 @@ export class PoolRouter {
    * @throws AppError `queue_full` when the line is full, `no_capacity` when nothing was free in time, `client_closed`.
    */
   take(options: TakeOptions): Promise<Slot> {
-    const { account, maxWaitMs, signal, exclude } = options;
+    const { account, maxWaitMs, signal, exclude, needs } = options;
     this.#arrivals += 1;
     this.#lastUsedMs = this.#clock.now();
-    const cold = this.anyTarget === null;
-    const free = this.#leastLoaded(exclude);
+    const cold = this.targetFor(needs) === null;
+    const free = this.#leastLoaded(exclude, needs);
     if (free) return Promise.resolve(this.#occupy(free, 0, cold));
-    if (maxWaitMs <= 0) return Promise.reject(this.#noCapacity('no machine is free now'));
+    const none = (message: string): AppError =>
+      refusal('no_capacity', whyNone(message, needs, this.#phase), this.#startMs);
+    if (maxWaitMs <= 0) return Promise.reject(none('no machine is free now'));
     if (this.#line.size >= this.#spec.limits.waitingMax) {
-      return Promise.reject(this.#refusal('queue_full', 'too many requests are waiting for this model'));
+      return Promise.reject(refusal('queue_full', 'too many requests are waiting for this model', this.#startMs));
     }
     if (signal.aborted) return Promise.reject(new AppError('client_closed', 'the client has gone'));
     return new Promise((resolve, reject) => {
@@ -185,6 +191,7 @@ export class PoolRouter {
         account,
         sinceMs,
         exclude,
+        needs,
         give: (replica) => {
           leave();
           resolve(this.#occupy(replica, this.#clock.now() - sinceMs, cold));
@@ -198,7 +205,7 @@ export class PoolRouter {
         if (this.#line.remove(account, waiter)) waiter.fail(new AppError('client_closed', 'the client has gone'));
       };
       const cancelTimer = this.#clock.timer(maxWaitMs, () => {
-        if (this.#line.remove(account, waiter)) waiter.fail(this.#noCapacity('no machine could be had in time'));
+        if (this.#line.remove(account, waiter)) waiter.fail(none('no machine could be had in time'));
       });
       signal.addEventListener('abort', onAbort, { once: true });
       this.#line.push(account, waiter);
@@ -213,32 +220,25 @@ export class PoolRouter {
     for (const waiter of this.#line.drain()) waiter.fail(error);
   }
 
-  /** One that answers, or null: to be asked what takes no slot. */
-  get anyTarget(): Target | null {
-    for (const { draining, target } of this.#replicas.values()) if (!draining) return target;
+  /** One that answers, or null: to be asked what takes no slot. What is in a prompt goes to no other than its request. */
+  targetFor(needs?: Needs): Target | null {
+    for (const replica of this.#replicas.values())
+      if (!replica.draining && meets(replica, needs)) return replica.target;
     return null;
   }
 
-  #noCapacity(message: string): AppError {
-    return this.#refusal('no_capacity', `${message} (${this.#phase})`);
+  /** What those in line need whom no replica here may serve, and what all in line need alike; null: nothing special. */
+  get needs(): LineNeeds {
+    return needsOfLine([...this.#since], poolNeeds(this.#spec), (needs) => this.targetFor(needs) !== null);
   }
 
-  #refusal(code: 'no_capacity' | 'queue_full', message: string): AppError {
-    const retryAfterS = Math.max(1, Math.ceil((this.#startMs ?? 10_000) / 1000));
-    return new AppError(code, message, {
-      retryAfterS,
-      // OpenAI's clients ignore a Retry-After above 60 s and would come back at once.
-      ...(retryAfterS > 60 ? { shouldRetry: false } : {}),
-    });
-  }
-
-  #leastLoaded(exclude: ReadonlyMap<string, EpochMs> | undefined): Replica | undefined {
+  #leastLoaded(exclude: ReadonlyMap<string, EpochMs> | undefined, needs: Needs | undefined): Replica | undefined {
     const nowMs = this.#clock.now();
     let best: Replica | undefined;
     for (const replica of this.#replicas.values()) {
       const { target, inFlight, draining, circuit } = replica;
       if (draining || inFlight >= target.slots || !circuit.admits(nowMs)) continue;
-      if (exclude && isExcluded(replica, exclude)) continue;
+      if ((exclude && isExcluded(replica, exclude)) || !meets(replica, needs)) continue;
       if (!best || inFlight / target.slots < best.inFlight / best.target.slots) best = replica;
     }
     return best;
@@ -284,10 +284,10 @@ export class PoolRouter {
   }
 
   #serveLine(): void {
-    while (this.#line.size > 0 && this.#leastLoaded(undefined)) {
+    while (this.#line.size > 0 && this.#leastLoaded(undefined, undefined)) {
       let replica: Replica | undefined;
-      const waiter = this.#line.shift(({ exclude }) => {
-        replica = this.#leastLoaded(exclude);
+      const waiter = this.#line.shift(({ exclude, needs }) => {
+        replica = this.#leastLoaded(exclude, needs);
         return replica !== undefined;
       });
       if (!waiter || !replica) break;

@@ -1,5 +1,6 @@
 import type { AppError } from '../../errors.ts';
 import type { Engine, Price } from '../../spec.ts';
+import { shortfall, type Needs, type Trust } from '../../spec/trust.ts';
 import type { EpochMs, Ms, NanoUsd, Tokens } from '../../units.ts';
 import { Circuit } from './circuit.ts';
 import type { TokenMeter } from './token-meter.ts';
@@ -12,13 +13,18 @@ export interface Target {
   readonly apiKey: string | null;
   readonly engine: Engine;
   readonly slots: number;
-  /** What its server calls the model; null: as the pool says. */
-  readonly model?: string | null;
   /** Where requests are paid by tokens, at this price. */
   readonly tokenPrice?: Price | null;
   readonly market: string;
   readonly provider: string;
   readonly leaseId: string;
+  /** Where it runs; left out: trust `any`, and no region. */
+  readonly trust?: Trust;
+  readonly region?: string | null;
+  /** What its model server calls the model, where its pool may say something else by now. */
+  readonly model?: string;
+  /** Of the description that it was started by: replicas of different versions do not go on with each other's answers. */
+  readonly version?: string | null;
 }
 
 /** A replica as its router knows it. */
@@ -69,6 +75,8 @@ export interface TakeOptions {
   readonly signal: AbortSignal;
   /** Replicas that failed this request, and when: taken again only if they have answered a probe since. */
   readonly exclude?: ReadonlyMap<string, EpochMs>;
+  /** What the request's machine has to be. */
+  readonly needs?: Needs | undefined;
 }
 
 export interface RouterStats {
@@ -112,6 +120,7 @@ export interface Waiter {
   readonly account: string;
   readonly sinceMs: EpochMs;
   readonly exclude: ReadonlyMap<string, EpochMs> | undefined;
+  readonly needs: Needs | undefined;
   readonly give: (replica: Replica) => void;
   readonly fail: (error: AppError) => void;
 }
@@ -193,4 +202,9 @@ export function loadOf(replica: Replica): ReplicaLoad {
 export function isExcluded({ target, circuit }: Replica, exclude: ReadonlyMap<string, EpochMs>): boolean {
   const failedMs = exclude.get(target.id);
   return failedMs !== undefined && !circuit.readmits(failedMs);
+}
+
+/** Whether a request that needs this may be handed the replica. */
+export function meets({ target }: Pick<Replica, 'target'>, needs: Needs | undefined): boolean {
+  return needs === undefined || shortfall(target, needs) === null;
 }

@@ -15,6 +15,7 @@ import {
   type ServiceSpec,
 } from '../../../src/leases/akash/sdl.ts';
 import { parseSize } from '../../../src/spec.ts';
+import { sdlOf } from './sdl-of.ts';
 
 const FIXTURES = new URL('../../fixtures/akash/', import.meta.url);
 const VECTORS = [
@@ -213,73 +214,6 @@ function exposeOfSdl({ port, as = 0, proto, accept, http_options: given }: SdlEx
   };
 }
 
-/** The other way round, for chain-sdk. */
-function sdlOf(spec: ServiceSpec): unknown {
-  const { volumes, gpus, gpu } = spec;
-  const [expose] = spec.expose;
-  assert.ok(expose);
-  const mounts = volumes.filter(({ mount }) => mount !== null);
-  return {
-    version: '2.0',
-    services: {
-      [spec.name]: {
-        image: spec.image,
-        ...(spec.command.length === 0 ? {} : { command: spec.command }),
-        ...(spec.args.length === 0 ? {} : { args: spec.args }),
-        ...(spec.env.length === 0 ? {} : { env: spec.env }),
-        expose: [{ port: expose.port, ...(expose.as === 0 ? {} : { as: expose.as }), to: [{ global: true }] }],
-        ...(mounts.length === 0
-          ? {}
-          : {
-              params: {
-                storage: Object.fromEntries(mounts.map(({ name, mount }) => [name, { mount, readOnly: false }])),
-              },
-            }),
-      },
-    },
-    profiles: {
-      compute: {
-        machine: {
-          resources: {
-            cpu: { units: `${spec.cpuMillis}m` },
-            memory: { size: `${spec.memoryBytes / 1024}Ki` },
-            storage: volumes.map(({ name, bytes, storageClass }) => ({
-              name,
-              size: `${bytes / 1024}Ki`,
-              ...(storageClass === null
-                ? {}
-                : { attributes: { class: storageClass, persistent: storageClass !== 'ram' } }),
-            })),
-            ...(gpus === 0
-              ? {}
-              : {
-                  gpu: {
-                    units: gpus,
-                    attributes: {
-                      vendor: {
-                        nvidia: gpu.map(({ model, ram, interface: bus }) => ({
-                          model,
-                          ...(ram === null ? {} : { ram }),
-                          ...(bus === null ? {} : { interface: bus }),
-                        })),
-                      },
-                    },
-                  },
-                }),
-          },
-        },
-      },
-      placement: {
-        [spec.group]: {
-          attributes: spec.attributes,
-          pricing: { machine: { denom: 'uact', amount: Number(spec.price.amount) } },
-        },
-      },
-    },
-    deployment: { [spec.name]: { [spec.group]: { profile: 'machine', count: 1 } } },
-  };
-}
-
 function services(): fc.Arbitrary<ServiceSpec> {
   // Go escapes the two line separators, as we do (tested above); chain-sdk forgets them.
   const word = fc
@@ -310,12 +244,20 @@ function services(): fc.Arbitrary<ServiceSpec> {
       shm: fc.option(kib),
       cache: fc.option(kib),
       region: fc.option(fc.constantFrom('us-west', 'eu')),
+      ip: fc.option(fc.constant('address')),
+      credentials: fc.option(
+        fc.record({
+          host: fc.constant('ghcr.io'),
+          email: fc.constant('a@b.example'),
+          username: fc.constant('ann'),
+          password: word.map((text) => `${text}-123456`),
+        }),
+      ),
     })
-    .map(({ gpus, gpu: models, port, as, amount, shm, cache, region, ...rest }) => ({
+    .map(({ gpus, gpu: models, port, as, amount, shm, cache, region, ip, ...rest }) => ({
       group: 'underbid-order',
       name: 'server',
       image: 'vllm/vllm-openai@sha256:0000',
-      credentials: null,
       ...rest,
       gpus,
       // chain-sdk keeps their order, Akash's Go code sorts them.
@@ -325,8 +267,8 @@ function services(): fc.Arbitrary<ServiceSpec> {
         ...(cache === null ? [] : [{ name: 'cache', bytes: cache, storageClass: 'beta3', mount: '/root/.cache' }]),
         ...(shm === null ? [] : [{ name: 'shm', bytes: shm, storageClass: 'ram', mount: '/dev/shm' }]),
       ],
-      expose: [{ port, as, http: HTTP_DEFAULTS }],
-      signedBy: { allOf: [], anyOf: [] },
+      expose: [{ port, as, http: HTTP_DEFAULTS, ...(ip === null ? {} : { ip }) }],
+      signedBy: { allOf: [], anyOf: region === null ? [] : ['akash1365yvmc4s7awdyj3n2sav7xfx76adc6dnmlx63'] },
       attributes: region === null ? {} : { region },
       price: { denom: 'uact', amount },
     }));

@@ -72,7 +72,7 @@ const service = z.object({
         .nullable()
         .default(null),
       permissions: z.object({ read: z.array(z.string()).nullish() }).nullish(),
-      tee: z.string().nullish(),
+      tee: z.object({ type: text, attestation: z.boolean().default(false) }).nullish(),
     })
     .nullish(),
   credentials: z.object({ host: text, email: text, username: text, password: text }).nullable().default(null),

@@ -1,0 +1,90 @@
+import type { PoolSpec } from '../spec.ts';
+import type { EpochMs } from '../units.ts';
+import type { Demand } from './demand.ts';
+import { observePool } from './observation.ts';
+import { planPool, type Action, type Budget, type PlannedReplica } from './plan.ts';
+import type { LineNeeds } from './pool/line-needs.ts';
+import type { PoolRouter } from './pool/router.ts';
+import type { ReplicaRecord } from './records.ts';
+import { wantedReplicas } from './scale.ts';
+import { planTurnover } from './turnover.ts';
+
+export interface PoolPlanInput {
+  readonly router: PoolRouter;
+  readonly records: readonly ReplicaRecord[];
+  readonly budget: Budget;
+  /** No new order before then: the last ones for the load, and those for requests with needs of their own, failed. */
+  readonly backoffUntilMs: EpochMs;
+  readonly specialBackoffUntilMs: EpochMs;
+  readonly rolloutPaused: boolean;
+  readonly nowMs: EpochMs;
+  readonly sinceMs: EpochMs;
+}
+
+/** Pure: all that is to be done for a pool: what its load asks for, and what is exchanged or had besides. */
+export function planWhole(input: PoolPlanInput): Action[] {
+  const { router, records, budget, nowMs, sinceMs } = input;
+  const { spec } = router;
+  const line = router.needs;
+  const all = observePool(router, records, { nowMs, sinceMs }).replicas;
+  const turnover = planTurnover({ spec, records, replicas: all, line, rolloutPaused: input.rolloutPaused });
+  const counted = records.filter(({ id }) => !turnover.beside.has(id));
+  const seen = observePool(router, counted, { nowMs, sinceMs });
+  const scale = wantedReplicas(spec, withoutUnmet(seen.demand, line), seen.idleMs);
+  const others = all.filter(({ id }) => turnover.beside.has(id));
+  const base = planPool({
+    ...{ spec: withoutCost(spec, others), scale, replicas: seen.replicas, budget, nowMs },
+    backoffUntilMs: input.backoffUntilMs,
+  });
+  const actions = base.flatMap((action) => forLine(action, line, input.specialBackoffUntilMs > nowMs));
+  // A pool at rest, or one that shrinks anyway, is not rolled out: what comes next is of the new description.
+  const shrinks = scale.wanted === 0 || base.some(({ type }) => type === 'drain' || type === 'withdraw');
+  const waits = shrinks && turnover.order?.beside.replaces !== undefined;
+  const grows = base.some(({ type }) => type === 'order');
+  const extra = waits || grows ? [] : planExtra(input, turnover.order, all);
+  const dropped = new Set(turnover.drop.map(({ replica }) => replica));
+  const rest = [...actions, ...extra].filter((action) => !('replica' in action) || !dropped.has(action.replica));
+  // One reason at a time: told in turn, each would be news at every look.
+  const held = rest.find(({ type }) => type === 'hold_back');
+  return [...turnover.drop, ...rest.filter((action) => action.type !== 'hold_back' || action === held)];
+}
+
+/** Where everybody in line asks alike, a machine that is ordered for the load has to be like that. */
+function forLine(action: Action, { common }: LineNeeds, failed: boolean): Action[] {
+  if (action.type !== 'order' || common === null) return [action];
+  if (failed) return [{ type: 'hold_back', reason: 'the last orders for what requests wait for failed' }];
+  return [{ ...action, beside: { needs: common, counted: true } }];
+}
+
+/** They get machines of their own. */
+function withoutUnmet(demand: Demand, { unmet }: LineNeeds): Demand {
+  const waiting = unmet?.waiting ?? 0;
+  return { ...demand, slots: Math.max(0, demand.slots - waiting), waiting: Math.max(0, demand.waiting - waiting) };
+}
+
+/** The same pool, with so much less to spend as its other replicas cost. */
+function withoutCost(spec: PoolSpec, others: readonly PlannedReplica[]): PoolSpec {
+  const { hourNanoUsd } = spec.budget;
+  if (hourNanoUsd === null || others.length === 0) return spec;
+  const cost = others.reduce((sum, { costNanoUsdPerHour }) => sum + costNanoUsdPerHour, 0n);
+  return { ...spec, budget: { ...spec.budget, hourNanoUsd: hourNanoUsd > cost ? hourNanoUsd - cost : 0n } };
+}
+
+/** One more replica within the same budgets, or why not. */
+function planExtra(
+  { router, budget, nowMs, backoffUntilMs, specialBackoffUntilMs }: PoolPlanInput,
+  order: ReturnType<typeof planTurnover>['order'],
+  all: readonly PlannedReplica[],
+): Action[] {
+  if (order === null) return [];
+  const live = all.filter(({ state }) => state !== 'draining' && state !== 'closing').length;
+  const actions = planPool({
+    ...{ spec: router.spec, replicas: all, budget, nowMs },
+    scale: { wanted: live + 1, reason: order.reason },
+    backoffUntilMs: order.beside.needs ? specialBackoffUntilMs : backoffUntilMs,
+  });
+  return actions.flatMap((action): Action[] => {
+    if (action.type === 'order') return [{ ...action, beside: order.beside }];
+    return action.type === 'hold_back' ? [action] : [];
+  });
+}
