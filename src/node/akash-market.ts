@@ -10,6 +10,7 @@ import { Chain } from '../leases/akash/chain.ts';
 import { Keyring } from '../leases/akash/chain-wallet.ts';
 import { AkashMarket } from '../leases/akash/market.ts';
 import { AkashRecords } from '../leases/akash/records.ts';
+import { TreasuryRecords } from '../leases/akash/treasury-records.ts';
 import { MarketRecords } from '../leases/records.ts';
 import { systemRandom } from '../random.ts';
 import type { Store } from '../store/open.ts';
@@ -59,6 +60,7 @@ export async function openAkash(deps: AkashDeps, akash: AkashMarketSettings): Pr
     keyring,
     pools: settings.pools.filter(({ markets }) => markets?.includes('akash') ?? true).map(({ id }) => id),
     records: new AkashRecords(store),
+    treasuryRecords: new TreasuryRecords(store),
     marketRecords: new MarketRecords(store),
     ledger,
     clock,

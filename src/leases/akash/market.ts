@@ -17,12 +17,12 @@ import {
 } from '../market.ts';
 import type { MarketRecords } from '../records.ts';
 import type { Resolve } from './address.ts';
-import { Allowance } from './allowance.ts';
 import { nanoOf, type Micro } from './amounts.ts';
 import type { Chain } from './chain.ts';
 import type { Keyring } from './chain-wallet.ts';
 import { openGrants, type GrantRules } from './grants.ts';
 import { AkashLeases } from './leases.ts';
+import { Money } from './money.ts';
 import { walletIndexOf } from './names.ts';
 import { AkashOrders } from './orders.ts';
 import type { AkashParts, AkashRules } from './parts.ts';
@@ -30,6 +30,8 @@ import { AkashPosting } from './posting.ts';
 import { AkashProviders } from './providers.ts';
 import type { AkashRecords } from './records.ts';
 import { Treasury } from './treasury.ts';
+import { reportTreasury, type TreasuryReport } from './treasury-report.ts';
+import type { TreasuryRecords } from './treasury-records.ts';
 import { Upkeep } from './upkeep.ts';
 
 export interface AkashMarketOptions {
@@ -43,6 +45,7 @@ export interface AkashMarketOptions {
   /** Whose wallets are looked through for what is ours. */
   readonly pools: readonly string[];
   readonly records: AkashRecords;
+  readonly treasuryRecords: TreasuryRecords;
   readonly marketRecords: MarketRecords;
   readonly ledger: Ledger;
   readonly clock: Clock;
@@ -68,6 +71,7 @@ export class AkashMarket implements Market {
   readonly #listeners: (() => void)[] = [];
   readonly #stop = new AbortController();
   readonly #upkeep: Upkeep;
+  readonly #money: Money;
   #blockMs: Ms = BLOCK_MS;
   #depositMin: Micro = 0n;
   #ticking: Promise<void> = Promise.resolve();
@@ -84,8 +88,14 @@ export class AkashMarket implements Market {
     const wallet = (index: number): ReturnType<Keyring['wallet']> => keyring.wallet(index);
     this.#orders = new AkashOrders({
       ...{ chain: this.#chain, records: options.records, treasury: this.#treasury, clock, wallet, log },
-      allowance: new Allowance(rules.depositsPerHour),
       feeGranter: (index) => (index === 0 ? undefined : wallet(0).address),
+    });
+    this.#money = new Money({
+      ...{ chain: this.#chain, orders: this.#orders, treasury: this.#treasury, rules, wallet, clock, log },
+      records: options.treasuryRecords,
+      wallets: [{ pool: null, index: 0 }, ...this.#derived],
+      orderDeposit: () => this.#orderDeposit(),
+      blockMs: () => this.#blockMs,
     });
     this.#providers = new AkashProviders(this.#chain, marketRecords, clock);
     const parts: AkashParts = {
@@ -93,6 +103,7 @@ export class AkashMarket implements Market {
       ...{ leaseKey, signal, log, pools: new Set(options.pools) },
       terms: () => this.terms(),
       orderDeposit: () => this.#orderDeposit(),
+      insolvent: (index, amount) => this.#money.solvency.refusal(index, amount),
       onChange: () => this.#changed(),
     };
     this.#posting = new AkashPosting(parts);
@@ -102,7 +113,7 @@ export class AkashMarket implements Market {
 
   /** @throws AppError `setup_failed` when no node answers, or this chain does not take our money */
   async open(): Promise<void> {
-    const { rules, pools, keyring, grants, log } = this.#options;
+    const { rules, keyring, grants, log } = this.#options;
     const head = await this.#chain.open();
     this.#height = head.height;
     const least = await this.#chain.depositMin();
@@ -112,7 +123,7 @@ export class AkashMarket implements Market {
     this.#depositMin = least;
     await this.#measure();
     await this.#providers.open();
-    const derived = rules.walletPerPool ? pools.map((pool) => ({ index: walletIndexOf(pool), pool })) : [];
+    const derived = this.#derived;
     await this.#orders.open([{ index: 0, pool: null }, ...derived]);
     if (derived.length > 0) {
       const pools = derived.map(({ index, pool }) => ({ pool, wallet: keyring.wallet(index) }));
@@ -122,6 +133,17 @@ export class AkashMarket implements Market {
     for (const row of this.#orders.live()) await this.#orders.run(row.orderId, () => this.#orders.catchUp(row));
     await this.#reconcile();
     this.#schedule();
+  }
+
+  /** Wallets that hold nothing, one for each pool. */
+  get #derived(): readonly { readonly index: number; readonly pool: string }[] {
+    const { rules, pools } = this.#options;
+    return rules.walletPerPool ? pools.map((pool) => ({ index: walletIndexOf(pool), pool })) : [];
+  }
+
+  /** What the treasury has, owes and may spend, and its books beside the chain. */
+  treasury(): Promise<TreasuryReport> {
+    return reportTreasury(this.#money, this.#options.ledger);
   }
 
   terms(): MarketTerms {
@@ -212,6 +234,7 @@ export class AkashMarket implements Market {
   async stop(): Promise<void> {
     this.#stop.abort(new Error('the market has stopped'));
     await this.#ticking;
+    await this.#money.idle();
     await this.#orders.idle();
   }
 
@@ -244,6 +267,7 @@ export class AkashMarket implements Market {
     }
     await this.#leases.watch();
     this.#upkeep.run();
+    this.#money.tick();
     this.#ticks += 1;
     if (this.#ticks % MEASURE_EVERY === 0) {
       await this.#measure();
@@ -256,14 +280,21 @@ export class AkashMarket implements Market {
     if (measured !== null) this.#blockMs = Math.max(1, Math.round(measured));
   }
 
-  /** The ledger's treasury against the wallet, when nothing is under way that would be counted twice. */
+  /** The ledger's treasury against the wallets, when nothing is under way that would be counted twice. */
   async #reconcile(): Promise<void> {
     const { keyring, log } = this.#options;
-    if (!this.#orders.quiet) return;
+    const isQuiet = async (): Promise<boolean> => this.#orders.quiet && !(await this.#money.minting.isOpen());
     try {
-      const held = await this.#chain.balance(keyring.wallet(0).address);
-      if (!this.#orders.quiet) return;
-      await this.#treasury.reconcile(nanoOf(held), this.block());
+      if (!(await isQuiet())) return;
+      let [uact, uakt] = [0n, 0n];
+      for (const { index } of [{ index: 0 }, ...this.#derived]) {
+        const { address } = keyring.wallet(index);
+        uact += await this.#chain.balance(address);
+        uakt += await this.#chain.balanceUakt(address);
+      }
+      if (!(await isQuiet())) return;
+      const gone = await this.#treasury.reconcile({ uact, uakt }, this.block());
+      this.#money.alarms.set('books.differ', gone);
     } catch (error) {
       log(`the treasury could not be read: ${describeError(error)}`);
     }

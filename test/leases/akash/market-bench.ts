@@ -12,6 +12,7 @@ import type { FaultName } from '../../../src/leases/akash/devnet/faults.ts';
 import { DEFAULT_PROVIDERS } from '../../../src/leases/akash/devnet/provider-spec.ts';
 import { startDevnet, type Devnet } from '../../../src/leases/akash/devnet/network.ts';
 import { AkashMarket, type AkashMarketOptions } from '../../../src/leases/akash/market.ts';
+import { TreasuryRecords } from '../../../src/leases/akash/treasury-records.ts';
 import { AkashRecords } from '../../../src/leases/akash/records.ts';
 import { MarketRecords } from '../../../src/leases/records.ts';
 import type { OrderRequest } from '../../../src/leases/market.ts';
@@ -81,6 +82,7 @@ export async function openAkash(t: TestContext, options: AkashBenchOptions = {})
       keyring,
       pools: ['tiny'],
       records: new AkashRecords(store),
+      treasuryRecords: new TreasuryRecords(store),
       marketRecords: new MarketRecords(store),
       ledger,
       clock: systemClock,
