@@ -5,7 +5,8 @@ import type { Settings } from '../config.ts';
 import type { AkashMarketSettings } from '../config/akash.ts';
 import { AppError, describeError } from '../errors.ts';
 import type { Ledger } from '../ledger/operations.ts';
-import { microUp } from '../leases/akash/amounts.ts';
+import { microUp, NANO_PER_MICRO } from '../leases/akash/amounts.ts';
+import type { MintRules } from '../leases/akash/mint-plan.ts';
 import { Chain } from '../leases/akash/chain.ts';
 import { Keyring } from '../leases/akash/chain-wallet.ts';
 import { AkashMarket } from '../leases/akash/market.ts';
@@ -49,6 +50,12 @@ export async function openAkash(deps: AkashDeps, akash: AkashMarketSettings): Pr
       denom: akash.denom,
       orderDeposit: akash.orderDepositNanoUsd === null ? null : microUp(akash.orderDepositNanoUsd),
       depositsPerHour: microUp(akash.depositsPerHourNanoUsd),
+      depositsPerDay: microUp(akash.depositsPerDayNanoUsd),
+      feesPerDayUakt: akash.feesPerDayNanoAkt / NANO_PER_MICRO,
+      mintsPerDay: microUp(akash.treasury.mintsPerDayNanoUsd),
+      mint: mintRules(akash),
+      moneyMs: akash.devnet ? 2000 : 30_000,
+      sendingMs: akash.transactionMs,
       expose: akash.expose,
       ingressTls: akash.ingressTls,
       auditors: akash.auditors,
@@ -73,6 +80,18 @@ export async function openAkash(deps: AkashDeps, akash: AkashMarketSettings): Pr
 }
 
 const CONNECT_MS = 5000;
+
+function mintRules({ treasury }: AkashMarketSettings): MintRules {
+  return {
+    on: treasury.mint,
+    hoursMin: treasury.hoursMin,
+    hoursMax: treasury.hoursMax,
+    leastPerHour: microUp(treasury.leastNanoUsdPerHour),
+    stockMax: microUp(treasury.stockMaxNanoUsd),
+    spreadMaxBp: treasury.spreadMaxBp,
+    reserveUakt: treasury.reserveNanoAkt / NANO_PER_MICRO,
+  };
+}
 
 async function openKeyring(akash: AkashMarketSettings): Promise<Keyring> {
   try {

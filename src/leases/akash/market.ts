@@ -131,7 +131,7 @@ export class AkashMarket implements Market {
     }
     // What a crash kept out of the ledger. What it left open on the chain is looked up when somebody asks for it.
     for (const row of this.#orders.live()) await this.#orders.run(row.orderId, () => this.#orders.catchUp(row));
-    await this.#reconcile();
+    await this.#money.reconcile();
     this.#schedule();
   }
 
@@ -271,32 +271,12 @@ export class AkashMarket implements Market {
     this.#ticks += 1;
     if (this.#ticks % MEASURE_EVERY === 0) {
       await this.#measure();
-      await this.#reconcile();
+      await this.#money.reconcile();
     }
   }
 
   async #measure(): Promise<void> {
     const measured = await this.#chain.blockMs().catch(() => null);
     if (measured !== null) this.#blockMs = Math.max(1, Math.round(measured));
-  }
-
-  /** The ledger's treasury against the wallets, when nothing is under way that would be counted twice. */
-  async #reconcile(): Promise<void> {
-    const { keyring, log } = this.#options;
-    const isQuiet = async (): Promise<boolean> => this.#orders.quiet && !(await this.#money.minting.isOpen());
-    try {
-      if (!(await isQuiet())) return;
-      let [uact, uakt] = [0n, 0n];
-      for (const { index } of [{ index: 0 }, ...this.#derived]) {
-        const { address } = keyring.wallet(index);
-        uact += await this.#chain.balance(address);
-        uakt += await this.#chain.balanceUakt(address);
-      }
-      if (!(await isQuiet())) return;
-      const gone = await this.#treasury.reconcile({ uact, uakt }, this.block());
-      this.#money.alarms.set('books.differ', gone);
-    } catch (error) {
-      log(`the treasury could not be read: ${describeError(error)}`);
-    }
   }
 }

@@ -106,6 +106,28 @@ export class Money {
     }
   }
 
+  /** The ledger's treasury against the wallets, when nothing is under way that would be counted twice. */
+  async reconcile(): Promise<void> {
+    const { chain, treasury, wallet, wallets, log } = this.#options;
+    try {
+      if (!(await this.#isQuiet())) return;
+      let [uact, uakt] = [0n, 0n];
+      for (const { index } of wallets) {
+        const { address } = wallet(index);
+        uact += await chain.balance(address);
+        uakt += await chain.balanceUakt(address);
+      }
+      if (!(await this.#isQuiet())) return;
+      this.alarms.set('books.differ', await treasury.reconcile({ uact, uakt }, chain.head?.height ?? 0));
+    } catch (error) {
+      log(`the treasury could not be read: ${describeError(error)}`);
+    }
+  }
+
+  async #isQuiet(): Promise<boolean> {
+    return this.#options.orders.quiet && !(await this.minting.isOpen());
+  }
+
   /** Once a limit has room for an order again, it is no alarm any more. */
   async #watchLimits(): Promise<void> {
     const usage = await this.limits.usage();
