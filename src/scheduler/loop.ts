@@ -186,7 +186,7 @@ export class Scheduler {
 
   /** Again at every tick: what could not be closed is tried until it is. */
   #endAll(pools: readonly Pool[], stop: Stop): void {
-    for (const { router } of pools) turnAway(router, stop);
+    for (const { router } of pools) turnAway(router);
     for (const { id, state } of this.#fleet.active()) {
       if (state === 'closing' || this.#isEarly(id)) continue;
       const work = async (): Promise<void> => {
@@ -220,7 +220,8 @@ export class Scheduler {
       // Said once, not at every tick.
       if (this.#heldBack.get(spec.id) === action.reason) return;
       this.#heldBack.set(spec.id, action.reason);
-      pool.router.setPhase(action.reason);
+      // Why there is no machine says more to who waits than that the next try comes later.
+      if (!pool.router.phase.startsWith('no machine')) pool.router.setPhase(action.reason);
       const { clock, records } = this.#options;
       return records.decide({
         atMs: clock.now(),
@@ -250,7 +251,7 @@ export class Scheduler {
     // One that has begun to fail requests is looked at now, then again and again until it is known whether it lives.
     if (suspectMs !== null && suspectMs !== notes.suspectMs) this.#notBefore.delete(id);
     notes.suspectMs = suspectMs;
-    if (this.#isEarly(id)) return;
+    if (this.#isEarly(id) || (this.panic.stop && state !== 'closing')) return;
     const lookMs = suspectMs === null ? LOOK_MS[state] : SUSPECT_LOOK_MS;
     this.#notBefore.set(id, this.#options.clock.now() + lookMs);
     const after = (): void => {

@@ -52,9 +52,9 @@ export function describeStop({ reason }: Stop): string {
   return `stopped by the operator: ${reason}`;
 }
 
-/** Who waits is told at once: no machine will come. */
-export function turnAway(router: PoolRouter, stop: Stop): void {
-  const why = describeStop(stop);
+/** Who waits is told at once that no machine will come; the reason is the operator's own. */
+export function turnAway(router: PoolRouter): void {
+  const why = 'stopped by the operator';
   router.setPhase(why);
   router.close(new AppError('no_capacity', `no machine can be had: ${why}`, { retryAfterS: 60 }));
 }

@@ -113,7 +113,7 @@ export class AkashMarket implements Market {
 
   /** @throws AppError `setup_failed` when no node answers, or this chain does not take our money */
   async open(): Promise<void> {
-    const { rules, keyring, grants, log } = this.#options;
+    const { rules } = this.#options;
     const head = await this.#chain.open();
     this.#height = head.height;
     const least = await this.#chain.depositMin();
@@ -123,12 +123,8 @@ export class AkashMarket implements Market {
     this.#depositMin = least;
     await this.#measure();
     await this.#providers.open();
-    const derived = this.#derived;
-    await this.#orders.open([{ index: 0, pool: null }, ...derived]);
-    if (derived.length > 0) {
-      const pools = derived.map(({ index, pool }) => ({ pool, wallet: keyring.wallet(index) }));
-      await openGrants(this.#chain, { treasury: keyring.wallet(0), pools, clock: this.#options.clock, ...grants, log });
-    }
+    await this.#orders.open([{ index: 0, pool: null }, ...this.#derived]);
+    await this.#grant();
     // What a crash kept out of the ledger. What it left open on the chain is looked up when somebody asks for it.
     for (const row of this.#orders.live()) await this.#orders.run(row.orderId, () => this.#orders.catchUp(row));
     await this.#money.reconcile();
@@ -271,8 +267,16 @@ export class AkashMarket implements Market {
     this.#ticks += 1;
     if (this.#ticks % MEASURE_EVERY === 0) {
       await this.#measure();
+      await this.#grant();
       await this.#money.reconcile();
     }
+  }
+
+  /** Renewed when they are half used up or gone. */
+  async #grant(): Promise<void> {
+    const { keyring, grants, clock, log } = this.#options;
+    const pools = this.#derived.map(({ index, pool }) => ({ pool, wallet: keyring.wallet(index) }));
+    await openGrants(this.#chain, { treasury: keyring.wallet(0), pools, clock, ...grants, log });
   }
 
   async #measure(): Promise<void> {

@@ -1,6 +1,6 @@
 import type { EpochMs, Ms } from '../../units.ts';
-import { maxBig, minBig } from '../../units.ts';
-import type { Micro } from './amounts.ts';
+import { formatUsd, maxBig, minBig } from '../../units.ts';
+import { nanoOf, type Micro } from './amounts.ts';
 import type { MintTerms } from './chain-types.ts';
 
 /** Pure: whether AKT is to become ACT now, and how much. */
@@ -63,8 +63,8 @@ export function stockRange(rules: MintRules, hourly: Micro): StockRange {
 export function planMint(rules: MintRules, need: MintNeed): MintPlan {
   const { stock, terms, nowMs } = need;
   const { low, high } = stockRange(rules, need.hourly);
-  if (stock >= low) return { kind: 'rest', why: `${stock} uact are enough for now: the least is ${low}` };
-  if (!rules.on) return { kind: 'rest', why: `${stock} uact are below ${low}, and minting is off` };
+  if (stock >= low) return { kind: 'rest', why: `${act(stock)} are enough: below ${act(low)} it is minted` };
+  if (!rules.on) return { kind: 'rest', why: `${act(stock)} are below ${act(low)}, and minting is off` };
   const blocked = (alarm: string, why: string): MintPlan => ({ kind: 'blocked', alarm, why });
   if (!terms.allowed) return blocked('mint.halted', `the network takes no mints now: ${terms.status}`);
   if (terms.price === null || terms.price <= 0n) {
@@ -84,13 +84,16 @@ export function planMint(rules: MintRules, need: MintNeed): MintPlan {
   const spare = need.uakt - rules.reserveUakt;
   const affordable = spare > 0n ? (spare * price) / DEC_ONE : 0n;
   const worth = minBig(minBig(whole, affordable), need.allowance ?? whole);
-  if (worth < least) {
+  if (worth < least || worth === 0n) {
     if (need.allowance !== null && need.allowance < least) {
-      return blocked('mint.limit', `today's limit leaves ${need.allowance} uact, a mint is at least ${least}`);
+      return blocked('mint.limit', `today's limit leaves ${act(need.allowance)}, a mint is at least ${act(least)}`);
     }
-    const short = `${need.uakt} uakt are too few: ${rules.reserveUakt} stay for fees, a mint is at least ${least} uact`;
+    const short = `${akt(need.uakt)} are too few: ${akt(rules.reserveUakt)} stay for fees, a mint is at least ${act(least)}`;
     return blocked('treasury.akt_short', short);
   }
   const burnUakt = minBig((worth * DEC_ONE + price - 1n) / price, spare);
-  return { kind: 'mint', worth, burnUakt, why: `${stock} uact are below ${low}` };
+  return { kind: 'mint', worth, burnUakt, why: `${act(stock)} are below ${act(low)}` };
 }
+
+const act = (amount: Micro): string => `${formatUsd(nanoOf(amount))} ACT`;
+const akt = (amount: bigint): string => `${formatUsd(amount * 1000n)} AKT`;

@@ -182,7 +182,7 @@ export class Minting {
       },
     });
     if (outcome.kind === 'done') {
-      log(`mint ${seq}: ${burnUakt} uakt for about ${worth} uact, because ${why}`);
+      log(`mint ${seq}: ${burnUakt} uakt for about ${worth} uact, since ${why}`);
       return this.#queued(row, outcome.tx.height);
     }
     if (outcome.kind === 'refused') return this.#end(row, 'dropped', { reason: outcome.reason });

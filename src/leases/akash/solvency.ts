@@ -44,13 +44,17 @@ export class Solvency {
     const empty =
       uact < need ? `the treasury is empty: it has ${usd(uact)} ACT, and ${usd(need)} ACT are needed now` : null;
     const noFees = uakt < FEES_UAKT ? `the treasury cannot pay network fees: it has ${uakt} uakt` : null;
+    const used =
+      granted !== null && granted < need
+        ? `of a pool's grant ${usd(granted)} ACT are left, ${usd(need)} are needed`
+        : null;
     alarms.set('treasury.empty', empty);
     alarms.set('treasury.no_fees', noFees);
-    if (granted !== null && granted < need) {
-      const why = `the pool's grant is used up: ${usd(granted)} ACT are left of it, ${usd(need)} ACT are needed`;
-      return empty ?? noFees ?? why;
-    }
-    return empty ?? noFees;
+    if (walletIndex !== 0) alarms.set(`grant.empty ${wallet(walletIndex).address}`, used);
+    // Who waits for a machine is told this; how much there is stays the operator's.
+    if (empty !== null) return 'the treasury of the Akash market is empty';
+    if (noFees !== null) return 'the treasury of the Akash market cannot pay the network fees';
+    return used === null ? null : "the pool's grant on the Akash market is used up";
   }
 
   /** What a pool's wallet may pay: its own, and what it was granted. */
