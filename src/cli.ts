@@ -26,6 +26,7 @@ async function main(args: readonly string[]): Promise<number> {
     random: systemRandom,
     out: (text) => console.log(text),
     err: (text) => console.error(text),
+    prompt,
     serve: startGateway,
   });
 }
@@ -33,4 +34,15 @@ async function main(args: readonly string[]): Promise<number> {
 async function startGateway(): Promise<void> {
   const { serve } = await import('./node.ts');
   process.exit(await serve(process.env));
+}
+
+async function prompt(question: string): Promise<string | null> {
+  if (!process.stdin.isTTY) return null;
+  const { createInterface } = await import('node:readline/promises');
+  const terminal = createInterface({ input: process.stdin, output: process.stderr });
+  try {
+    return await terminal.question(question);
+  } finally {
+    terminal.close();
+  }
 }

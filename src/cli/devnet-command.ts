@@ -40,8 +40,11 @@ async function runDevnet(surface: Surface, options: DevnetOptions): Promise<void
   try {
     const startContainer = await prepareContainers(surface, cacheDir, stopped.signal);
     const { startDevnet } = await import('../leases/akash/devnet/network.ts');
+    const { USER_FUNDS: tenantFunds } = await import('../leases/akash/devnet/genesis.ts');
     const { clock, random } = surface;
-    const devnet = await startDevnet({ clock, random, startContainer, port, blockMs, faults }).catch(describePort);
+    const devnet = await startDevnet({ clock, random, startContainer, port, blockMs, faults, tenantFunds }).catch(
+      describePort,
+    );
     try {
       announce(surface, writeFiles(dataDir, devnet), devnet);
       await aborted(stopped.signal);
@@ -110,7 +113,7 @@ function announce(surface: Surface, path: string, devnet: Devnet): void {
       `underbid devnet ready on ${devnet.rpcUrl}`,
       `  REST       ${devnet.restUrl}`,
       `  chain id   ${devnet.chainId}`,
-      `  tenant     ${tenant.address} (10000 AKT, 1000 ACT)`,
+      `  tenant     ${tenant.address} (10000 AKT, 10 ACT)`,
       `  payer      ${payer.address} (10000 USDC, 100 AKT)`,
       `  USDC       ${devnet.usdcDenom}`,
       ...devnet.providers.map(

@@ -7,6 +7,7 @@ import { addDevnetCommand } from './devnet-command.ts';
 import { addFleetCommands } from './fleet-commands.ts';
 import { addKeyCommands } from './key-commands.ts';
 import { addLedgerCommands } from './ledger-commands.ts';
+import { addMoneyCommands } from './money-commands.ts';
 import type { Surface } from './terminal.ts';
 
 /** Runs one command line; returns the exit code: 0 done, 1 failed, 2 bad usage. */
@@ -38,6 +39,7 @@ function buildProgram(surface: Surface): Command {
     .action(() => surface.serve());
   addConfigCommands(program, surface);
   addFleetCommands(program, surface);
+  addMoneyCommands(program, surface);
   addAccountCommands(program, surface);
   addKeyCommands(program, surface);
   addAdminCommands(program, surface);

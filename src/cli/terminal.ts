@@ -10,6 +10,8 @@ export interface Surface {
   /** Both without the line's end. */
   out(text: string): void;
   err(text: string): void;
+  /** Asks the person at the terminal; null when there is none. */
+  prompt?(question: string): Promise<string | null>;
   /** Runs the gateway until it is told to stop. */
   serve(): Promise<void>;
 }

@@ -7,6 +7,30 @@ const count = (least: number, most: number) => z.number().int().min(least).max(m
 const address = z.string().regex(/^akash1[02-9ac-hj-np-z]{38,58}$/, 'is not an address of the network (akash1…)');
 const path = z.string().min(1).max(4096);
 
+const treasurySchema = z
+  .strictObject({
+    mint: z
+      .boolean()
+      .optional()
+      .describe('whether AKT is turned into ACT by itself; default: on the emulated network only'),
+    hours_min: count(1, 8760).default(24).describe('hours of rent in ACT below which it is minted'),
+    hours_max: count(1, 8760).default(72).describe('hours of rent up to which it is minted'),
+    least_usd_per_hour: usd
+      .default('0.50')
+      .describe('the rent of an hour is taken to be at least this, so that the first order can be paid'),
+    act_max_usd: usd.default('500').describe('the stock is never minted above this'),
+    mint_max_usd_per_day: usd.default('200').describe('the most that is minted within a day'),
+    spread_max_bp: count(0, 1000)
+      .default(100)
+      .describe('the highest mint spread that is taken, in hundredths of a percent'),
+    akt_reserve: usd.default('5').describe('AKT that stays for fees'),
+  })
+  .refine(({ hours_min: least, hours_max: most }) => least <= most, {
+    path: ['hours_min'],
+    error: 'is above hours_max',
+  })
+  .describe('the stock of ACT that leases are paid from');
+
 /** Either `devnet`, or `rpc` and one of `keyfile` and `key`; `cross-checks.ts` sees to that. */
 export const akashSchema = z
   .strictObject({
@@ -34,6 +58,11 @@ export const akashSchema = z
     deposits_max_usd_per_hour: usd
       .default('100')
       .describe('the most that goes into escrows within an hour, whatever asks for it'),
+    deposits_max_usd_per_day: usd.default('1000').describe('the same within a day'),
+    fees_max_akt_per_day: usd
+      .default('10')
+      .describe('the most that goes to network fees within a day; what ends a lease is sent even so'),
+    treasury: treasurySchema.prefault({}),
     transaction_s: count(5, 600).default(30).describe('how long a transaction may wait to be included'),
     poll_ms: count(20, 60_000).default(1000).describe('between two looks at the chain'),
     expose: z

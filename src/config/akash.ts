@@ -16,6 +16,10 @@ export interface AkashMarketSettings {
   /** Null: the chain's least. */
   readonly orderDepositNanoUsd: NanoUsd | null;
   readonly depositsPerHourNanoUsd: NanoUsd;
+  readonly depositsPerDayNanoUsd: NanoUsd;
+  /** In billionths of an AKT. */
+  readonly feesPerDayNanoAkt: bigint;
+  readonly treasury: AkashTreasurySettings;
   readonly transactionMs: Ms;
   readonly pollMs: Ms;
   readonly expose: 'port' | 'ingress' | 'ip';
@@ -28,6 +32,18 @@ export interface AkashMarketSettings {
   readonly grantMs: Ms;
   /** The emulated network: its providers look at no image, and are on this machine. */
   readonly devnet: boolean;
+}
+
+export interface AkashTreasurySettings {
+  readonly mint: boolean;
+  readonly hoursMin: number;
+  readonly hoursMax: number;
+  readonly leastNanoUsdPerHour: NanoUsd;
+  readonly stockMaxNanoUsd: NanoUsd;
+  readonly mintsPerDayNanoUsd: NanoUsd;
+  readonly spreadMaxBp: number;
+  /** In billionths of an AKT. */
+  readonly reserveNanoAkt: bigint;
 }
 
 type AkashFile = NonNullable<FileSettings['markets']['akash']>;
@@ -52,6 +68,9 @@ export function buildAkashMarket(
     feeMaxUakt: BigInt(akash.fee_max_uakt),
     orderDepositNanoUsd: akash.order_deposit_usd === undefined ? null : parseUsd(akash.order_deposit_usd),
     depositsPerHourNanoUsd: parseUsd(akash.deposits_max_usd_per_hour),
+    depositsPerDayNanoUsd: parseUsd(akash.deposits_max_usd_per_day),
+    feesPerDayNanoAkt: parseUsd(akash.fees_max_akt_per_day),
+    treasury: buildTreasury(akash.treasury, devnet !== null),
     transactionMs: akash.transaction_s * 1000,
     pollMs: devnet ? Math.min(akash.poll_ms, 250) : akash.poll_ms,
     expose: akash.expose,
@@ -66,6 +85,33 @@ export function buildAkashMarket(
   };
 }
 
+/** Minting is asked for on a real network: it burns AKT at a price that nobody here has agreed to. */
+function buildTreasury(treasury: AkashFile['treasury'], devnet: boolean): AkashTreasurySettings {
+  return {
+    mint: treasury.mint ?? devnet,
+    hoursMin: treasury.hours_min,
+    hoursMax: treasury.hours_max,
+    leastNanoUsdPerHour: parseUsd(treasury.least_usd_per_hour),
+    stockMaxNanoUsd: parseUsd(treasury.act_max_usd),
+    mintsPerDayNanoUsd: parseUsd(treasury.mint_max_usd_per_day),
+    spreadMaxBp: treasury.spread_max_bp,
+    reserveNanoAkt: parseUsd(treasury.akt_reserve),
+  };
+}
+
+function describeTreasury(treasury: AkashTreasurySettings): unknown {
+  return {
+    mint: treasury.mint,
+    hours_min: treasury.hoursMin,
+    hours_max: treasury.hoursMax,
+    least_usd_per_hour: formatUsd(treasury.leastNanoUsdPerHour),
+    act_max_usd: formatUsd(treasury.stockMaxNanoUsd),
+    mint_max_usd_per_day: formatUsd(treasury.mintsPerDayNanoUsd),
+    spread_max_bp: treasury.spreadMaxBp,
+    akt_reserve: formatUsd(treasury.reserveNanoAkt),
+  };
+}
+
 /** In the file's shape. */
 export function describeAkash(akash: AkashMarketSettings): unknown {
   return {
@@ -77,6 +123,9 @@ export function describeAkash(akash: AkashMarketSettings): unknown {
     fee_max_uakt: Number(akash.feeMaxUakt),
     ...(akash.orderDepositNanoUsd === null ? {} : { order_deposit_usd: formatUsd(akash.orderDepositNanoUsd) }),
     deposits_max_usd_per_hour: formatUsd(akash.depositsPerHourNanoUsd),
+    deposits_max_usd_per_day: formatUsd(akash.depositsPerDayNanoUsd),
+    fees_max_akt_per_day: formatUsd(akash.feesPerDayNanoAkt),
+    treasury: describeTreasury(akash.treasury),
     transaction_s: akash.transactionMs / 1000,
     poll_ms: akash.pollMs,
     expose: akash.expose,

@@ -5,6 +5,7 @@ import { authenticateAdmin } from './admin-auth.ts';
 import { addBooks } from './admin-books.ts';
 import { addFleet } from './admin-fleet.ts';
 import { addAdminKeys } from './admin-keys.ts';
+import { addMoney } from './admin-money.ts';
 import type { AppDeps, AppEnv } from './deps.ts';
 
 /**
@@ -21,6 +22,9 @@ export function createAdmin(deps: AppDeps): Hono<AppEnv> {
   addApiKeys(app, deps);
   addAdminKeys(app, deps);
   addBooks(app, deps);
-  if (deps.fleet) addFleet(app, deps, deps.fleet);
+  if (deps.fleet) {
+    addFleet(app, deps, deps.fleet);
+    addMoney(app, deps, deps.fleet);
+  }
   return app;
 }

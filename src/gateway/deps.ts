@@ -79,5 +79,12 @@ export interface FleetOperations {
   closeLease(id: string): Promise<unknown>;
   disputeLease(id: string, reason: string): Promise<unknown>;
   providers(): Promise<unknown[]>;
+  /** What leases are paid from, market by market. */
+  treasury(): Promise<unknown>;
+  /** Whether everything is stopped, and what is still open. */
+  panic(): Promise<unknown>;
+  /** Closes every lease everywhere and places no order any more, until it is taken back. Idempotent. */
+  startPanic(reason: string): Promise<unknown>;
+  endPanic(): Promise<unknown>;
   decisions(options: { readonly pool?: string | undefined; readonly limit: number }): Promise<unknown[]>;
 }

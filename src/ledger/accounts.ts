@@ -12,10 +12,10 @@ export interface AccountSpec {
   readonly bounded: boolean;
 }
 
-const account = (name: string, kind: AccountKind, bounded: boolean): AccountSpec => ({
+const account = (name: string, kind: AccountKind, bounded: boolean, asset = 'USD'): AccountSpec => ({
   name,
   kind,
-  asset: 'USD',
+  asset,
   bounded,
 });
 
@@ -47,3 +47,21 @@ export const tokenExpense = (pool: string): AccountSpec => account(`expense:toke
 export const payable = (provider: string): AccountSpec => account(`payable:api:${provider}`, 'liability', false);
 /** The fees that a market takes. */
 export const marketFees = (market: string): AccountSpec => account(`expense:market-fees:${market}`, 'expense', false);
+
+/**
+ * A network's own coin, which pays its fees and is turned into what leases are settled in. Amounts are billionths of the
+ * coin, as those in USD are of a dollar.
+ */
+export const coinTreasury = (market: string, coin: string): AccountSpec =>
+  account(`treasury:${market}:${coin.toLowerCase()}`, 'asset', true, coin);
+export const coinEquity = (market: string, coin: string): AccountSpec =>
+  account(`equity:${market}:${coin.toLowerCase()}`, 'equity', false, coin);
+export const networkFees = (market: string, coin: string): AccountSpec =>
+  account(`expense:network-fees:${market}`, 'expense', false, coin);
+/** Coin that waits to be turned. */
+export const minting = (market: string, coin: string): AccountSpec => account(`minting:${market}`, 'asset', true, coin);
+/** The two sides of turning one asset into another: what was given, and what it became. */
+export const coinExchange = (market: string, coin: string): AccountSpec =>
+  account(`exchange:${market}:${coin.toLowerCase()}`, 'equity', false, coin);
+export const usdExchange = (market: string): AccountSpec => account(`exchange:${market}:usd`, 'equity', false);
+export const mintSpread = (market: string): AccountSpec => account(`expense:mint-spread:${market}`, 'expense', false);

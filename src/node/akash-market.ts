@@ -8,11 +8,13 @@ import type { AkashMarketSettings } from '../config/akash.ts';
 import { resolveSecret } from '../config/secret-references.ts';
 import { AppError, describeError } from '../errors.ts';
 import type { Ledger } from '../ledger/operations.ts';
-import { microUp } from '../leases/akash/amounts.ts';
+import { microUp, NANO_PER_MICRO } from '../leases/akash/amounts.ts';
+import type { MintRules } from '../leases/akash/mint-plan.ts';
 import { Chain } from '../leases/akash/chain.ts';
 import { Keyring } from '../leases/akash/chain-wallet.ts';
 import { AkashMarket } from '../leases/akash/market.ts';
 import { AkashRecords } from '../leases/akash/records.ts';
+import { TreasuryRecords } from '../leases/akash/treasury-records.ts';
 import { MarketRecords } from '../leases/records.ts';
 import { systemRandom } from '../random.ts';
 import type { Store } from '../store/open.ts';
@@ -51,6 +53,12 @@ export async function openAkash(deps: AkashDeps, akash: AkashMarketSettings): Pr
       denom: akash.denom,
       orderDeposit: akash.orderDepositNanoUsd === null ? null : microUp(akash.orderDepositNanoUsd),
       depositsPerHour: microUp(akash.depositsPerHourNanoUsd),
+      depositsPerDay: microUp(akash.depositsPerDayNanoUsd),
+      feesPerDayUakt: akash.feesPerDayNanoAkt / NANO_PER_MICRO,
+      mintsPerDay: microUp(akash.treasury.mintsPerDayNanoUsd),
+      mint: mintRules(akash),
+      moneyMs: akash.devnet ? 2000 : 30_000,
+      sendingMs: akash.transactionMs,
       expose: akash.expose,
       ingressTls: akash.ingressTls,
       auditors: akash.auditors,
@@ -62,6 +70,7 @@ export async function openAkash(deps: AkashDeps, akash: AkashMarketSettings): Pr
     keyring,
     pools: settings.pools.filter(({ markets }) => markets?.includes('akash') ?? true).map(({ id }) => id),
     records: new AkashRecords(store),
+    treasuryRecords: new TreasuryRecords(store),
     marketRecords: new MarketRecords(store),
     ledger,
     clock,
@@ -82,6 +91,18 @@ function readSecret(reference: string, { configFile }: Settings): string | null 
 }
 
 const CONNECT_MS = 5000;
+
+function mintRules({ treasury }: AkashMarketSettings): MintRules {
+  return {
+    on: treasury.mint,
+    hoursMin: treasury.hoursMin,
+    hoursMax: treasury.hoursMax,
+    leastPerHour: microUp(treasury.leastNanoUsdPerHour),
+    stockMax: microUp(treasury.stockMaxNanoUsd),
+    spreadMaxBp: treasury.spreadMaxBp,
+    reserveUakt: treasury.reserveNanoAkt / NANO_PER_MICRO,
+  };
+}
 
 async function openKeyring(akash: AkashMarketSettings): Promise<Keyring> {
   try {

@@ -9,6 +9,7 @@ import type { Pool, Pools } from '../scheduler/pool/pools.ts';
 import type { SchedulerRecords } from '../scheduler/records.ts';
 import { modelIdSchema, parsePool, poolSchema, type MarketName, type PoolSpec } from '../spec.ts';
 import { found, leaseLine, marketOf, viewLease } from './lease-view.ts';
+import { moneyOperations } from './money-operations.ts';
 import { iso, viewOrder, viewPool, viewReplica } from './views.ts';
 
 export interface OperationsDeps {
@@ -24,6 +25,7 @@ export interface OperationsDeps {
 export function createOperations(deps: OperationsDeps): FleetOperations {
   const { clock, pools, records, scheduler, markets } = deps;
   return {
+    ...moneyOperations(deps),
     pools: () => pools.list().map(viewPool),
     pool: (id) => viewPool(found(pools.get(id), `there is no pool ${id}`)),
     putPool: (id, input) => putPool(deps, id, input),

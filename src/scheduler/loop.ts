@@ -5,11 +5,13 @@ import type { MarketName } from '../spec.ts';
 import { Adoption } from './adoption.ts';
 import { Ending } from './ending.ts';
 import { Fleet } from './fleet.ts';
+import { allEnded, LOOK_MS, PLANNED, SUSPECT_LOOK_MS } from './pace.ts';
+import { describeStop, Panic, turnAway, type Stop } from './panic.ts';
 import type { Decide, Parts, Probe, ProveResumption } from './parts.ts';
 import { BACKING_OFF, type Action } from './plan.ts';
 import { Planner } from './planner.ts';
 import type { Pool, Pools } from './pool/pools.ts';
-import type { ReplicaRecord, ReplicaState, SchedulerRecords } from './records.ts';
+import type { ReplicaRecord, SchedulerRecords } from './records.ts';
 import type { ReserveAction } from './reserve.ts';
 import { Steps } from './steps.ts';
 
@@ -26,28 +28,8 @@ export interface SchedulerOptions {
 
 /** Without a reason to look sooner. */
 const TICK_MS = 500;
-/** So long a stop waits for steps that are under way. */
-const STOP_MS = 20_000;
 /** What failed is tried again after this. */
 const RETRY_MS = 2000;
-/** So long between two looks at a replica whose market reports nothing: many requests that wait make many ticks. */
-const LOOK_MS: Record<ReplicaState, number> = {
-  ordering: 100,
-  accepting: 2000,
-  starting: 250,
-  ready: 2000,
-  draining: 2000,
-  closing: 2000,
-  closed: 0,
-};
-const SUSPECT_LOOK_MS = 500;
-/** What a plan may have seen of a replica that it gives up; when it moved on meanwhile, the next plan decides. */
-const PLANNED: Record<'withdraw' | 'drain' | 'close', readonly ReplicaState[]> = {
-  withdraw: ['ordering', 'starting'],
-  drain: ['ready'],
-  close: ['draining'],
-};
-
 /**
  * The one runner: observes demand, markets and leases, decides by the pure functions (`demand`, `scale`, `plan`, `place`)
  * and carries out what they say. Each replica advances on its own, one step at a time, so a slow provider holds up nobody.
@@ -57,6 +39,8 @@ export class Scheduler {
   readonly #fleet: Fleet;
   readonly #steps: Steps;
   readonly #adoption: Adoption;
+  /** Switched by an operator: every lease ends, nothing is ordered. */
+  readonly panic: Panic;
   readonly #stop = new AbortController();
   /** What is under way, by replica (or market, for a sweep): one thing at a time for each. */
   readonly #busy = new Map<string, Promise<void>>();
@@ -75,6 +59,7 @@ export class Scheduler {
     const { clock, records } = options;
     this.#fleet = new Fleet(records, clock);
     this.#planner = new Planner(options, this.#fleet);
+    this.panic = new Panic(records, clock);
     const decide: Decide = ({ pool, kind, reason, detail = {} }) =>
       records.decide({ atMs: clock.now(), pool, kind, reason, detail });
     const parts: Parts = { ...options, fleet: this.#fleet, decide, signal: this.#stop.signal };
@@ -87,6 +72,7 @@ export class Scheduler {
   async start(): Promise<void> {
     const { records, pools, markets } = this.#options;
     await records.open();
+    await this.panic.open();
     await this.#fleet.open();
     for (const record of this.#fleet.active()) await this.#adoption.adopt(record);
     for (const market of markets.values()) {
@@ -130,7 +116,7 @@ export class Scheduler {
     this.#stop.abort(new Error('the scheduler stops'));
     this.#cancelTimer?.();
     await this.#ticking;
-    await this.#idle();
+    await allEnded(this.#busy, this.#options);
     const ends = this.#fleet.active().map(async (record) => {
       const market = record.market === null ? null : this.#options.markets.get(record.market);
       if (this.#busy.has(record.id) || (market && !market.terms().endsWithProcess)) return;
@@ -141,20 +127,6 @@ export class Scheduler {
       }
     });
     await Promise.all(ends);
-  }
-
-  /** Resolves when nothing is under way; a market that does not answer is not waited for without end. */
-  async #idle(): Promise<void> {
-    const { clock, log } = this.#options;
-    let late = false;
-    const cut = new AbortController();
-    const limit = clock.sleep(STOP_MS, cut.signal).then(
-      () => (late = true),
-      () => undefined,
-    );
-    while (this.#busy.size > 0 && !late) await Promise.race([limit, Promise.all(this.#busy.values())]);
-    cut.abort();
-    if (late) log(`left under way: ${[...this.#busy.keys()].join(', ')}`);
   }
 
   /** An operator closes a lease: its requests may end first. Null: no replica has it. */
@@ -170,13 +142,33 @@ export class Scheduler {
     return this.#fleet.find(record.id) ?? this.#options.records.findByLease(leaseId);
   }
 
+  /** Looks through every market anew for what belongs to nothing here, and at everything now. */
+  sweepAgain(): void {
+    for (const market of this.#options.markets.values()) this.#unswept.add(market);
+    this.#notBefore.clear();
+    this.wake();
+  }
+
+  /** Markets that may still have leases or orders that no replica here has. */
+  unswept(): MarketName[] {
+    return [...this.#unswept].map(({ name }) => name);
+  }
+
+  /** What its market said when it could not be closed. */
+  whyOpen(id: string): string | null {
+    return this.#fleet.notes(id).told;
+  }
+
   replicas(): ReplicaRecord[] {
     return this.#fleet.active();
   }
 
   async #tick(): Promise<void> {
     const { clock, pools, log } = this.#options;
-    for (const pool of [...pools.list(), ...pools.retired()]) {
+    const { stop } = this.panic;
+    const all = [...pools.list(), ...pools.retired()];
+    if (stop) this.#endAll(all, stop);
+    for (const pool of stop ? [] : all) {
       try {
         await this.#planPool(pool);
       } catch (error) {
@@ -189,6 +181,19 @@ export class Scheduler {
     this.#sweep();
     const now = clock.now();
     for (const [id, untilMs] of this.#notBefore) if (untilMs <= now) this.#notBefore.delete(id);
+  }
+
+  /** Again at every tick: what could not be closed is tried until it is. */
+  #endAll(pools: readonly Pool[], stop: Stop): void {
+    for (const { router } of pools) turnAway(router);
+    for (const { id, state } of this.#fleet.active()) {
+      if (state === 'closing' || this.#isEarly(id)) continue;
+      const work = async (): Promise<void> => {
+        const record = this.#fleet.find(id);
+        if (record) await this.#steps.end(record, describeStop(stop));
+      };
+      this.#run(id, work, `replica ${id} (panic)`, () => this.wake());
+    }
   }
 
   async #planPool(pool: Pool): Promise<void> {
@@ -242,7 +247,7 @@ export class Scheduler {
     // One that has begun to fail requests is looked at now, then again and again until it is known whether it lives.
     if (suspectMs !== null && suspectMs !== notes.suspectMs) this.#notBefore.delete(id);
     notes.suspectMs = suspectMs;
-    if (this.#isEarly(id)) return;
+    if (this.#isEarly(id) || (this.panic.stop && state !== 'closing')) return;
     const lookMs = suspectMs === null ? LOOK_MS[state] : SUSPECT_LOOK_MS;
     this.#notBefore.set(id, this.#options.clock.now() + lookMs);
     const after = (): void => {

@@ -3,7 +3,7 @@ import type { Bid } from '../leases/market.ts';
 import type { Engine, MarketName, PoolKind } from '../spec.ts';
 import type { Needs, Trust } from '../spec/trust.ts';
 import type { Store } from '../store/open.ts';
-import { decisions, orders, pools, replicas } from '../store/schema.ts';
+import { decisions, orders, pools, replicas, switches } from '../store/schema.ts';
 import type { EpochMs, NanoUsd } from '../units.ts';
 import type { ScoredBid } from './place.ts';
 
@@ -209,5 +209,22 @@ export class SchedulerRecords {
 
   async listPools(): Promise<{ id: string; input: unknown }[]> {
     return this.#store.db.select({ id: pools.id, input: pools.input }).from(pools);
+  }
+
+  async saveSwitch(name: string, body: unknown, atMs: EpochMs): Promise<void> {
+    await this.#store.db
+      .insert(switches)
+      .values({ name, body, atMs })
+      .onConflictDoUpdate({ target: switches.name, set: { body, atMs } });
+  }
+
+  /** Null: it is off. */
+  async findSwitch(name: string): Promise<unknown> {
+    const [row] = await this.#store.db.select().from(switches).where(eq(switches.name, name)).limit(1);
+    return row?.body ?? null;
+  }
+
+  async deleteSwitch(name: string): Promise<void> {
+    await this.#store.db.delete(switches).where(eq(switches.name, name));
   }
 }

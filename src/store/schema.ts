@@ -116,7 +116,38 @@ export const akashOrders = sqliteTable(
   (table) => [index('akash_orders_state').on(table.state)],
 );
 
-export const RECORDS_SCHEMA_VERSION = 2;
+/** What went out of the Akash treasury lately: the spending limits count these. */
+export const akashSpending = sqliteTable(
+  'akash_spending',
+  {
+    seq: int('seq').primaryKey(),
+    kind: text('kind').notNull(),
+    amount: money('amount').notNull(),
+    atMs: int('at_ms').notNull(),
+  },
+  (table) => [index('akash_spending_at').on(table.atMs)],
+);
+
+/** ACT that was minted, or is to be; one at a time is open. */
+export const akashMints = sqliteTable(
+  'akash_mints',
+  {
+    seq: int('seq').primaryKey(),
+    state: text('state').notNull(),
+    body: json<unknown>()('body').notNull(),
+    atMs: int('at_ms').notNull(),
+  },
+  (table) => [index('akash_mints_state').on(table.state)],
+);
+
+/** What an operator switched on that outlives a restart. */
+export const switches = sqliteTable('switches', {
+  name: text('name').primaryKey(),
+  body: json<unknown>()('body').notNull(),
+  atMs: int('at_ms').notNull(),
+});
+
+export const RECORDS_SCHEMA_VERSION = 3;
 
 /** Step n brings a file from version n to n + 1. */
 export const MIGRATIONS: readonly (readonly string[])[] = [
@@ -142,5 +173,14 @@ export const MIGRATIONS: readonly (readonly string[])[] = [
     `CREATE TABLE akash_orders (id TEXT PRIMARY KEY, owner TEXT NOT NULL, state TEXT NOT NULL, body TEXT NOT NULL,
        at_ms INTEGER NOT NULL) STRICT`,
     'CREATE INDEX akash_orders_state ON akash_orders (state)',
+  ],
+  [
+    `CREATE TABLE akash_spending (seq INTEGER PRIMARY KEY, kind TEXT NOT NULL, amount INTEGER NOT NULL,
+       at_ms INTEGER NOT NULL) STRICT`,
+    'CREATE INDEX akash_spending_at ON akash_spending (at_ms)',
+    `CREATE TABLE akash_mints (seq INTEGER PRIMARY KEY, state TEXT NOT NULL, body TEXT NOT NULL,
+       at_ms INTEGER NOT NULL) STRICT`,
+    'CREATE INDEX akash_mints_state ON akash_mints (state)',
+    'CREATE TABLE switches (name TEXT PRIMARY KEY, body TEXT NOT NULL, at_ms INTEGER NOT NULL) STRICT',
   ],
 ];

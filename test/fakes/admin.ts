@@ -46,5 +46,9 @@ export const emptyFleet: FleetOperations = {
   closeLease: async () => ({}),
   disputeLease: async () => ({}),
   providers: async () => [],
+  treasury: async () => ({ data: [] }),
+  panic: async () => ({}),
+  startPanic: async () => ({}),
+  endPanic: async () => ({}),
   decisions: async () => [],
 };

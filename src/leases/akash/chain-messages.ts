@@ -2,6 +2,7 @@ import {
   Deposit,
   MsgAccountDeposit,
   MsgCreateCertificate,
+  MsgMintACT,
   Scope,
   Source,
 } from '@akashnetwork/chain-sdk/private-types/akash.v1';
@@ -45,6 +46,10 @@ export function messageOf(order: Order, denom: string): Any {
     }
     case 'close_deployment':
       return pack(MsgCloseDeployment, { id: idOf(order.id) });
+    case 'mint_act': {
+      const { owner, burnUakt } = order;
+      return pack(MsgMintACT, { owner, to: owner, coinsToBurn: { denom: 'uakt', amount: String(burnUakt) } });
+    }
     case 'create_certificate': {
       const { owner, cert, publicKey } = order;
       return pack(MsgCreateCertificate, { owner, cert: Buffer.from(cert), pubkey: Buffer.from(publicKey) });

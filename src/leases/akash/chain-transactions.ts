@@ -11,7 +11,7 @@ import type { EpochMs, Ms } from '../../units.ts';
 import { messageOf } from './chain-messages.ts';
 import type { ChainQueries } from './chain-queries.ts';
 import { NodeRefused, type RpcPool } from './chain-rpc.ts';
-import type { Included, Order, SendOutcome, SignedTx, TxOutcome } from './chain-types.ts';
+import type { Guard, Included, Order, SendOutcome, SignedTx, TxOutcome } from './chain-types.ts';
 import type { Wallet } from './chain-wallet.ts';
 
 export interface TransactionOptions {
@@ -54,6 +54,7 @@ export class Transactions {
   readonly #options: TransactionOptions;
   readonly #accountNumbers = new Map<string, bigint>();
   #lastTimeoutNs = 0n;
+  guard: Pick<Guard, 'fee' | 'included'> | null = null;
 
   constructor(comet: Comet38Client, pool: RpcPool, queries: ChainQueries, options: TransactionOptions) {
     this.#comet = comet;
@@ -79,6 +80,8 @@ export class Transactions {
       if (fee > this.#options.feeMaxUakt) {
         return { kind: 'refused', reason: `its fee of ${fee} uakt is above the limit of ${this.#options.feeMaxUakt}` };
       }
+      const forbidden = (await this.guard?.fee(fee, request.orders)) ?? null;
+      if (forbidden !== null) return { kind: 'refused', reason: forbidden };
       const tx = await this.#sign(request, gas, fee);
       await request.note(tx);
       const sent = await this.#broadcast(tx);
@@ -114,6 +117,7 @@ export class Transactions {
       // Before the look-up: a block that ends its time must not have come after it.
       const head = await this.#pool.refresh();
       const found = await this.#find(tx.hash);
+      await (found && this.guard?.included(found));
       if (found) return { kind: 'included', tx: found };
       if (head && head.timeMs > tx.timeoutMs + SETTLE_MS) return { kind: 'never' };
       return { kind: 'pending', reason: 'it is not in a block yet' };

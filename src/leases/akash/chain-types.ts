@@ -122,4 +122,44 @@ export type Order =
       readonly uakt: bigint;
       readonly untilMs: EpochMs;
     }
+  /** AKT into ACT, by the network's queue. `worth` is what it comes to before the spread, as far as we know. */
+  | { readonly type: 'mint_act'; readonly owner: string; readonly burnUakt: bigint; readonly worth: Micro }
   | { readonly type: 'create_certificate'; readonly owner: string; readonly cert: string; readonly publicKey: string };
+
+export type Permit =
+  /** To be given back when it is certain that nothing was spent. */
+  | { readonly kind: 'granted'; readonly giveBack: () => Promise<void> }
+  | { readonly kind: 'refused'; readonly reason: string };
+
+/** Stands at the chain's one door: nothing is sent that it refuses, whoever asks, and it hears of all that was included. */
+export interface Guard {
+  permit(orders: readonly Order[]): Promise<Permit>;
+  /** Before each signing. Null: the fee may be paid; else why not. */
+  fee(uakt: bigint, orders: readonly Order[]): Promise<string | null>;
+  /** A transaction of ours is in a block, whether it did what it says or not. It may be told of one more than once. */
+  included(tx: Included): Promise<void>;
+}
+
+/** How the network mints, as it says now. */
+export interface MintTerms {
+  /** Less is cancelled. */
+  readonly least: Micro;
+  readonly spreadBp: number;
+  readonly allowed: boolean;
+  /** As the network names it: healthy, warning, halt_cr, halt_oracle. */
+  readonly status: string;
+  /** USD of one AKT in 1e-18; null: no healthy price is known. */
+  readonly price: bigint | null;
+}
+
+/** One entry of the network's mint queue. */
+export interface MintRecord {
+  readonly height: number;
+  readonly burnUakt: bigint;
+  readonly state: 'pending' | 'executed' | 'cancelled';
+  /** Before the spread. */
+  readonly minted: Micro;
+  readonly spread: Micro;
+  /** Of a cancelled one. */
+  readonly reason: string;
+}

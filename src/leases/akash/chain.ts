@@ -5,6 +5,7 @@ import { AppError } from '../../errors.ts';
 import type { RandomBytes } from '../../random.ts';
 import type { Ms } from '../../units.ts';
 import type { Micro } from './amounts.ts';
+import { feeAllowance, mintRecords, mintTerms, type FeeAllowance } from './chain-mint-queries.ts';
 import { ChainQueries } from './chain-queries.ts';
 import { RpcPool, type NodeHead, type NodeState } from './chain-rpc.ts';
 import { Transactions, type SendRequest } from './chain-transactions.ts';
@@ -14,6 +15,9 @@ import type {
   ChainLease,
   ChainProvider,
   DeploymentId,
+  Guard,
+  MintRecord,
+  MintTerms,
   SendOutcome,
   SignedTx,
   TxOutcome,
@@ -46,6 +50,7 @@ export class Chain {
   readonly #queries: ChainQueries;
   readonly #transactions: Transactions;
   readonly #options: ChainOptions;
+  #guard: Guard | null = null;
 
   constructor(options: ChainOptions) {
     this.#options = options;
@@ -87,8 +92,24 @@ export class Chain {
     return measured > 0 ? measured : null;
   }
 
-  send(request: SendRequest): Promise<SendOutcome> {
-    return this.#transactions.send(request);
+  /** From now on nothing is sent that it refuses. */
+  guardBy(guard: Guard): void {
+    this.#guard = guard;
+    this.#transactions.guard = guard;
+  }
+
+  async send(request: SendRequest): Promise<SendOutcome> {
+    const permit = await this.#guard?.permit(request.orders);
+    if (permit?.kind === 'refused') return permit;
+    let noted = false;
+    const note: SendRequest['note'] = async (tx) => {
+      noted = true;
+      await request.note(tx);
+    };
+    const outcome = await this.#transactions.send({ ...request, note });
+    // Unknown before anything was signed: no node could be asked, so nothing was spent.
+    if (outcome.kind === 'refused' || (outcome.kind === 'unknown' && !noted)) await permit?.giveBack();
+    return outcome;
   }
 
   outcomeOf(tx: SignedTx): Promise<TxOutcome> {
@@ -143,5 +164,22 @@ export class Chain {
 
   hasFeeGrant(granter: string, grantee: string): Promise<boolean> {
     return this.#queries.hasFeeGrant(granter, grantee);
+  }
+
+  feeAllowance(granter: string, grantee: string): Promise<FeeAllowance | null> {
+    return feeAllowance(this.#queries, granter, grantee);
+  }
+
+  mintTerms(): Promise<MintTerms> {
+    return mintTerms(this.#queries);
+  }
+
+  mintRecords(owner: string): Promise<MintRecord[]> {
+    return mintRecords(this.#queries, owner);
+  }
+
+  /** Answers are of the newest block that is known from now on, or a later one. */
+  demandFresh(): void {
+    this.#queries.raiseFloor(this.#pool.head?.height ?? 0);
   }
 }

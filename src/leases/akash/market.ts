@@ -17,13 +17,13 @@ import {
 } from '../market.ts';
 import type { MarketRecords } from '../records.ts';
 import type { Resolve } from './address.ts';
-import { Allowance } from './allowance.ts';
 import { nanoOf, type Micro } from './amounts.ts';
 import type { Chain } from './chain.ts';
 import type { Keyring } from './chain-wallet.ts';
 import type { SecretOf } from './manifest-secrets.ts';
 import { openGrants, type GrantRules } from './grants.ts';
 import { AkashLeases } from './leases.ts';
+import { Money } from './money.ts';
 import { walletIndexOf } from './names.ts';
 import { AkashOrders } from './orders.ts';
 import type { AkashParts, AkashRules } from './parts.ts';
@@ -31,6 +31,8 @@ import { AkashPosting } from './posting.ts';
 import { AkashProviders } from './providers.ts';
 import type { AkashRecords } from './records.ts';
 import { Treasury } from './treasury.ts';
+import { reportTreasury, type TreasuryReport } from './treasury-report.ts';
+import type { TreasuryRecords } from './treasury-records.ts';
 import { Upkeep } from './upkeep.ts';
 
 export interface AkashMarketOptions {
@@ -44,6 +46,7 @@ export interface AkashMarketOptions {
   /** Whose wallets are looked through for what is ours. */
   readonly pools: readonly string[];
   readonly records: AkashRecords;
+  readonly treasuryRecords: TreasuryRecords;
   readonly marketRecords: MarketRecords;
   readonly ledger: Ledger;
   readonly clock: Clock;
@@ -71,6 +74,7 @@ export class AkashMarket implements Market {
   readonly #listeners: (() => void)[] = [];
   readonly #stop = new AbortController();
   readonly #upkeep: Upkeep;
+  readonly #money: Money;
   #blockMs: Ms = BLOCK_MS;
   #depositMin: Micro = 0n;
   #ticking: Promise<void> = Promise.resolve();
@@ -87,8 +91,14 @@ export class AkashMarket implements Market {
     const wallet = (index: number): ReturnType<Keyring['wallet']> => keyring.wallet(index);
     this.#orders = new AkashOrders({
       ...{ chain: this.#chain, records: options.records, treasury: this.#treasury, clock, wallet, log },
-      allowance: new Allowance(rules.depositsPerHour),
       feeGranter: (index) => (index === 0 ? undefined : wallet(0).address),
+    });
+    this.#money = new Money({
+      ...{ chain: this.#chain, orders: this.#orders, treasury: this.#treasury, rules, wallet, clock, log },
+      records: options.treasuryRecords,
+      wallets: [{ pool: null, index: 0 }, ...this.#derived],
+      orderDeposit: () => this.#orderDeposit(),
+      blockMs: () => this.#blockMs,
     });
     this.#providers = new AkashProviders(this.#chain, marketRecords, clock);
     const parts: AkashParts = {
@@ -96,6 +106,7 @@ export class AkashMarket implements Market {
       ...{ leaseKey, signal, log, pools: new Set(options.pools), secretOf: options.secretOf ?? (() => null) },
       terms: () => this.terms(),
       orderDeposit: () => this.#orderDeposit(),
+      insolvent: (index, amount) => this.#money.solvency.refusal(index, amount),
       onChange: () => this.#changed(),
     };
     this.#posting = new AkashPosting(parts);
@@ -105,7 +116,7 @@ export class AkashMarket implements Market {
 
   /** @throws AppError `setup_failed` when no node answers, or this chain does not take our money */
   async open(): Promise<void> {
-    const { rules, pools, keyring, grants, log } = this.#options;
+    const { rules } = this.#options;
     const head = await this.#chain.open();
     this.#height = head.height;
     const least = await this.#chain.depositMin();
@@ -115,16 +126,23 @@ export class AkashMarket implements Market {
     this.#depositMin = least;
     await this.#measure();
     await this.#providers.open();
-    const derived = rules.walletPerPool ? pools.map((pool) => ({ index: walletIndexOf(pool), pool })) : [];
-    await this.#orders.open([{ index: 0, pool: null }, ...derived]);
-    if (derived.length > 0) {
-      const pools = derived.map(({ index, pool }) => ({ pool, wallet: keyring.wallet(index) }));
-      await openGrants(this.#chain, { treasury: keyring.wallet(0), pools, clock: this.#options.clock, ...grants, log });
-    }
+    await this.#orders.open([{ index: 0, pool: null }, ...this.#derived]);
+    await this.#grant();
     // What a crash kept out of the ledger. What it left open on the chain is looked up when somebody asks for it.
     for (const row of this.#orders.live()) await this.#orders.run(row.orderId, () => this.#orders.catchUp(row));
-    await this.#reconcile();
+    await this.#money.reconcile();
     this.#schedule();
+  }
+
+  /** Wallets that hold nothing, one for each pool. */
+  get #derived(): readonly { readonly index: number; readonly pool: string }[] {
+    const { rules, pools } = this.#options;
+    return rules.walletPerPool ? pools.map((pool) => ({ index: walletIndexOf(pool), pool })) : [];
+  }
+
+  /** What the treasury has, owes and may spend, and its books beside the chain. */
+  treasury(): Promise<TreasuryReport> {
+    return reportTreasury(this.#money, this.#options.ledger);
   }
 
   terms(): MarketTerms {
@@ -215,6 +233,7 @@ export class AkashMarket implements Market {
   async stop(): Promise<void> {
     this.#stop.abort(new Error('the market has stopped'));
     await this.#ticking;
+    await this.#money.idle();
     await this.#orders.idle();
   }
 
@@ -247,28 +266,24 @@ export class AkashMarket implements Market {
     }
     await this.#leases.watch();
     this.#upkeep.run();
+    this.#money.tick();
     this.#ticks += 1;
     if (this.#ticks % MEASURE_EVERY === 0) {
       await this.#measure();
-      await this.#reconcile();
+      await this.#grant();
+      await this.#money.reconcile();
     }
+  }
+
+  /** Renewed when they are half used up or gone. */
+  async #grant(): Promise<void> {
+    const { keyring, grants, clock, log } = this.#options;
+    const pools = this.#derived.map(({ index, pool }) => ({ pool, wallet: keyring.wallet(index) }));
+    await openGrants(this.#chain, { treasury: keyring.wallet(0), pools, clock, ...grants, log });
   }
 
   async #measure(): Promise<void> {
     const measured = await this.#chain.blockMs().catch(() => null);
     if (measured !== null) this.#blockMs = Math.max(1, Math.round(measured));
-  }
-
-  /** The ledger's treasury against the wallet, when nothing is under way that would be counted twice. */
-  async #reconcile(): Promise<void> {
-    const { keyring, log } = this.#options;
-    if (!this.#orders.quiet) return;
-    try {
-      const held = await this.#chain.balance(keyring.wallet(0).address);
-      if (!this.#orders.quiet) return;
-      await this.#treasury.reconcile(nanoOf(held), this.block());
-    } catch (error) {
-      log(`the treasury could not be read: ${describeError(error)}`);
-    }
   }
 }

@@ -2,7 +2,6 @@ import type { Clock } from '../../clock.ts';
 import type { EpochMs } from '../../units.ts';
 import type { CloseReason } from '../market.ts';
 import { Turns } from '../turns.ts';
-import type { Allowance } from './allowance.ts';
 import { nanoOf } from './amounts.ts';
 import type { Chain } from './chain.ts';
 import type { ChainDeployment, Included, Order, SendOutcome } from './chain-types.ts';
@@ -16,7 +15,6 @@ export interface AkashOrdersOptions {
   readonly chain: Chain;
   readonly records: AkashRecords;
   readonly treasury: Treasury;
-  readonly allowance: Allowance;
   readonly clock: Clock;
   readonly wallet: (index: number) => Wallet;
   /** Who pays fees and deposits of derived wallets; null: each for itself. */
@@ -115,9 +113,7 @@ export class AkashOrders {
 
   /** Signs, notes, sends; the row is as the chain left it. The row must have nothing pending. */
   async send(row: OrderRow, { purpose, orders, payment = null, bidId = null }: Sending): Promise<Step> {
-    const { chain, wallet, feeGranter, clock, allowance } = this.#options;
-    const excess = payment ? allowance.take(payment.amount, clock.now()) : null;
-    if (excess !== null) return { kind: 'refused', row, reason: excess };
+    const { chain, wallet, feeGranter, clock } = this.#options;
     let current = row;
     const outcome: SendOutcome = await chain.send({
       wallet: wallet(row.walletIndex),

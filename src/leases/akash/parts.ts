@@ -1,10 +1,12 @@
 import type { Clock } from '../../clock.ts';
+import type { Ms } from '../../units.ts';
 import type { MarketTerms } from '../market.ts';
 import type { Resolve } from './address.ts';
 import type { Micro } from './amounts.ts';
 import type { Chain } from './chain.ts';
 import type { Wallet } from './chain-wallet.ts';
 import type { SecretOf } from './manifest-secrets.ts';
+import type { MintRules } from './mint-plan.ts';
 import type { AkashOrders } from './orders.ts';
 import type { AkashProviders } from './providers.ts';
 
@@ -13,8 +15,18 @@ export interface AkashRules {
   readonly denom: string;
   /** Paid into an order's escrow when it is posted; null: the chain's least. */
   readonly orderDeposit: Micro | null;
-  /** The most that goes into escrows within an hour; null: no limit. */
+  /** The most that goes into escrows within an hour, and within a day; null: no limit. */
   readonly depositsPerHour: Micro | null;
+  readonly depositsPerDay?: Micro | null;
+  /** The same of network fees, in uakt, and of mints, in uact. */
+  readonly feesPerDayUakt?: bigint | null;
+  readonly mintsPerDay?: Micro | null;
+  /** Absent: the stock of ACT is not looked after. */
+  readonly mint?: MintRules | null;
+  /** Between two looks at the money; default 30 s. */
+  readonly moneyMs?: Ms;
+  /** How long a transaction may be on its way; default 30 s. */
+  readonly sendingMs?: Ms;
   readonly expose: 'port' | 'ingress' | 'ip';
   readonly ingressTls: boolean;
   readonly auditors: readonly string[];
@@ -39,6 +51,8 @@ export interface AkashParts {
   readonly secretOf: SecretOf;
   readonly terms: () => MarketTerms;
   readonly orderDeposit: () => Micro;
+  /** Why an amount cannot be paid from a wallet now; null: it can. */
+  readonly insolvent: (walletIndex: number, amount: Micro) => Promise<string | null>;
   readonly signal: AbortSignal;
   readonly onChange: () => void;
   readonly log: (line: string) => void;

@@ -121,9 +121,11 @@ export class AkashPosting {
     row: OrderRow,
     { bid, bidId, deposit }: { readonly bid: ChainBid; readonly bidId: string; readonly deposit: Micro },
   ): Promise<Outcome<Lease>> {
-    const { orders, providers } = this.#parts;
+    const { orders, providers, insolvent } = this.#parts;
     const paid = row.payments.reduce((sum, { amount }) => sum + amount, 0n);
     const rest = deposit > paid ? deposit - paid : 0n;
+    const why = await insolvent(row.walletIndex, rest);
+    if (why !== null) return refused(why);
     const steps: Order[] = rest > 0n ? [{ type: 'deposit', id: row, amount: rest }] : [];
     const step = await orders.send(row, {
       purpose: 'lease',
@@ -152,8 +154,13 @@ export class AkashPosting {
   }
 
   async #post(row: OrderRow, service: ServiceSpec): Promise<Outcome<OrderView>> {
-    const { orders, chain, orderDeposit } = this.#parts;
+    const { orders, chain, orderDeposit, insolvent } = this.#parts;
     const deposit = orderDeposit();
+    const why = await insolvent(row.walletIndex, deposit);
+    if (why !== null) {
+      await orders.save({ ...row, state: 'closed', booked: true });
+      return refused(why);
+    }
     const order: Order = {
       type: 'create_deployment',
       id: row,

@@ -10,8 +10,9 @@ import { Chain, type ChainOptions } from '../../../src/leases/akash/chain.ts';
 import { Keyring } from '../../../src/leases/akash/chain-wallet.ts';
 import type { FaultName } from '../../../src/leases/akash/devnet/faults.ts';
 import { DEFAULT_PROVIDERS } from '../../../src/leases/akash/devnet/provider-spec.ts';
-import { startDevnet, type Devnet } from '../../../src/leases/akash/devnet/network.ts';
+import { startDevnet, type Devnet, type DevnetOptions } from '../../../src/leases/akash/devnet/network.ts';
 import { AkashMarket, type AkashMarketOptions } from '../../../src/leases/akash/market.ts';
+import { TreasuryRecords } from '../../../src/leases/akash/treasury-records.ts';
 import { AkashRecords } from '../../../src/leases/akash/records.ts';
 import { MarketRecords } from '../../../src/leases/records.ts';
 import type { OrderRequest } from '../../../src/leases/market.ts';
@@ -41,6 +42,8 @@ export interface AkashBenchOptions {
   readonly faults?: readonly FaultName[];
   readonly change?: Partial<AkashMarketOptions>;
   readonly rules?: Partial<AkashMarketOptions['rules']>;
+  /** What the tenant begins with; default: plenty. */
+  readonly funds?: DevnetOptions['tenantFunds'];
 }
 
 /** The market over the emulated network, on real sockets, with blocks that come quickly. */
@@ -54,6 +57,7 @@ export async function openAkash(t: TestContext, options: AkashBenchOptions = {})
     blockMs: BLOCK_MS,
     providers: DEFAULT_PROVIDERS.map((provider) => ({ ...provider, bidDelayMs: 0 })),
     faults: options.faults ?? [],
+    ...(options.funds ? { tenantFunds: options.funds } : {}),
   });
   const store = await openStore(join(folder, 'underbid.db'));
   const ledger = createMemoryLedger(systemClock);
@@ -81,6 +85,7 @@ export async function openAkash(t: TestContext, options: AkashBenchOptions = {})
       keyring,
       pools: ['tiny'],
       records: new AkashRecords(store),
+      treasuryRecords: new TreasuryRecords(store),
       marketRecords: new MarketRecords(store),
       ledger,
       clock: systemClock,

@@ -13,6 +13,7 @@ import { startDevnet, type Devnet } from '../../../src/leases/akash/devnet/netwo
 import { DEFAULT_PROVIDERS } from '../../../src/leases/akash/devnet/provider-spec.ts';
 import { AkashMarket } from '../../../src/leases/akash/market.ts';
 import { dseqOf } from '../../../src/leases/akash/names.ts';
+import { TreasuryRecords } from '../../../src/leases/akash/treasury-records.ts';
 import { AkashRecords, type OrderRow } from '../../../src/leases/akash/records.ts';
 import type { Outcome } from '../../../src/leases/market.ts';
 import { MarketRecords } from '../../../src/leases/records.ts';
@@ -229,6 +230,7 @@ async function openWorld(id: string, folderName = ''): Promise<World> {
       keyring,
       pools: [],
       records: new FaultyRecords(store, fault),
+      treasuryRecords: new TreasuryRecords(store),
       marketRecords: new MarketRecords(store),
       ledger,
       clock: systemClock,

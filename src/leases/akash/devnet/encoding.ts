@@ -165,6 +165,7 @@ export function mintBytes(record: MintRecord): Uint8Array {
     return concatBytes(head(3), bytesField(5, concatBytes(...body, coinField(4, burn), textField(5, toDenom))));
   }
   const body = [textField(1, source), textField(2, source), textField(3, 'bme'), textField(4, 'bme')];
+  body.push(bytesField(5, coinField(1, burn)));
   if (minted !== null) body.push(bytesField(6, coinField(1, minted)));
   if (spread !== null) body.push(coinField(7, spread));
   return concatBytes(head(2), bytesField(4, concatBytes(...body)));

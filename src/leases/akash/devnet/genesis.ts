@@ -23,6 +23,12 @@ export const FUNDS = {
   vault: [{ denom: 'uakt', amount: 1_000_000n * WHOLE }],
 } as const satisfies Record<string, readonly Coin[]>;
 
+/** What a user's tenant begins with: little ACT, so that a gateway is seen to mint more of it. */
+export const USER_FUNDS = [
+  { denom: 'uakt', amount: 10_000n * WHOLE },
+  { denom: 'uact', amount: 10n * WHOLE },
+] as const satisfies readonly Coin[];
+
 export function createGenesis(
   holders: readonly { readonly address: string; readonly funds: readonly Coin[] }[],
 ): State {

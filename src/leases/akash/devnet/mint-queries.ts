@@ -1,11 +1,12 @@
 import { mintStatus } from './bme-rules.ts';
-import { balanceOf, MODULES, PARAMS } from './context.ts';
+import { AKT_PRICE, balanceOf, MODULES, PARAMS } from './context.ts';
 import { DEC_ONE, type Dec } from './decimal.ts';
+import { denial } from './denials.ts';
 import { mintBytes } from './encoding.ts';
 import { fieldText, list, readPage, type Queries } from './query.ts';
 import { bytesField, coinField, concatBytes, lastField, textField, varintField } from './protobuf.ts';
 
-/** The burn-mint engine's queries. Field numbers: chain-sdk proto/node/akash/bme/v1. */
+/** The burn-mint engine's queries, and the oracle's price that it converts at. Field numbers: chain-sdk proto/node/akash/bme/v1. */
 
 /** Decimals are their digits on the wire, without the point. */
 const decField = (number: number, value: Dec): Uint8Array => textField(number, value.toString());
@@ -38,6 +39,12 @@ export const mintQueries: Queries = {
       // Halted for its collateral, ACT may still be turned back.
       varintField(6, 1),
     );
+  },
+  '/akash.oracle.v2.Query/AggregatedPrice': (_context, request) => {
+    if (fieldText(request, 1) !== 'akt') throw denial('sdk/not_found', { front: 'no price of that denom' });
+    const price = [2, 3, 4, 5].map((number) => decField(number, AKT_PRICE));
+    const health = concatBytes(textField(1, 'akt'), varintField(2, 1), varintField(3, 1), varintField(4, 1));
+    return concatBytes(bytesField(1, concatBytes(textField(1, 'akt'), ...price)), bytesField(2, health));
   },
   '/akash.bme.v1.Query/VaultState': ({ state }) => {
     const held = (denom: string) => ({ denom, amount: balanceOf(state, MODULES.bme, denom) });

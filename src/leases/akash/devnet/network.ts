@@ -6,6 +6,7 @@ import { createCertificate } from './certificate.ts';
 import { Chain, type Block } from './chain.ts';
 import type { StartContainer } from './container.ts';
 import { drainEscrows } from './drain.ts';
+import type { Coin } from './decimal.ts';
 import { Faults, readFault, type FaultName } from './faults.ts';
 import { createGenesis, FUNDS, USDC_DENOM } from './genesis.ts';
 import { closeServer, listen, LOOPBACK } from './http.ts';
@@ -31,6 +32,8 @@ export interface DevnetOptions {
   readonly faults?: readonly string[];
   readonly providers?: readonly ProviderSpec[];
   readonly chainId?: string;
+  /** What the tenant begins with. */
+  readonly tenantFunds?: readonly Coin[];
 }
 
 export interface DevnetProvider {
@@ -69,7 +72,7 @@ export async function startDevnet(options: DevnetOptions): Promise<Devnet> {
   const chain = new Chain({
     chainId,
     genesis: createGenesis([
-      { address: tenant.address, funds: FUNDS.tenant },
+      { address: tenant.address, funds: options.tenantFunds ?? FUNDS.tenant },
       { address: payer.address, funds: FUNDS.payer },
       ...[auditor, ...wallets].map(({ address }) => ({ address, funds: FUNDS.other })),
     ]),
