@@ -62,7 +62,10 @@ async function writeGenesis(binary: string, home: string, accounts: readonly Wal
   await run('genesis', 'add-genesis-account', 'validator', '2000000000uakt', ...keyring);
   const path = join(home, 'config', 'genesis.json');
   const genesis = JSON.parse(readFileSync(path, 'utf8')) as {
-    app_state: { auth: { accounts: unknown[] }; bank: { balances: unknown[]; supply: unknown[]; send_enabled: unknown[] } };
+    app_state: {
+      auth: { accounts: unknown[] };
+      bank: { balances: unknown[]; supply: unknown[]; send_enabled: unknown[] };
+    };
   };
   const { auth, bank } = genesis.app_state;
   const coins = [USDC_DENOM, 'uact', 'uakt'].map((denom) => ({ denom, amount: String(FUNDS) }));
@@ -93,7 +96,16 @@ interface Node {
 /** A text says why it did not start. */
 async function startNode(binary: string, home: string): Promise<Node | string> {
   const [rpc, p2p, grpc] = await freePorts(3);
-  const args = ['start', '--home', home, '--minimum-gas-prices', '0.0025uakt', '--log_level', 'error', '--log_no_color'];
+  const args = [
+    'start',
+    '--home',
+    home,
+    '--minimum-gas-prices',
+    '0.0025uakt',
+    '--log_level',
+    'error',
+    '--log_no_color',
+  ];
   const ports = [
     ...['--rpc.laddr', `tcp://127.0.0.1:${rpc}`, '--p2p.laddr', `tcp://127.0.0.1:${p2p}`],
     ...['--grpc.address', `127.0.0.1:${grpc}`, '--grpc-web.enable=false', '--api.enable=false'],

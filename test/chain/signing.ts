@@ -1,4 +1,6 @@
 import { Secp256k1, sha256 } from '@cosmjs/crypto';
+import { BaseAccount } from 'cosmjs-types/cosmos/auth/v1beta1/auth';
+import { QueryAccountRequest, QueryAccountResponse } from 'cosmjs-types/cosmos/auth/v1beta1/query';
 import { PubKey } from 'cosmjs-types/cosmos/crypto/secp256k1/keys';
 import { SignMode } from 'cosmjs-types/cosmos/tx/signing/v1beta1/signing';
 import { AuthInfo, SignDoc, TxBody, TxRaw } from 'cosmjs-types/cosmos/tx/v1beta1/tx';
@@ -61,4 +63,12 @@ export async function chainTimeNs(rpcUrl: string): Promise<bigint> {
   const { result } = await call(rpcUrl, 'status', {});
   const { sync_info: sync } = result as { sync_info: { latest_block_time: string } };
   return BigInt(Date.parse(sync.latest_block_time)) * 1_000_000n;
+}
+
+export async function numberOf(rpcUrl: string, address: string): Promise<bigint> {
+  const data = Buffer.from(QueryAccountRequest.encode({ address }).finish()).toString('hex');
+  const { result } = await call(rpcUrl, 'abci_query', { path: '/cosmos.auth.v1beta1.Query/Account', data });
+  const { response } = result as { response: { value: string } };
+  const { account } = QueryAccountResponse.decode(Buffer.from(response.value, 'base64'));
+  return BaseAccount.decode(account?.value ?? new Uint8Array()).accountNumber;
 }

@@ -53,6 +53,16 @@ interface Decoder<T> {
   decode(bytes: Uint8Array): T;
 }
 
+/** The chain answered a question with an error. */
+export class QueryRefused extends Error {
+  readonly code: number;
+
+  constructor(path: string, code: number, log: string) {
+    super(`${path} was refused (${code}): ${log.slice(0, 500)}`);
+    this.code = code;
+  }
+}
+
 /** Questions to the chain by `abci_query`, none answered from a block older than one we know of. */
 export class ChainQueries {
   readonly #comet: Comet38Client;
@@ -71,14 +81,21 @@ export class ChainQueries {
   }
 
   /** Bytes to a path of the chain's gRPC services. Null: the chain says that there is no such thing. */
-  async ask<Q, A>(path: string, [codec, message]: readonly [Codec<Q>, Q], decoder: Decoder<A>): Promise<A | null> {
+  async ask<Q, A>(path: string, request: readonly [Codec<Q>, Q], decoder: Decoder<A>): Promise<A | null> {
+    try {
+      return await this.demand(path, request, decoder);
+    } catch (error) {
+      if (error instanceof QueryRefused && isNotFound(error)) return null;
+      throw error;
+    }
+  }
+
+  /** @throws QueryRefused when the chain answers with an error, whatever it is that it does not find */
+  async demand<Q, A>(path: string, [codec, message]: readonly [Codec<Q>, Q], decoder: Decoder<A>): Promise<A> {
     const data = codec.encode(message).finish();
     for (let tries = 0; tries < STALE_TRIES; tries += 1) {
       const { code, log, value, height } = await this.#comet.abciQuery({ path, data, prove: false });
-      if (code !== 0) {
-        if (isNotFound(code ?? 0, log)) return null;
-        throw new Error(`${path} was refused (${code}): ${String(log).slice(0, 500)}`);
-      }
+      if (code !== 0) throw new QueryRefused(path, code ?? 0, String(log));
       if (height === undefined || height >= this.#floor) return decoder.decode(value);
       this.#pool.blameStale(height);
     }
@@ -217,8 +234,8 @@ export class ChainQueries {
 }
 
 /** gRPC's NotFound, and what the modules of the chain say in their own words. */
-function isNotFound(code: number, log: string | undefined): boolean {
-  return code === 5 || code === 22 || /not found|NotFound/.test(log ?? '');
+function isNotFound({ code, message }: QueryRefused): boolean {
+  return code === 5 || code === 22 || /not found|NotFound/.test(message);
 }
 
 function deploymentOf(reply: QueryDeploymentResponse): ChainDeployment | null {
