@@ -1,3 +1,4 @@
+import { fail } from 'node:assert/strict';
 import { execFile, spawn, type ChildProcess } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type AddressInfo } from 'node:net';
@@ -21,11 +22,12 @@ export interface CosmosChain {
   readonly rpcUrl: string;
   readonly chainId: string;
   readonly process: ChildProcess;
-  /** Each has 1000 AKT, 1000 ACT and 1000 USDC; a test takes some that no other one takes. */
-  readonly accounts: readonly Wallet[];
+  /** One that nobody was given yet, with FUNDS of AKT, ACT and USDC each. */
+  account(): Wallet;
   stop(): Promise<void>;
 }
 
+/** Of each coin, in millionths. */
 export const FUNDS = 1_000_000_000n;
 
 /** A node of a chain of its own: one validator, a block about every half second, all on loopback, gone with this process. */
@@ -43,7 +45,8 @@ export async function startCosmosChain(accountCount: number): Promise<CosmosChai
           await node.stop();
           forget();
         };
-        return { chainId: CHAIN_ID, rpcUrl: node.rpcUrl, process: node.child, accounts, stop };
+        const account = (): Wallet => accounts.pop() ?? fail('no account is left');
+        return { chainId: CHAIN_ID, rpcUrl: node.rpcUrl, process: node.child, account, stop };
       }
       // A port that was free may have been taken meanwhile.
       if (tries === TRIES) throw new Error(`the node did not start:\n${node}`);

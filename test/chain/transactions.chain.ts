@@ -1,24 +1,20 @@
 import assert from 'node:assert/strict';
-import { after, before, test, type TestContext } from 'node:test';
+import { after, before, test } from 'node:test';
 import { SimulateResponse } from 'cosmjs-types/cosmos/tx/v1beta1/service';
 import { AuthInfo, TxBody, TxRaw } from 'cosmjs-types/cosmos/tx/v1beta1/tx';
-import { Agent } from 'undici';
 import { systemClock } from '../../src/clock.ts';
-import { Chain, type ChainOptions } from '../../src/leases/akash/chain.ts';
-import type { Order, SendOutcome, SignedTx } from '../../src/leases/akash/chain-types.ts';
-import { Keyring, type Wallet } from '../../src/leases/akash/chain-wallet.ts';
-import { until } from '../fakes/clock.ts';
-import { systemRandom } from '../../src/random.ts';
+import type { SendOutcome, SignedTx } from '../../src/leases/akash/chain-types.ts';
 import { USDC_DENOM } from '../../src/leases/akash/devnet/genesis.ts';
-import { startCosmosChain, FUNDS, type CosmosChain } from './cosmos-chain.ts';
+import { until } from '../fakes/clock.ts';
+import { FUNDS, startCosmosChain, type CosmosChain } from './cosmos-chain.ts';
 import { send } from './messages.ts';
-import { broadcast, call, hashOf, included, openProxy, type Proxy } from './node-rpc.ts';
+import { broadcast, call, hashOf, included } from './node-rpc.ts';
 import { chainTimeNs, numberOf, sign } from './signing.ts';
+import { feesTo, newChain, noting, openTenant, sendByHand, show } from './tenant.ts';
 
 /** What signs, sends and follows Akash's transactions, on blocks of a real chain. Grants are the orders that it knows too. */
 
 let node: CosmosChain;
-let taken = 0;
 
 before(async () => {
   node = await startCosmosChain(40);
@@ -27,7 +23,7 @@ before(async () => {
 after(() => node.stop());
 
 test('a chain is opened, and says its blocks, its balances and who has an account', async (t) => {
-  const { chain, wallet, keyring } = await setup(t);
+  const { chain, wallet, keyring } = await openTenant(t, node);
   assert.equal(chain.head?.chainId, node.chainId);
   assert.ok((chain.head?.height ?? 0) >= 2);
   assert.equal(await chain.balanceUakt(wallet.address), FUNDS);
@@ -46,7 +42,7 @@ test('a chain is opened, and says its blocks, its balances and who has an accoun
 });
 
 test('a transaction is unordered, pays its fee once and takes the gas that was simulated', async (t) => {
-  const { chain, wallet, keyring, grant } = await setup(t);
+  const { chain, wallet, keyring, grant } = await openTenant(t, node);
   const noted: SignedTx[] = [];
   const sent = await grant(1, noted);
   assert.equal(sent.kind, 'done', show(sent));
@@ -68,14 +64,14 @@ test('a transaction is unordered, pays its fee once and takes the gas that was s
 });
 
 test('many at once of one wallet all go in, for none waits for a sequence number', async (t) => {
-  const { wallet, grant } = await setup(t);
+  const { wallet, grant } = await openTenant(t, node);
   const outcomes = await Promise.all([1, 2, 3, 4, 5].map((index) => grant(index)));
   assert.deepEqual(
     outcomes.map(({ kind }) => kind),
     Array(5).fill('done'),
     outcomes.map(show).join('\n'),
   );
-  const next = { wallet: account(), chainId: node.chainId };
+  const next = { wallet: node.account(), chainId: node.chainId };
   const accountNumber = await numberOf(node.rpcUrl, next.wallet.address);
   const messages = [send(next.wallet.address, wallet.address, 1n)];
   const ordered = [0n, 0n, 2n].map((sequence, at) =>
@@ -87,7 +83,7 @@ test('many at once of one wallet all go in, for none waits for a sequence number
 });
 
 test('what the chain would refuse is refused with its reason, before anything is signed', async (t) => {
-  const { wallet, grant, chain, keyring } = await setup(t);
+  const { wallet, grant, chain, keyring } = await openTenant(t, node);
   assert.equal((await grant(1)).kind, 'done');
   const noted: SignedTx[] = [];
   const again = await grant(1, noted);
@@ -107,9 +103,9 @@ test('what the chain would refuse is refused with its reason, before anything is
 });
 
 test('a wallet without AKT is told so, and nothing is sent', async (t) => {
-  const { chain, keyring } = await setup(t);
-  const [poor, rich] = [keyring.wallet(7), account()];
-  await sendCoins(rich, poor.address, 5n, USDC_DENOM);
+  const { chain, keyring } = await openTenant(t, node);
+  const [poor, rich] = [keyring.wallet(7), node.account()];
+  await sendByHand(node, rich, [send(rich.address, poor.address, 5n, USDC_DENOM)]);
   const noted: SignedTx[] = [];
   const sent = await chain.send({ wallet: poor, orders: [feesTo(keyring, 8, 7)], note: noting(noted) });
   assert.ok(sent.kind === 'refused' && /insufficient funds/.test(sent.reason), show(sent));
@@ -121,7 +117,7 @@ for (const [when, factor] of [
   ['only after it was included', 2n],
 ] as const) {
   test(`out of gas, seen ${when}, is signed again with more`, async (t) => {
-    const { wallet, chain, grant, proxy } = await setup(t, { proxied: true });
+    const { wallet, chain, grant, proxy } = await openTenant(t, node, { proxied: true });
     proxy.change = (_method, params, reply) => lessGas(params, reply, factor);
     const noted: SignedTx[] = [];
     const sent = await grant(1, noted);
@@ -137,7 +133,7 @@ for (const [when, factor] of [
 }
 
 test('the same bytes are taken once: while they wait, when they are in a block, and by resolving them', async (t) => {
-  const { wallet, chain, grant } = await setup(t);
+  const { wallet, chain, grant } = await openTenant(t, node);
   const noted: SignedTx[] = [];
   const sent = await grant(1, noted);
   const [tx] = noted;
@@ -150,7 +146,7 @@ test('the same bytes are taken once: while they wait, when they are in a block, 
 });
 
 test('"already in cache" is sent, and so is one whose reply is lost: the hash tells', async (t) => {
-  const { wallet, chain, grant, proxy } = await setup(t, { proxied: true });
+  const { wallet, chain, grant, proxy } = await openTenant(t, node, { proxied: true });
   let lost = 0;
   proxy.change = (method, _params, reply) => {
     if (method !== 'broadcast_tx_sync') return reply;
@@ -170,7 +166,7 @@ test('"already in cache" is sent, and so is one whose reply is lost: the hash te
 });
 
 test('one that was noted and never sent is sent by resolving it, and one whose time is over never happens', async (t) => {
-  const { chain, grant, wallet, open } = await setup(t);
+  const { chain, grant, wallet, open } = await openTenant(t, node);
   const noted: SignedTx[] = [];
   const dies = (tx: SignedTx): Promise<void> => {
     noted.push(tx);
@@ -201,7 +197,7 @@ test('one that was noted and never sent is sent by resolving it, and one whose t
 });
 
 test('a dead endpoint, one of another chain and one that forgets to answer are passed over', async (t) => {
-  const { open, wallet } = await setup(t);
+  const { open, wallet } = await openTenant(t, node);
   const { chain, grant } = await open({ rpc: () => ['http://127.0.0.1:9', node.rpcUrl] });
   const first = await grant(1);
   assert.equal(first.kind, 'done', show(first));
@@ -209,7 +205,7 @@ test('a dead endpoint, one of another chain and one that forgets to answer are p
     chain.nodes().map(({ problem }) => problem !== null),
     [true, false],
   );
-  const wrong = newChain(t, { chainId: 'akashnet-2' });
+  const wrong = newChain(t, node, { chainId: 'akashnet-2' });
   await assert.rejects(wrong.open(), /is of the chain underbid-cosmos-1, not akashnet-2/);
   const both = await open({ rpc: (proxyUrl) => [proxyUrl, node.rpcUrl] });
   both.proxy.change = (method, _params, reply) => (method === 'broadcast_tx_sync' ? null : reply);
@@ -220,7 +216,7 @@ test('a dead endpoint, one of another chain and one that forgets to answer are p
 });
 
 test('a node that stands still leaves the outcome open, and its hash tells it later', async (t) => {
-  const { chain, grant, wallet } = await setup(t, { lifeMs: 4_000, timeoutMs: 1_000 });
+  const { chain, grant, wallet } = await openTenant(t, node, { lifeMs: 4_000, timeoutMs: 1_000 });
   const noted: SignedTx[] = [];
   const pid = node.process.pid ?? assert.fail();
   const frozen = (tx: SignedTx): Promise<void> => {
@@ -244,8 +240,8 @@ test('a node that stands still leaves the outcome open, and its hash tells it la
 });
 
 test('the time-out that tells unordered ones apart is checked by the chain', async (t) => {
-  const { wallet } = await setup(t);
-  const owner = account();
+  const { wallet } = await openTenant(t, node);
+  const owner = node.account();
   const accountNumber = await numberOf(node.rpcUrl, owner.address);
   const nowNs = await chainTimeNs(node.rpcUrl);
   const of = (timeoutNs: bigint, memo = '') =>
@@ -265,90 +261,6 @@ test('the time-out that tells unordered ones apart is checked by the chain', asy
   assert.match((await check(of(timeoutNs, 'other'))).log, /already used timeout/, 'in a block as well');
 });
 
-interface Bench {
-  readonly chain: Chain;
-  readonly keyring: Keyring;
-  readonly wallet: Wallet;
-  readonly proxy: Proxy;
-  /** Lets another wallet of the key's pay fees. */
-  grant(index: number, note?: SignedTx[] | ((tx: SignedTx) => Promise<void>)): Promise<SendOutcome>;
-  /** Another client with the same key. */
-  open(change: Setup): Promise<Bench>;
-}
-
-interface Setup extends Partial<Pick<ChainOptions, 'lifeMs' | 'timeoutMs' | 'chainId'>> {
-  /** Its calls go through the proxy; true alone: only through that. */
-  readonly proxied?: boolean;
-  readonly rpc?: (proxyUrl: string) => readonly string[];
-}
-
-/** A client with an account of its own. */
-async function setup(t: TestContext, options: Setup = {}): Promise<Bench> {
-  const keyring = await Keyring.open(account().mnemonic);
-  const openBench = async (change: Setup): Promise<Bench> => {
-    const { proxied = false, rpc = (url) => [proxied ? url : node.rpcUrl], ...limits } = change;
-    const proxy = await openProxy(t, node.rpcUrl);
-    const chain = newChain(t, { ...limits, rpc: rpc(proxy.url) });
-    await chain.open();
-    const wallet = keyring.wallet(0);
-    return {
-      ...{ chain, keyring, wallet, proxy, open: openBench },
-      grant: (index, note = []) =>
-        chain.send({
-          ...{ wallet, orders: [feesTo(keyring, index)] },
-          note: Array.isArray(note) ? noting(note) : note,
-        }),
-    };
-  };
-  return openBench(options);
-}
-
-function newChain(t: TestContext, change: Partial<ChainOptions>): Chain {
-  const dispatcher = new Agent();
-  const stop = new AbortController();
-  t.after(async () => {
-    stop.abort(new Error('the test is over'));
-    await dispatcher.destroy();
-  });
-  return new Chain({
-    ...{ rpc: [node.rpcUrl], chainId: null, denom: 'uact', gasPriceNano: 25_000_000n, feeMaxUakt: 1_000_000n },
-    ...{ lifeMs: 30_000, pollMs: 100, clock: systemClock, random: systemRandom },
-    ...{ dispatcher, signal: stop.signal, log: () => undefined },
-    ...change,
-  });
-}
-
-/** One that no other test has. */
-function account(): CosmosChain['accounts'][number] {
-  const found = node.accounts[taken] ?? assert.fail('no account is left');
-  taken += 1;
-  return found;
-}
-
-function feesTo(keyring: Keyring, index: number, from = 0): Extract<Order, { type: 'grant_fees' }> {
-  const untilMs = systemClock.now() + 3_600_000;
-  const [granter, grantee] = [keyring.wallet(from).address, keyring.wallet(index).address];
-  return { type: 'grant_fees', from: granter, to: grantee, uakt: 1_000_000n, untilMs };
-}
-
-/** By hand, with a sequence number. */
-async function sendCoins(
-  from: CosmosChain['accounts'][number],
-  to: string,
-  amount: bigint,
-  denom: string,
-): Promise<void> {
-  const accountNumber = await numberOf(node.rpcUrl, from.address);
-  const messages = [send(from.address, to, amount, denom)];
-  const tx = sign({ wallet: from, chainId: node.chainId, accountNumber, messages });
-  await broadcast(node.rpcUrl, tx);
-  assert.equal((await included(node.rpcUrl, hashOf(tx))).tx_result.code, 0);
-}
-
-function noting(noted: SignedTx[]): (tx: SignedTx) => Promise<void> {
-  return (tx) => Promise.resolve(void noted.push(tx));
-}
-
 /** A simulation that says less than there is to pay, as one does whose state changes before the block. */
 function lessGas(params: Readonly<Record<string, unknown>>, reply: string, factor: bigint): string {
   if (params['path'] !== '/cosmos.tx.v1beta1.Service/Simulate') return reply;
@@ -360,6 +272,3 @@ function lessGas(params: Readonly<Record<string, unknown>>, reply: string, facto
   response.value = Buffer.from(SimulateResponse.encode(changed).finish()).toString('base64');
   return JSON.stringify(parsed);
 }
-
-const show = (value: unknown): string =>
-  JSON.stringify(value, (_key, one: unknown) => (typeof one === 'bigint' ? String(one) : one));
