@@ -106,6 +106,8 @@ test('a wallet without AKT is told so, and nothing is sent', async (t) => {
   const { chain, keyring } = await openTenant(t, node);
   const [poor, rich] = [keyring.wallet(7), node.account()];
   await sendByHand(node, rich, [send(rich.address, poor.address, 5n, USDC_DENOM)]);
+  const usdc = newChain(t, node, { denom: USDC_DENOM });
+  assert.equal(await usdc.balance(poor.address), 5n);
   const noted: SignedTx[] = [];
   const sent = await chain.send({ wallet: poor, orders: [feesTo(keyring, 8, 7)], note: noting(noted) });
   assert.ok(sent.kind === 'refused' && /insufficient funds/.test(sent.reason), show(sent));
@@ -131,6 +133,27 @@ for (const [when, factor] of [
     assert.equal(await chain.balanceUakt(wallet.address), FUNDS - paid, 'those in blocks were paid for');
   });
 }
+
+test('of two that exclude each other one happens; the other one is refused in its block and pays its fee', async (t) => {
+  const { wallet, chain, grant } = await openTenant(t, node);
+  const noted: SignedTx[] = [];
+  // Both have been simulated when the first one is sent.
+  const together = async (tx: SignedTx): Promise<void> => {
+    noted.push(tx);
+    await until('both are signed', () => noted.length === 2, 60_000);
+  };
+  const outcomes = await Promise.all([grant(1, together), grant(1, together)]);
+  const refused = outcomes.flatMap((one) => (one.kind === 'refused' ? [one.reason] : []));
+  assert.equal(outcomes.filter(({ kind }) => kind === 'done').length, 1, outcomes.map(show).join('\n'));
+  assert.match(refused.join(), /message index: 0: fee allowance already exists/);
+  const included = await Promise.all(noted.map((tx) => chain.outcomeOf(tx)));
+  const fees = included.map((one) => (one.kind === 'included' ? one.tx.feeUakt : 0n));
+  assert.ok(fees.every((fee) => fee > 0n));
+  assert.equal(
+    await chain.balanceUakt(wallet.address),
+    fees.reduce((left, fee) => left - fee, FUNDS),
+  );
+});
 
 test('the same bytes are taken once: while they wait, when they are in a block, and by resolving them', async (t) => {
   const { wallet, chain, grant } = await openTenant(t, node);
@@ -216,7 +239,7 @@ test('a dead endpoint, one of another chain and one that forgets to answer are p
 });
 
 test('a node that stands still leaves the outcome open, and its hash tells it later', async (t) => {
-  const { chain, grant, wallet } = await openTenant(t, node, { lifeMs: 4_000, timeoutMs: 1_000 });
+  const { chain, grant, wallet, open } = await openTenant(t, node, { lifeMs: 4_000, timeoutMs: 2_000 });
   const noted: SignedTx[] = [];
   const pid = node.process.pid ?? assert.fail();
   const frozen = (tx: SignedTx): Promise<void> => {
@@ -236,7 +259,8 @@ test('a node that stands still leaves the outcome open, and its hash tells it la
   for (let tries = 0; outcome.kind === 'pending' && tries < 20; tries += 1) outcome = await chain.resolve(tx);
   assert.notEqual(outcome.kind, 'pending');
   const fee = outcome.kind === 'included' ? outcome.tx.feeUakt : 0n;
-  assert.equal(await chain.balanceUakt(wallet.address), FUNDS - fee);
+  const patient = await open({});
+  assert.equal(await patient.chain.balanceUakt(wallet.address), FUNDS - fee);
 });
 
 test('the time-out that tells unordered ones apart is checked by the chain', async (t) => {
