@@ -3,7 +3,7 @@ import { after, before, test } from 'node:test';
 import { QueryAccountRequest } from 'cosmjs-types/cosmos/auth/v1beta1/query';
 import { QueryBalanceRequest } from 'cosmjs-types/cosmos/bank/v1beta1/query';
 import { QueryAllowanceRequest } from 'cosmjs-types/cosmos/feegrant/v1beta1/query';
-import { QueryGranterGrantsRequest } from 'cosmjs-types/cosmos/authz/v1beta1/query';
+import { QueryGranterGrantsRequest, QueryGrantsRequest } from 'cosmjs-types/cosmos/authz/v1beta1/query';
 import { SimulateRequest } from 'cosmjs-types/cosmos/tx/v1beta1/service';
 import { systemClock } from '../../src/clock.ts';
 import { startDevnet, type Devnet } from '../../src/leases/akash/devnet/network.ts';
@@ -268,6 +268,10 @@ const ASKS: Record<string, (side: Side, sent: Sent) => Ask> = {
   'an allowance': ({ signer, other }) => query('/cosmos.feegrant.v1beta1.Query/Allowance', pair(signer, other)),
   'an allowance that is not there': ({ signer, stranger }) =>
     query('/cosmos.feegrant.v1beta1.Query/Allowance', pair(signer, stranger)),
+  'grants of one to another': ({ signer, other }) =>
+    query('/cosmos.authz.v1beta1.Query/Grants', QueryGrantsRequest.encode(grantsOf(signer, other)).finish()),
+  'grants of nobody to another': ({ stranger, other }) =>
+    query('/cosmos.authz.v1beta1.Query/Grants', QueryGrantsRequest.encode(grantsOf(stranger, other)).finish()),
   'grants of somebody': ({ signer }) =>
     query('/cosmos.authz.v1beta1.Query/GranterGrants', QueryGranterGrantsRequest.encode(granter(signer)).finish()),
   'grants of nobody': ({ stranger }) =>
@@ -290,6 +294,8 @@ const balance = (wallet: Wallet): Uint8Array =>
   QueryBalanceRequest.encode({ address: wallet.address, denom: 'uakt' }).finish();
 const pair = (granter: Wallet, grantee: Wallet): Uint8Array =>
   QueryAllowanceRequest.encode({ granter: granter.address, grantee: grantee.address }).finish();
+const grantsOf = (from: Wallet, to: Wallet): QueryGrantsRequest =>
+  QueryGrantsRequest.fromPartial({ granter: from.address, grantee: to.address });
 const granter = (wallet: Wallet): QueryGranterGrantsRequest =>
   QueryGranterGrantsRequest.fromPartial({ granter: wallet.address });
 const simulateBytes = (txBytes: Uint8Array): Ask =>
