@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
-import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { chainBinary } from './binary.ts';
 
@@ -34,6 +34,18 @@ test('it is built once for a version of Go, into the cache', async (t) => {
   const newer = setup(t, 'if [ $1 = env ]; then echo go1.27.0; echo linux; echo amd64; else touch "$8"; fi');
   const other = await chainBinary({ ...options, env: { ...newer.env, UNDERBID_CACHE: env['UNDERBID_CACHE'] } });
   assert.notEqual(other, path);
+});
+
+test('the cache keeps a few of them', async (t) => {
+  const { env } = setup(t, 'if [ $1 = env ]; then echo "$VERSION"; else touch "$8"; fi');
+  const built: string[] = [];
+  for (const version of ['go1.26.0', 'go1.26.1', 'go1.26.2', 'go1.27.0', 'go1.28.0', 'go1.29.0']) {
+    built.push(await chainBinary({ env: { ...env, VERSION: version }, log: () => undefined }));
+  }
+  const [last = ''] = built.slice(-1);
+  const kept = readdirSync(dirname(last));
+  assert.equal(kept.length, 4);
+  assert.ok(kept.includes(basename(last)));
 });
 
 test('what a failed build said is told, and nothing is kept of it', async (t) => {

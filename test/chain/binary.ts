@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -10,6 +10,8 @@ import { loadEnvironment } from '../../src/config/environment.ts';
 /** The Go module of a chain that is made of the Cosmos SDK alone. */
 const SOURCE = fileURLToPath(new URL('node/', import.meta.url));
 const PROGRESS_MS = 20_000;
+/** Programs in the cache, 70 MB each. */
+const KEPT = 4;
 /** Lines of a failed build that are shown. */
 const TAIL = 30;
 
@@ -50,10 +52,20 @@ export async function chainBinary({ env = process.env, log }: BuildOptions): Pro
       throw new Error(`the chain could not be built:\n${built.stderr.trim().split('\n').slice(-TAIL).join('\n')}`);
     }
     renameSync(fresh, path);
+    prune(folder);
   } finally {
     rmSync(fresh, { force: true });
   }
   return path;
+}
+
+/** Other checkouts have versions of their own; old ones go. */
+function prune(folder: string): void {
+  const built = readdirSync(folder)
+    .map((name) => join(folder, name))
+    .map((path) => ({ path, atMs: statSync(path).mtimeMs }))
+    .sort((a, b) => b.atMs - a.atMs);
+  for (const { path } of built.slice(KEPT)) rmSync(path, { force: true });
 }
 
 function hashOf(texts: readonly string[]): string {
@@ -83,8 +95,9 @@ function run(args: readonly string[], { cwd, env, log }: RunOptions): Promise<Ra
     child.stderr.on('data', (chunk: Buffer) => (stderr += chunk.toString()));
     let cancel = (): void => undefined;
     const tick = (): void => {
-      const packages = stderr.split('\n').filter((line) => /^[\w.-]+(\/[\w.~-]+)*$/.test(line)).length;
-      log?.(`building: ${packages} packages so far`);
+      const count = (line: RegExp): number => stderr.split('\n').filter((one) => line.test(one)).length;
+      const [modules, packages] = [count(/^go: downloading /), count(/^[\w.-]+(\/[\w.~-]+)*$/)];
+      log?.(`building: ${modules} modules downloaded, ${packages} packages compiled so far`);
       cancel = systemClock.timer(PROGRESS_MS, tick);
     };
     if (log) cancel = systemClock.timer(PROGRESS_MS, tick);
