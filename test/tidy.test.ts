@@ -168,6 +168,7 @@ const PURE = [
   'leases/akash/devnet/deployment-rules.ts',
   'leases/akash/devnet/deposit-rules.ts',
   'leases/akash/devnet/escrow-rules.ts',
+  'leases/akash/devnet/fee-rules.ts',
   'leases/akash/devnet/group-checks.ts',
   'leases/akash/devnet/market-rules.ts',
   'leases/akash/devnet/order-rules.ts',

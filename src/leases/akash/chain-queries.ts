@@ -23,7 +23,7 @@ import {
   QueryLeasesResponse,
 } from '@akashnetwork/chain-sdk/private-types/akash.v1beta5';
 import type { Comet38Client } from '@cosmjs/tendermint-rpc';
-import { QueryGranterGrantsRequest, QueryGranterGrantsResponse } from 'cosmjs-types/cosmos/authz/v1beta1/query';
+import { QueryGrantsRequest, QueryGrantsResponse } from 'cosmjs-types/cosmos/authz/v1beta1/query';
 import { QueryAccountRequest, QueryAccountResponse } from 'cosmjs-types/cosmos/auth/v1beta1/query';
 import { QueryBalanceRequest, QueryBalanceResponse } from 'cosmjs-types/cosmos/bank/v1beta1/query';
 import { QueryAllowanceRequest, QueryAllowanceResponse } from 'cosmjs-types/cosmos/feegrant/v1beta1/query';
@@ -53,6 +53,16 @@ interface Decoder<T> {
   decode(bytes: Uint8Array): T;
 }
 
+/** The chain answered a question with an error. */
+export class QueryRefused extends Error {
+  readonly code: number;
+
+  constructor(path: string, code: number, log: string) {
+    super(`${path} was refused (${code}): ${log.slice(0, 500)}`);
+    this.code = code;
+  }
+}
+
 /** Questions to the chain by `abci_query`, none answered from a block older than one we know of. */
 export class ChainQueries {
   readonly #comet: Comet38Client;
@@ -71,14 +81,21 @@ export class ChainQueries {
   }
 
   /** Bytes to a path of the chain's gRPC services. Null: the chain says that there is no such thing. */
-  async ask<Q, A>(path: string, [codec, message]: readonly [Codec<Q>, Q], decoder: Decoder<A>): Promise<A | null> {
+  async ask<Q, A>(path: string, request: readonly [Codec<Q>, Q], decoder: Decoder<A>): Promise<A | null> {
+    try {
+      return await this.demand(path, request, decoder);
+    } catch (error) {
+      if (error instanceof QueryRefused && isNotFound(error)) return null;
+      throw error;
+    }
+  }
+
+  /** @throws QueryRefused when the chain answers with an error, whatever it is that it does not find */
+  async demand<Q, A>(path: string, [codec, message]: readonly [Codec<Q>, Q], decoder: Decoder<A>): Promise<A> {
     const data = codec.encode(message).finish();
     for (let tries = 0; tries < STALE_TRIES; tries += 1) {
       const { code, log, value, height } = await this.#comet.abciQuery({ path, data, prove: false });
-      if (code !== 0) {
-        if (isNotFound(code ?? 0, log)) return null;
-        throw new Error(`${path} was refused (${code}): ${String(log).slice(0, 500)}`);
-      }
+      if (code !== 0) throw new QueryRefused(path, code ?? 0, String(log));
       if (height === undefined || height >= this.#floor) return decoder.decode(value);
       this.#pool.blameStale(height);
     }
@@ -198,12 +215,10 @@ export class ChainQueries {
 
   /** What `granter` lets `grantee` put into deposits: null when nothing. */
   async depositGrant(granter: string, grantee: string, denom: string): Promise<Micro | null> {
-    const message = QueryGranterGrantsRequest.fromPartial({ granter });
-    const path = '/cosmos.authz.v1beta1.Query/GranterGrants';
-    const reply = await this.ask(path, [QueryGranterGrantsRequest, message], QueryGranterGrantsResponse);
-    const found = reply?.grants.find(
-      (grant) => grant.grantee === grantee && grant.authorization?.typeUrl === AUTHORIZATION_TYPE,
-    );
+    const message = QueryGrantsRequest.fromPartial({ granter, grantee });
+    const path = '/cosmos.authz.v1beta1.Query/Grants';
+    const reply = await this.ask(path, [QueryGrantsRequest, message], QueryGrantsResponse);
+    const found = reply?.grants.find(({ authorization }) => authorization?.typeUrl === AUTHORIZATION_TYPE);
     if (!found?.authorization) return null;
     return limitOf(found.authorization.value, denom);
   }
@@ -217,8 +232,8 @@ export class ChainQueries {
 }
 
 /** gRPC's NotFound, and what the modules of the chain say in their own words. */
-function isNotFound(code: number, log: string | undefined): boolean {
-  return code === 5 || code === 22 || /not found|NotFound/.test(log ?? '');
+function isNotFound({ code, message }: QueryRefused): boolean {
+  return code === 5 || code === 22 || /not found|NotFound/.test(message);
 }
 
 function deploymentOf(reply: QueryDeploymentResponse): ChainDeployment | null {

@@ -9,7 +9,7 @@ import { describeError } from '../../errors.ts';
 import type { RandomBytes } from '../../random.ts';
 import type { EpochMs, Ms } from '../../units.ts';
 import { messageOf } from './chain-messages.ts';
-import type { ChainQueries } from './chain-queries.ts';
+import { QueryRefused, type ChainQueries } from './chain-queries.ts';
 import { NodeRefused, type RpcPool } from './chain-rpc.ts';
 import type { Guard, Included, Order, SendOutcome, SignedTx, TxOutcome } from './chain-types.ts';
 import type { Wallet } from './chain-wallet.ts';
@@ -43,6 +43,11 @@ const SIGN_TRIES = 3;
 /** Escrow messages cost more the longer ago they were settled: between simulation and inclusion that grows. */
 const GAS_MARGIN = 1.5;
 const GAS_AGAIN = 1.6;
+/**
+ * uakt. Taking a fee costs gas itself (about 15,000), and who has none to pay it with is found before anything is signed; how
+ * much it is changes neither.
+ */
+const SIMULATED_FEE = 1n;
 /** After its time-out a transaction may still be in a block that a node has not indexed yet. */
 const SETTLE_MS = 4000;
 
@@ -141,10 +146,13 @@ export class Transactions {
     try {
       const { result, height, tx } = await this.#comet.tx({ hash: Buffer.from(hash, 'hex') });
       this.#queries.raiseFloor(height);
-      const fee = AuthInfo.decode(TxRaw.decode(tx).authInfoBytes).fee?.amount ?? [];
-      const feeUakt = fee.reduce((sum, { denom, amount }) => (denom === 'uakt' ? sum + BigInt(amount) : sum), 0n);
+      const { amount: fee = [] } = AuthInfo.decode(TxRaw.decode(tx).authInfoBytes).fee ?? {};
+      const offered = fee.reduce((sum, { denom, amount }) => (denom === 'uakt' ? sum + BigInt(amount) : sum), 0n);
+      // One that fails before its messages, as when its time is over in its block, is in the block and pays nothing.
+      const paid =
+        result.code === 0 || result.events.some(({ type, attributes }) => type === 'tx' && paysFee(attributes));
       const log = (result.log ?? '').slice(0, 1000);
-      return { hash, height, code: result.code, log, gasUsed: result.gasUsed, feeUakt };
+      return { hash, height, code: result.code, log, gasUsed: result.gasUsed, feeUakt: paid ? offered : 0n };
     } catch (error) {
       if (error instanceof NodeRefused && /not found/i.test(error.message)) return null;
       throw error;
@@ -167,17 +175,16 @@ export class Transactions {
     }
   }
 
-  /** Gas of the very body that is sent; a string says why the chain would refuse it. */
+  /** Gas of the very body that is sent, a fee paid with it; a string says why the chain would refuse it. */
   async #simulate(request: SendRequest): Promise<bigint | string> {
-    const { txBytes } = await this.#build(request, 0n, 0n, this.#timeoutNs());
+    const { txBytes } = await this.#build(request, 0n, SIMULATED_FEE, this.#timeoutNs());
     const message = SimulateRequest.fromPartial({ txBytes });
     try {
       const path = '/cosmos.tx.v1beta1.Service/Simulate';
-      const reply = await this.#queries.ask(path, [SimulateRequest, message], SimulateResponse);
-      const used = reply?.gasInfo?.gasUsed;
-      return used === undefined ? 'the chain does not know what it spends or changes' : used;
+      const { gasInfo } = await this.#queries.demand(path, [SimulateRequest, message], SimulateResponse);
+      return gasInfo?.gasUsed ?? 'the node simulated it and did not say its gas';
     } catch (error) {
-      if (error instanceof Error && error.message.startsWith('/cosmos.tx')) return error.message;
+      if (error instanceof QueryRefused) return error.message;
       throw error;
     }
   }
@@ -238,6 +245,10 @@ export class Transactions {
 
 /** A chain whose newest block is older than this has stalled: its clock is not waited for. */
 const MAX_SKEW_MS = 15_000;
+
+function paysFee(attributes: readonly { readonly key: string }[]): boolean {
+  return attributes.some(({ key }) => key === 'fee');
+}
 
 function scaled(gas: bigint, factor: number): bigint {
   return (gas * BigInt(Math.round(factor * 100)) + 99n) / 100n;

@@ -117,9 +117,12 @@ test('a chain that stands still leaves the outcome unknown, and its hash tells i
   assert.equal(sent.kind, 'unknown');
   const [tx] = bench.noted;
   assert.ok(tx && bench.noted.length === 1);
+  const before = await bench.chain.balanceUakt(bench.wallet.address);
   bench.devnet.setFault('chain-stalled', false);
   const outcome = await bench.chain.resolve(tx);
   assert.notEqual(outcome.kind, 'pending');
+  const paid = before - (await bench.chain.balanceUakt(bench.wallet.address));
+  assert.equal(outcome.kind === 'included' ? outcome.tx.feeUakt : 0n, paid, 'too late in its block: it pays nothing');
   // Too late: it is in no block, or in one with an error. Either way what is told is what the chain has.
   const told = outcome.kind === 'included' && outcome.tx.code === 0;
   const there = await bench.chain.deployment({ owner: bench.wallet.address, dseq: 1n });
@@ -216,6 +219,22 @@ test('a wallet that holds nothing pays out of grants of another', async (t) => {
   assert.equal(await bench.chain.balance(bench.wallet.address), before - 500_000n);
   assert.equal(await bench.chain.balanceUakt(poor.address), 0n);
   assert.equal(await bench.chain.depositGrant(bench.wallet.address, poor.address), 1_500_000n);
+});
+
+test('grants are gone with the block after their date', async (t) => {
+  const bench = await openBench(t);
+  const poor = (await Keyring.open(bench.devnet.tenant.mnemonic)).wallet(7);
+  const ends = { from: bench.wallet.address, to: poor.address, untilMs: Date.now() + 3_600_000 };
+  const granted = await bench.send(bench.wallet, [
+    { type: 'grant_deposits', ...ends, amount: 2_000_000n },
+    { type: 'grant_fees', ...ends, uakt: 1_000_000n },
+  ]);
+  assert.equal(granted.kind, 'done', JSON.stringify(granted, stringify));
+  bench.devnet.chain.nextBlock(ends.untilMs - 2_000);
+  assert.equal(await bench.chain.hasFeeGrant(ends.from, ends.to), true);
+  bench.devnet.chain.nextBlock(ends.untilMs);
+  assert.equal(await bench.chain.hasFeeGrant(ends.from, ends.to), false);
+  assert.equal(await bench.chain.depositGrant(ends.from, ends.to), null);
 });
 
 interface Proxy {

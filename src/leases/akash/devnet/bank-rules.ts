@@ -1,17 +1,19 @@
 import { MsgGrant, MsgRevoke } from 'cosmjs-types/cosmos/authz/v1beta1/tx';
 import { MsgMultiSend, MsgSend } from 'cosmjs-types/cosmos/bank/v1beta1/tx';
-import { AllowedMsgAllowance, BasicAllowance } from 'cosmjs-types/cosmos/feegrant/v1beta1/feegrant';
-import { MsgGrantAllowance, MsgRevokeAllowance } from 'cosmjs-types/cosmos/feegrant/v1beta1/tx';
 import { isAddress } from './address.ts';
 import { emitPlain, moveCoins, type Context } from './context.ts';
 import type { Coin } from './decimal.ts';
 import { denial, plainDenial } from './denials.ts';
 import { grantKey } from './deposit-rules.ts';
+import { rfc3339 } from './go-time.ts';
 import { concatBytes, readFields, textField, type WireField } from './protobuf.ts';
 import { rule, type Rules } from './rule.ts';
-import type { DepositGrant, FeeAllowance } from './state.ts';
+import type { DepositGrant } from './state.ts';
 
-/** Cosmos' own modules, as far as a tenant meets them: sends, DepositAuthorizations, fee grants. */
+/**
+ * Cosmos' bank and authz, as far as a tenant meets them: sends and DepositAuthorizations. Since SDK 0.50 their messages are
+ * checked where they are carried out, so a wrong one is in a block and pays its fee.
+ */
 
 const DEPOSIT_AUTHORIZATION = '/akash.escrow.v1.DepositAuthorization';
 /** What a DepositAuthorization says it is for. */
@@ -29,28 +31,26 @@ export const bankRules: Rules = [
     type: MsgSend,
     gas: 30_000,
     signer: ({ fromAddress }) => fromAddress,
-    check: ({ fromAddress, toAddress, amount }) => {
-      checkAddresses(fromAddress, toAddress);
+    run: (context, { fromAddress, toAddress, amount }) => {
+      checkAddress(toAddress, 'invalid to address: decoding bech32 failed');
       checkCoins(amount);
+      sendCoins(context, fromAddress, toAddress, amount);
     },
-    run: (context, { fromAddress, toAddress, amount }) => sendCoins(context, fromAddress, toAddress, amount),
   }),
   rule({
     type: MsgMultiSend,
     gas: 30_000,
     signer: ({ inputs }) => inputs[0]?.address ?? '',
-    check: ({ inputs, outputs }) => {
+    run: (context, { inputs, outputs }) => {
       if (inputs.length !== 1) throw plainDenial('multiple senders not allowed');
       checkCoins(inputs[0]?.coins ?? []);
       for (const { address, coins } of outputs) {
-        checkAddresses(address);
+        checkAddress(address);
         checkCoins(coins);
       }
       const total = (side: readonly { readonly coins: readonly WireCoin[] }[]): string =>
         JSON.stringify(sumCoins(side.flatMap(({ coins }) => coins)));
       if (total(inputs) !== total(outputs)) throw plainDenial('sum inputs != sum outputs');
-    },
-    run: (context, { inputs, outputs }) => {
       for (const { address, coins } of outputs) sendCoins(context, inputs[0]?.address ?? '', address, coins);
     },
   }),
@@ -58,15 +58,18 @@ export const bankRules: Rules = [
     type: MsgGrant,
     gas: 30_000,
     signer: ({ granter }) => granter,
-    check: ({ granter, grantee }) => {
-      checkAddresses(granter, grantee);
-      if (granter === grantee) throw denial('sdk/invalid_address', { front: 'cannot self-grant' });
-    },
     run: (context, message) => {
+      const { granter, grantee } = message;
+      if (granter === grantee) throw denial('authz/self_grant');
+      checkAddress(grantee, 'invalid grantee address: decoding bech32 failed');
       const grant = readGrant(message);
-      touchAccount(context, grant.grantee);
-      context.state.grants.set(grantKey(grant.granter, grant.grantee), grant);
-      const { granter, grantee } = grant;
+      touchAccount(context, grantee);
+      if (isExpired(grant.expiresS, context)) {
+        const [now, until] = [rfc3339(context.timeS), rfc3339(grant.expiresS ?? 0n)];
+        const front = `expiration must be after the current block time (${now}), got ${until}`;
+        throw denial('authz/invalid_expiration', { front });
+      }
+      context.state.grants.set(grantKey(granter, grantee), grant);
       emitPlain(context, 'cosmos.authz.v1beta1.EventGrant', { msg_type_url: DEPOSIT_MESSAGE, granter, grantee });
     },
   }),
@@ -75,6 +78,7 @@ export const bankRules: Rules = [
     gas: 20_000,
     signer: ({ granter }) => granter,
     run: (context, { granter, grantee, msgTypeUrl }) => {
+      if (granter === grantee) throw denial('authz/self_grant');
       const key = grantKey(granter, grantee);
       if (msgTypeUrl !== DEPOSIT_MESSAGE || context.state.grants.get(key) === undefined) {
         throw denial('authz/no_grant', { front: `failed to delete grant with key ${granter}` });
@@ -82,44 +86,10 @@ export const bankRules: Rules = [
       context.state.grants.delete(key);
     },
   }),
-  rule({
-    type: MsgGrantAllowance,
-    gas: 30_000,
-    signer: ({ granter }) => granter,
-    check: ({ granter, grantee }) => {
-      checkAddresses(granter, grantee);
-      if (granter === grantee) {
-        throw denial('sdk/invalid_address', { front: 'cannot self-grant fee authorization' });
-      }
-    },
-    run: (context, message) => {
-      const key = grantKey(message.granter, message.grantee);
-      const had = context.state.allowances.get(key);
-      if (had !== undefined && !isExpired(had.expiresS, context)) {
-        throw denial('sdk/invalid_request', { front: 'fee allowance already exists' });
-      }
-      touchAccount(context, message.grantee);
-      context.state.allowances.set(key, readAllowance(message));
-    },
-  }),
-  rule({
-    type: MsgRevokeAllowance,
-    gas: 20_000,
-    signer: ({ granter }) => granter,
-    run: (context, { granter, grantee }) => {
-      const key = grantKey(granter, grantee);
-      if (context.state.allowances.get(key) === undefined) {
-        throw denial('sdk/not_found', { front: 'fee-grant not found' });
-      }
-      context.state.allowances.delete(key);
-    },
-  }),
 ];
 
-function checkAddresses(...addresses: readonly string[]): void {
-  for (const address of addresses) {
-    if (!isAddress(address)) throw denial('sdk/invalid_address', { front: `invalid address ${address.slice(0, 60)}` });
-  }
+export function checkAddress(address: string, front = `invalid address ${address.slice(0, 60)}`): void {
+  if (!isAddress(address)) throw denial('sdk/invalid_address', { front });
 }
 
 function checkCoins(coins: readonly WireCoin[]): void {
@@ -142,7 +112,6 @@ function sendCoins(context: Context, from: string, to: string, coins: readonly W
     touchAccount(context, to);
     moveCoins(context, from, to, { denom, amount: BigInt(amount) });
   }
-  emitPlain(context, 'message', { sender: from });
 }
 
 /** Whoever receives coins has an account from then on. */
@@ -154,6 +123,13 @@ export function touchAccount(context: Pick<Context, 'state'>, address: string): 
 
 export function isExpired(expiresS: bigint | null, { timeS }: Pick<Context, 'timeS'>): boolean {
   return expiresS !== null && expiresS <= timeS;
+}
+
+/** Grants and allowances whose date is over are gone with the block that comes after it. */
+export function dropExpired(context: Pick<Context, 'state' | 'timeS'>): void {
+  for (const table of [context.state.grants, context.state.allowances]) {
+    for (const [key, { expiresS }] of table.entries()) if (isExpired(expiresS, context)) table.delete(key);
+  }
 }
 
 function readGrant({ granter, grantee, grant }: MsgGrant): DepositGrant {
@@ -199,22 +175,4 @@ export function grantBytes(grant: DepositGrant): Uint8Array {
     Uint8Array.of(0x12, grant.scopes.length, ...grant.scopes),
     ...grant.limits.map((limit) => coin(3, limit)),
   );
-}
-
-function readAllowance({ granter, grantee, allowance }: MsgGrantAllowance): FeeAllowance {
-  let [any, messages]: [typeof allowance, readonly string[] | null] = [allowance, null];
-  if (any?.typeUrl === AllowedMsgAllowance.typeUrl) {
-    const outer = AllowedMsgAllowance.decode(any.value);
-    if (outer.allowedMessages.length === 0) throw denial('feegrant/no_messages');
-    [any, messages] = [outer.allowance, outer.allowedMessages];
-  }
-  if (any?.typeUrl !== BasicAllowance.typeUrl) {
-    throw denial('sdk/invalid_type', {
-      front: 'the emulated network knows BasicAllowance and AllowedMsgAllowance only',
-    });
-  }
-  const basic = BasicAllowance.decode(any.value);
-  const limit = basic.spendLimit.map(({ denom, amount }) => ({ denom, amount: BigInt(amount) }));
-  const expiresS = basic.expiration?.seconds ?? null;
-  return { granter, grantee, limit: limit.length === 0 ? null : limit, expiresS, messages };
 }

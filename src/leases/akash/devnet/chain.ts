@@ -2,6 +2,7 @@ import { sha256 } from '@cosmjs/crypto';
 import { toHex, toUtf8 } from '@cosmjs/encoding';
 import { TxMsgData } from 'cosmjs-types/cosmos/base/abci/v1beta1/abci';
 import type { EpochMs } from '../../../units.ts';
+import { dropExpired } from './bank-rules.ts';
 import { endMintBlock } from './bme-rules.ts';
 import { emitPlain, GasMeter, type ChainEvent, type Context } from './context.ts';
 import { Denial, plainDenial } from './denials.ts';
@@ -150,6 +151,7 @@ export class Chain {
     }));
     const context = this.#context(new GasMeter(2n ** 62n));
     endMintBlock(context);
+    dropExpired(context);
     this.#dropNonces();
     this.state.journal.forget();
     const hash = sha256(toUtf8(`${this.chainId} ${height} ${this.#timeMs} ${txs.map((tx) => tx.hash).join(' ')}`));

@@ -142,4 +142,5 @@ export function moveCoins(context: Context, from: string, to: string, coin: Coin
   emitPlain(context, 'coin_spent', { spender: from, amount });
   emitPlain(context, 'coin_received', { receiver: to, amount });
   emitPlain(context, 'transfer', { recipient: to, sender: from, amount });
+  emitPlain(context, 'message', { sender: from });
 }

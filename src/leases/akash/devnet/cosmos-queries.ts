@@ -18,10 +18,10 @@ import { Tx } from 'cosmjs-types/cosmos/tx/v1beta1/tx';
 import { grantBytes } from './bank-rules.ts';
 import { balanceOf, balancesOf, type ChainEvent } from './context.ts';
 import type { Coin } from './decimal.ts';
-import { Denial, denial } from './denials.ts';
+import { denial, type Denial } from './denials.ts';
 import { grantKey } from './deposit-rules.ts';
 import { bytesField } from './protobuf.ts';
-import { list, readPage, type Queries } from './query.ts';
+import { list, readPage, StatusError, type Queries } from './query.ts';
 import type { AuthAccount, DepositGrant, FeeAllowance } from './state.ts';
 
 /** Queries of Cosmos' own modules. */
@@ -111,8 +111,7 @@ export const cosmosQueries: Queries = {
   '/cosmos.authz.v1beta1.Query/Grants': ({ state }, request) => {
     const { granter, grantee } = QueryGrantsRequest.decode(request);
     const grant = state.grants.get(grantKey(granter, grantee));
-    if (grant === undefined) throw denial('authz/no_grant');
-    return list(1, [grant], readPage(request, 4), (one) => {
+    return list(1, grant === undefined ? [] : [grant], readPage(request, 4), (one) => {
       const expiration = timestamp(one.expiresS);
       const authorization = authorizationAny(one);
       return Grant.encode(
@@ -133,7 +132,7 @@ export const cosmosQueries: Queries = {
   '/cosmos.feegrant.v1beta1.Query/Allowance': ({ state }, request) => {
     const { granter, grantee } = QueryAllowanceRequest.decode(request);
     const allowance = state.allowances.get(grantKey(granter, grantee));
-    if (allowance === undefined) throw denial('sdk/not_found', { front: 'fee-grant not found' });
+    if (allowance === undefined) throw new StatusError('Internal', 'fee-grant not found: not found');
     return bytesField(1, feeGrantBytes(allowance));
   },
   '/cosmos.feegrant.v1beta1.Query/Allowances': ({ state }, request) => {
@@ -146,7 +145,7 @@ export const cosmosQueries: Queries = {
     const result = simulate(txBytes.length > 0 ? txBytes : tx === undefined ? txBytes : Tx.encode(tx).finish());
     if (result.code !== 0) {
       // The SDK hands the error on with the gas that it took until then.
-      throw new Denial(result.codespace, result.code, `${result.log} with gas used: '${result.gasUsed}'`);
+      throw new StatusError('Unknown', `${result.log} with gas used: '${result.gasUsed}'`);
     }
     const { gasUsed, data, events } = result;
     const { msgResponses } = TxMsgData.decode(data);

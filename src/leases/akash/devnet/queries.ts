@@ -25,7 +25,7 @@ import {
   providerBytes,
 } from './encoding.ts';
 import { fits, xidFits, type Filter } from './filters.ts';
-import { fieldText, list, readPage, type Queries, type QueryContext } from './query.ts';
+import { fieldText, list, readPage, StatusError, type Queries, type QueryContext } from './query.ts';
 import { bytesField, coinField, concatBytes, durationField, lastField, varintField } from './protobuf.ts';
 import {
   bidKey,
@@ -208,6 +208,11 @@ function audits(
 
 const QUERIES: Queries = { ...marketQueries, ...otherQueries, ...mintQueries, ...cosmosQueries };
 
+function statusOf({ codespace, code, message }: Denial): StatusError {
+  const missing = codespace === 'sdk' && code === 38;
+  return new StatusError(missing ? 'NotFound' : 'Unknown', missing ? message.replace(/: not found$/, '') : message);
+}
+
 /** Throws a Denial with the code and the text that a node makes of a gRPC error. */
 export function answerQuery(context: QueryContext, path: string, request: Uint8Array): Uint8Array {
   const query = Object.hasOwn(QUERIES, path) ? QUERIES[path] : undefined;
@@ -215,11 +220,10 @@ export function answerQuery(context: QueryContext, path: string, request: Uint8A
   try {
     return query(context, request);
   } catch (error) {
-    if (!(error instanceof Denial)) throw error;
-    const missing = error.code === 38 && error.codespace === 'sdk';
-    const text = missing ? error.message.replace(/: not found$/, '') : error.message;
-    const front = (kind: string): string => `rpc error: code = ${kind} desc = ${text}`;
-    if (missing) throw new Denial('sdk', 22, `${front('NotFound')}: key not found`);
-    throw new Denial('sdk', 18, `${front('Unknown')}: invalid request`);
+    if (!(error instanceof Denial || error instanceof StatusError)) throw error;
+    const { kind, message } = error instanceof Denial ? statusOf(error) : error;
+    const front = `rpc error: code = ${kind} desc = ${message}`;
+    if (kind === 'NotFound') throw new Denial('sdk', 22, `${front}: key not found`);
+    throw new Denial('sdk', 6, `${front}: unknown request`);
   }
 }

@@ -13,6 +13,16 @@ export interface QueryContext {
 export type Query = (context: QueryContext, request: Uint8Array) => Uint8Array;
 export type Queries = Readonly<Record<string, Query>>;
 
+/** What a module's query hands to gRPC: the node makes a code of its own of it. */
+export class StatusError extends Error {
+  readonly kind: 'NotFound' | 'Internal' | 'Unknown';
+
+  constructor(kind: StatusError['kind'], text: string) {
+    super(text);
+    this.kind = kind;
+  }
+}
+
 const PAGE = { size: 100, most: 1_000 };
 
 export const fieldText = (message: Uint8Array, number: number): string =>

@@ -8,6 +8,8 @@ const ZERO_HASH = '0'.repeat(64);
 /** One validator, whose key nobody has to know. */
 const VALIDATOR = { address: '0'.repeat(40), key: Buffer.alloc(32, 7).toString('base64') };
 
+const SIGNATURE = Buffer.alloc(64, 7).toString('base64');
+
 export const timeText = (ms: number): string => new Date(ms).toISOString();
 
 export function statusOf(chain: Chain): unknown {
@@ -92,6 +94,14 @@ const blockId = (block: Block | undefined) => ({
   parts: { total: 1, hash: block === undefined ? '' : hexHash(block.hash) },
 });
 
+/** Of the one validator; flag 2: for this block. */
+const signatureOf = ({ timeMs }: Block) => ({
+  block_id_flag: 2,
+  validator_address: VALIDATOR.address,
+  timestamp: timeText(timeMs),
+  signature: SIGNATURE,
+});
+
 export function blockAt(chain: Chain, height: number): unknown {
   const block = height > chain.seen.height ? undefined : chain.block(height);
   if (block === undefined) return null;
@@ -117,7 +127,12 @@ export function blockAt(chain: Chain, height: number): unknown {
       },
       data: { txs: block.txs.map(({ bytes }) => Buffer.from(bytes).toString('base64')) },
       evidence: { evidence: [] },
-      last_commit: { height: String(height - 1), round: 0, block_id: blockId(before), signatures: [] },
+      last_commit: {
+        height: String(height - 1),
+        round: 0,
+        block_id: blockId(before),
+        signatures: before === undefined ? [] : [signatureOf(before)],
+      },
     },
   };
 }
@@ -129,8 +144,14 @@ export function blockResults(chain: Chain, height: number): unknown {
     height: String(height),
     txs_results: block.txs.map(resultJson),
     finalize_block_events: eventsJson(block.events),
-    validator_updates: [],
-    consensus_param_updates: null,
+    validator_updates: null,
+    consensus_param_updates: {
+      block: { max_bytes: '22020096', max_gas: '-1' },
+      evidence: { max_age_num_blocks: '100000', max_age_duration: '172800000000000', max_bytes: '1048576' },
+      validator: { pub_key_types: ['ed25519'] },
+      version: {},
+      abci: {},
+    },
     app_hash: ZERO_HASH,
   };
 }

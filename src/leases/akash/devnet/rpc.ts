@@ -20,9 +20,9 @@ export type Params = Readonly<Record<string, unknown>>;
 /** What the node answers with `error`. */
 class RpcError extends Error {
   readonly code: number;
-  readonly data: string;
+  readonly data: string | undefined;
 
-  constructor(code: number, message: string, data: string) {
+  constructor(code: number, message: string, data?: string) {
     super(message);
     this.code = code;
     this.data = data;
@@ -53,9 +53,13 @@ export function createRpcServer(chain: Chain, clock: Clock): Server {
 async function respond(chain: Chain, clock: Clock, request: IncomingMessage, response: ServerResponse): Promise<void> {
   const url = new URL(request.url ?? '/', 'http://node');
   if (request.method === 'GET') {
-    const method = url.pathname.slice(1);
+    const method = url.pathname === '/' ? 'status' : url.pathname.slice(1);
+    if (!Object.hasOwn(METHODS, method)) {
+      response.writeHead(404, { 'content-type': 'text/plain; charset=utf-8' }).end('404 page not found\n');
+      return;
+    }
     const params = Object.fromEntries([...url.searchParams].map(([key, value]) => [key, fromUri(value)]));
-    const answer = await call(chain, clock, { id: -1, method: method === '' ? 'status' : method, params });
+    const answer = await call(chain, clock, { id: -1, method, params });
     sendJson(response, 'error' in answer ? 500 : 200, answer);
     return;
   }
@@ -102,7 +106,7 @@ async function call(chain: Chain, clock: Clock, raw: unknown): Promise<Readonly<
   try {
     const name = typeof method === 'string' ? method : '';
     const handler = Object.hasOwn(METHODS, name) ? METHODS[name] : undefined;
-    if (handler === undefined) throw new RpcError(-32601, 'Method not found', name);
+    if (handler === undefined) throw new RpcError(-32601, 'Method not found');
     return { jsonrpc: '2.0', id, result: await handler({ chain, clock }, params) };
   } catch (error) {
     return failure(id, error instanceof RpcError ? error : internal(describeError(error)));

@@ -1,4 +1,5 @@
 import { bankRules } from './bank-rules.ts';
+import { feeRules } from './fee-rules.ts';
 import { bmeRules } from './bme-rules.ts';
 import type { Hooks } from './context.ts';
 import { deploymentRules, onAccountClosed } from './deployment-rules.ts';
@@ -10,7 +11,10 @@ import type { Message, Rule } from './rule.ts';
 
 /** Every message that the emulated network carries out. */
 const RULES: ReadonlyMap<string, Rule> = new Map(
-  [...deploymentRules, ...marketRules, ...providerRules, ...bankRules, ...bmeRules].map((one) => [one.typeUrl, one]),
+  [...deploymentRules, ...marketRules, ...providerRules, ...bankRules, ...feeRules, ...bmeRules].map((one) => [
+    one.typeUrl,
+    one,
+  ]),
 );
 
 export const HOOKS: Hooks = { accountClosed: onAccountClosed, paymentClosed: onPaymentClosed };
@@ -18,11 +22,13 @@ export const HOOKS: Hooks = { accountClosed: onAccountClosed, paymentClosed: onP
 export function readMessage({ typeUrl, value }: { readonly typeUrl: string; readonly value: Uint8Array }): Message {
   const found = RULES.get(typeUrl);
   if (found === undefined) {
-    throw denial('sdk/tx_decode', { front: `unable to resolve type URL ${typeUrl.slice(0, 100)}` });
+    throw denial('sdk/tx_decode', { front: `unable to resolve type URL ${typeUrl.slice(0, 100)}: tx parse error` });
   }
   try {
     return found.read(value);
   } catch (error) {
-    throw denial('sdk/tx_decode', { front: error instanceof Error ? error.message : String(error) });
+    throw denial('sdk/tx_decode', {
+      front: `${error instanceof Error ? error.message : String(error)}: tx parse error`,
+    });
   }
 }

@@ -7,8 +7,8 @@ import { addressOfPubkey } from './address.ts';
 import { emitPlain, MODULES, moveCoins, PARAMS, type Context } from './context.ts';
 import { formatCoins, type Coin } from './decimal.ts';
 import { Denial, denial, plainDenial } from './denials.ts';
-import { grantKey } from './deposit-rules.ts';
-import { isExpired } from './bank-rules.ts';
+import { useAllowance } from './fee-rules.ts';
+import { goTime } from './go-time.ts';
 import type { Message } from './rule.ts';
 import { readMessage } from './rules.ts';
 import type { AuthAccount } from './state.ts';
@@ -61,7 +61,8 @@ export function decodeTx(bytes: Uint8Array): Tx {
     };
   } catch (error) {
     if (error instanceof Denial) throw error;
-    throw denial('sdk/tx_decode', { front: error instanceof Error ? error.message : String(error) });
+    const why = error instanceof Error ? error.message : String(error);
+    throw denial('sdk/tx_decode', { front: `${why}: tx parse error` });
   }
 }
 
@@ -107,21 +108,15 @@ function checkBasics(tx: Tx): void {
 }
 
 function checkTimeouts(context: Context, tx: Tx, { timeMs }: AnteOptions): void {
-  const { timeoutHeight, timeoutTimestamp } = tx.body;
+  const { timeoutHeight } = tx.body;
   if (timeoutHeight > 0n && BigInt(context.height) > timeoutHeight) {
-    const front = `tx has timed out; block height: ${context.height}, timeout height: ${timeoutHeight}`;
+    const front = `block height: ${context.height}, timeout height: ${timeoutHeight}`;
+    throw denial('sdk/tx_timeout_height', { front });
+  }
+  const [timeNs, timeoutNs] = [BigInt(timeMs) * 1_000_000n, nanosOf(tx)];
+  if (timeoutNs !== 0n && timeoutNs < timeNs) {
+    const front = `block time: ${goTime(timeNs)}, timeout timestamp: ${goTime(timeoutNs)}`;
     throw denial('sdk/tx_timeout', { front });
-  }
-  const timeoutMs = timeoutTimestamp === undefined ? 0 : Number(nanosOf(tx) / 1_000_000n);
-  if (tx.body.unordered) {
-    const request = (front: string): Denial => denial('sdk/invalid_request', { front });
-    if (timeoutMs === 0) throw request('unordered transaction must have timeout_timestamp set');
-    if (timeoutMs < timeMs) throw request('unordered transaction has a timeout_timestamp that has already passed');
-    if (timeoutMs > timeMs + PARAMS.unorderedMaxMs) throw request('unordered tx ttl exceeds 10m0s');
-    return;
-  }
-  if (timeoutMs !== 0 && timeoutMs < timeMs) {
-    throw denial('sdk/tx_timeout', { front: `tx has timed out; timeout timestamp: ${timeoutMs} ms` });
   }
 }
 
@@ -133,14 +128,17 @@ function nanosOf(tx: Tx): bigint {
 export const nonceKeys = (tx: Tx): string[] =>
   tx.body.unordered ? tx.signers.map((address) => `${address} ${nanosOf(tx)}`) : [];
 
-function takeNonces(context: Context, tx: Tx, { mode, waiting }: AnteOptions): void {
+function takeNonces(context: Context, tx: Tx, { mode, timeMs, waiting }: AnteOptions): void {
+  const request = (front: string): Denial => denial('sdk/invalid_request', { front });
+  if (nanosOf(tx) === 0n) throw request('unordered transaction must have timeout_timestamp set');
+  const mostNs = BigInt(timeMs + PARAMS.unorderedMaxMs) * 1_000_000n;
+  if (nanosOf(tx) > mostNs) throw request('unordered tx ttl exceeds 10m0s');
   context.gas.consume(PARAMS.gas.unordered, 'unordered tx');
   if (mode === 'simulate') return;
   for (const key of nonceKeys(tx)) {
     if (context.state.nonces.get(key) !== undefined || (mode === 'check' && waiting(key))) {
       const [address, nanos] = key.split(' ');
-      const front = `failed to add unordered nonce: already used timeout ${nanos} for address ${address}`;
-      throw denial('sdk/invalid_request', { front });
+      throw request(`failed to add unordered nonce: already used timeout ${nanos} for address ${address}`);
     }
     context.state.nonces.set(key, nanosOf(tx));
   }
@@ -158,36 +156,24 @@ function payFee(context: Context, tx: Tx): void {
   const { coins, payer, granter } = tx.fee;
   let from = payer;
   if (granter !== '' && granter !== payer) {
-    useAllowance(context, tx);
+    useAllowance(
+      context,
+      tx.fee,
+      tx.messages.map(({ typeUrl }) => typeUrl),
+    );
     from = granter;
   }
   if (context.state.accounts.get(from) === undefined) {
     throw denial('sdk/unknown_address', { front: `fee payer address: ${from} does not exist` });
   }
-  for (const coin of coins) moveCoins(context, from, MODULES.fees, coin);
-  emitPlain(context, 'tx', { fee: formatCoins(coins), fee_payer: from });
-}
-
-function useAllowance(context: Context, { fee, messages }: Tx): void {
-  const key = grantKey(fee.granter, fee.payer);
-  const refuse = (name: 'no_allowance' | 'expired' | 'limit_exceeded' | 'message_not_allowed'): Denial =>
-    denial(`feegrant/${name}`, { front: `${fee.granter} does not allow to pay fees for ${fee.payer}` });
-  const allowance = context.state.allowances.get(key);
-  if (allowance === undefined) throw denial('sdk/not_found', { front: 'fee-grant not found' });
-  if (isExpired(allowance.expiresS, context)) throw refuse('expired');
-  if (allowance.messages !== null && !messages.every(({ typeUrl }) => allowance.messages?.includes(typeUrl))) {
-    throw refuse('message_not_allowed');
+  try {
+    for (const coin of coins) moveCoins(context, from, MODULES.fees, coin);
+  } catch (error) {
+    // The checks name the cause once more.
+    if (!(error instanceof Denial) || error.code !== 5) throw error;
+    throw denial('sdk/insufficient_funds', { front: error.message });
   }
-  if (allowance.limit === null) return;
-  const limit = allowance.limit.map(({ denom, amount }) => {
-    const asked = fee.coins.find((coin) => coin.denom === denom)?.amount ?? 0n;
-    if (asked > amount) throw refuse('limit_exceeded');
-    return { denom, amount: amount - asked };
-  });
-  if (fee.coins.some(({ denom }) => !limit.some((one) => one.denom === denom))) throw refuse('limit_exceeded');
-  const left = limit.filter(({ amount }) => amount > 0n);
-  if (left.length === 0) context.state.allowances.delete(key);
-  else context.state.allowances.set(key, { ...allowance, limit: left });
+  emitPlain(context, 'tx', { fee: formatCoins(coins), fee_payer: from });
 }
 
 interface SignerCheck {
@@ -202,7 +188,7 @@ function checkSigner(context: Context, tx: Tx, { at, address, options }: SignerC
   const info = tx.signerInfos[at];
   if (info === undefined) throw denial('sdk/unauthorized', { front: 'invalid number of signer infos' });
   context.gas.consume(PARAMS.gas.signature, 'ante verify: secp256k1');
-  const pubkey = readPubkey(info, account, options.mode);
+  const pubkey = readPubkey(info, { account, at }, options.mode);
   const expected = account.sequence + (options.mode === 'check' ? options.ahead(address) : 0n);
   if (tx.body.unordered) {
     if (info.sequence !== 0n) {
@@ -215,11 +201,15 @@ function checkSigner(context: Context, tx: Tx, { at, address, options }: SignerC
   if (options.mode !== 'simulate') checkSignature(tx, { at, account, pubkey, info, chainId: options.chainId });
   const sequence = tx.body.unordered ? account.sequence : account.sequence + 1n;
   context.state.accounts.set(address, { ...account, pubkey: pubkey ?? account.pubkey, sequence });
-  emitPlain(context, 'tx', { acc_seq: `${address}/${info.sequence}` });
+  if (!tx.body.unordered) emitPlain(context, 'tx', { acc_seq: `${address}/${info.sequence}` });
   emitPlain(context, 'tx', { signature: Buffer.from(tx.raw.signatures[at] ?? []).toString('base64') });
 }
 
-function readPubkey(info: SignerInfo, account: AuthAccount, mode: AnteOptions['mode']): Uint8Array | null {
+function readPubkey(
+  info: SignerInfo,
+  { account, at }: { readonly account: AuthAccount; readonly at: number },
+  mode: AnteOptions['mode'],
+): Uint8Array | null {
   if (info.publicKey === undefined) {
     if (account.pubkey === null && mode !== 'simulate') {
       throw denial('sdk/invalid_pubkey', { front: 'account has no pubkey' });
@@ -233,7 +223,9 @@ function readPubkey(info: SignerInfo, account: AuthAccount, mode: AnteOptions['m
   // In simulations clients put an empty or a made-up key.
   if (mode === 'simulate') return account.pubkey;
   if (key.length !== 33 || addressOfPubkey(key) !== account.address) {
-    throw denial('sdk/invalid_pubkey', { front: `pubKey does not match signer address ${account.address}` });
+    throw denial('sdk/invalid_pubkey', {
+      front: `pubKey does not match signer address ${account.address} with signer index: ${at}`,
+    });
   }
   return key;
 }
@@ -254,7 +246,7 @@ function checkSignature(tx: Tx, { at, account, pubkey, info, chainId }: Signatur
   const doc = SignDoc.encode({ bodyBytes, authInfoBytes, chainId, accountNumber: account.number }).finish();
   if (pubkey !== null && verifies(tx.raw.signatures[at], doc, pubkey)) return;
   const front =
-    `signature verification failed; please verify account number (${account.number}), sequence (${info.sequence}) ` +
+    `signature verification failed; please verify account number (${account.number}) ` +
     `and chain-id (${chainId}): (unable to verify single signer signature)`;
   throw denial('sdk/unauthorized', { front });
 }
