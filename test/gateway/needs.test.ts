@@ -122,6 +122,30 @@ onBothDoors('keys are made with what they demand, show it, and keep it when they
   }
 });
 
+onBothDoors('texts to embed go where they may, too', async (t, door) => {
+  const { gateway, servers } = await setup(t, door, { pool: { kind: 'embeddings' } });
+  servers.checked?.usually(json(200, EMBEDDED));
+  const body = JSON.stringify({ model: MODEL, input: ['secret'] });
+  const headers = { authorization: `Bearer ${gateway.key}`, 'content-type': 'application/json' };
+  const ask = (trust: string): Promise<Response> =>
+    gateway.fetch('/v1/embeddings', {
+      method: 'POST',
+      body,
+      headers: { ...headers, ...NOW, 'x-underbid-trust': trust },
+    });
+  const response = await ask('audited');
+  assert.equal(response.status, 200, await response.text());
+  assert.equal(response.headers.get('x-underbid-provider'), 'provider-of-checked');
+  assert.equal((await errorOf(await ask('tee'), 503)).code, 'no_capacity');
+  assert.equal(servers.plain?.requests.length, 0);
+});
+
+const EMBEDDED = {
+  object: 'list',
+  data: [{ object: 'embedding', index: 0, embedding: [0.5, 0.25] }],
+  usage: { prompt_tokens: 2, total_tokens: 2 },
+};
+
 type Chat = (fields?: Record<string, unknown>, headers?: Record<string, string>) => Promise<Response>;
 
 async function served(chat: Chat, headers: Record<string, string>): Promise<{ provider: string | null }> {

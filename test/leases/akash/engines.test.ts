@@ -101,7 +101,7 @@ function started(input: Partial<PoolInput>): Start | string {
 
 function start(input: Partial<PoolInput>): Start {
   const found = started(input);
-  assert.ok(typeof found !== 'string', String(found));
+  assert.ok(typeof found !== 'string', typeof found === 'string' ? found : '');
   return found;
 }
 

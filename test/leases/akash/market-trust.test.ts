@@ -64,7 +64,7 @@ test('the token of gated weights is on the lease, and nowhere of ours; a new one
   await bench.market.stop();
   const market = await bench.again();
   await bench.until('it runs on', async () => (await market.status(lease.id))?.delivery.state === 'running');
-  const [next] = await Promise.all([settled(bench, () => market.tender(gated('o2')))]);
+  const next = await settled(bench, () => market.tender(gated('o2')));
   assert.equal(next.kind, 'done');
   token = null;
   const refused = await market.tender(gated('o3'));
