@@ -62,6 +62,9 @@ async function buildApp(env: Env): Promise<App> {
     market: 'owned',
     provider: 'fixed',
     leaseId: 'fixed',
+    // The operator's own choice, like an owned server.
+    trust: 'audited' as const,
+    region: spec.region,
   };
   router.add(target, 0);
   const keys = new Keys(ledger);

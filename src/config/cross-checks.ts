@@ -33,8 +33,8 @@ export interface ResolvedSecrets {
 export function resolveSecrets(document: ConfigDocument, source: SecretSource): ResolvedSecrets {
   const secrets = new Map<string, Secret>();
   const mistakes: Mistake[] = [];
-  for (const path of [...eachServer(document), ['markets', 'akash']]) {
-    const at = [...path, 'key'];
+  const keys = [...eachServer(document), ['markets', 'akash']].map((path): Path => [...path, 'key']);
+  for (const at of [...keys, ...secretsOfPools(document)]) {
     const reference = valueAt(document.data, at);
     if (typeof reference !== 'string' || !secretSchema.safeParse(reference).success) continue;
     const resolved = resolveSecret(reference, source);
@@ -49,6 +49,14 @@ export function resolveSecrets(document: ConfigDocument, source: SecretSource): 
     else secrets.set(`file:${keyfile}`, resolved);
   }
   return { secrets, mistakes };
+}
+
+/** They are read again for each order; that they can be read is seen now. */
+function secretsOfPools(document: ConfigDocument): Path[] {
+  return keysOf(valueAt(document.data, ['pools'])).flatMap((pool): Path[] => [
+    ['pools', pool, 'weights', 'secret'],
+    ['pools', pool, 'registry', 'password'],
+  ]);
 }
 
 /** The file that `markets.akash.devnet` names; null when it names none, or none that is of use. */

@@ -1,5 +1,6 @@
 import type { Clock } from '../clock.ts';
 import type { PoolRouter } from '../scheduler/pool/router.ts';
+import type { Needs } from '../spec/trust.ts';
 import type { ReplySink } from './transport.ts';
 
 /** Nothing is sent to a waiting client before a bid is won or so long has passed: an early refusal is a true 503. */
@@ -12,6 +13,8 @@ export interface PatienceOptions {
   readonly clock: Clock;
   readonly sink: ReplySink;
   readonly comment: (text: string) => void;
+  /** Of the request: machines that are ready for others are none for it. */
+  readonly needs?: Needs | undefined;
 }
 
 /** Tells a streaming client what it waits for, while any part of its answer waits for a machine. */
@@ -40,11 +43,13 @@ export class Patience {
   }
 
   #start(): void {
-    const { router, clock, sink, comment } = this.#options;
+    const { router, clock, sink, comment, needs } = this.#options;
+    const won = (): boolean =>
+      WON_PHASES.has(router.phase) && (router.phase !== 'ready' || router.targetFor(needs) !== null);
     const since = clock.now();
     let cancel: () => void = () => undefined;
     const tell = (): void => {
-      if (sink.started || WON_PHASES.has(router.phase) || clock.now() - since >= SILENT_MS) {
+      if (sink.started || won() || clock.now() - since >= SILENT_MS) {
         comment(`waiting: ${router.phase}`);
       }
     };
@@ -57,7 +62,7 @@ export class Patience {
     };
     again();
     const off = router.onPhase(tell);
-    if (WON_PHASES.has(router.phase)) tell();
+    if (won()) tell();
     this.#stop = () => {
       cancel();
       off();

@@ -48,7 +48,7 @@ export class Relay {
     this.#reply = new ChatReply(job);
     const { router, sink, reservation, outputMax, choices, streamUpstream, createdMs } = job;
     const comment = (text: string): void => this.#reply.comment(text);
-    this.#patience = job.stream ? new Patience({ router, clock: deps.clock, sink, comment }) : null;
+    this.#patience = job.stream ? new Patience({ router, clock: deps.clock, sink, comment, needs: job.needs }) : null;
     this.#budget = new Budget({
       reservation,
       // A reply in one piece is held for in full before it is asked for.

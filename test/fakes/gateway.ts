@@ -55,6 +55,7 @@ export interface GatewaySettings {
   readonly bodiesBytes?: number;
   /** None: the admin routes of pools and leases are not there. */
   readonly fleet?: FleetOperations;
+  readonly reach?: AppDeps['reach'];
 }
 
 export const MODEL = 'org/tiny';
@@ -145,6 +146,7 @@ export async function startGateway(t: TestContext, settings: GatewaySettings = {
     newId: createIds(systemRandom),
     watch: () => watch,
     fleet: settings.fleet ?? null,
+    reach: settings.reach,
     adminKeyHash: hashKey('sk-ub-admin'),
     limiter,
     bodyRoom,

@@ -9,7 +9,7 @@ import type { Ledger } from '../../../src/ledger/operations.ts';
 import { Chain, type ChainOptions } from '../../../src/leases/akash/chain.ts';
 import { Keyring } from '../../../src/leases/akash/chain-wallet.ts';
 import type { FaultName } from '../../../src/leases/akash/devnet/faults.ts';
-import { DEFAULT_PROVIDERS } from '../../../src/leases/akash/devnet/provider-spec.ts';
+import { DEFAULT_PROVIDERS, type ProviderSpec } from '../../../src/leases/akash/devnet/provider-spec.ts';
 import { startDevnet, type Devnet, type DevnetOptions } from '../../../src/leases/akash/devnet/network.ts';
 import { AkashMarket, type AkashMarketOptions } from '../../../src/leases/akash/market.ts';
 import { TreasuryRecords } from '../../../src/leases/akash/treasury-records.ts';
@@ -44,6 +44,8 @@ export interface AkashBenchOptions {
   readonly rules?: Partial<AkashMarketOptions['rules']>;
   /** What the tenant begins with; default: plenty. */
   readonly funds?: DevnetOptions['tenantFunds'];
+  /** Of every emulated provider. */
+  readonly provider?: Partial<ProviderSpec>;
 }
 
 /** The market over the emulated network, on real sockets, with blocks that come quickly. */
@@ -55,7 +57,7 @@ export async function openAkash(t: TestContext, options: AkashBenchOptions = {})
     random: systemRandom,
     startContainer: ({ env }, signal) => servers.start(testOrder('any').workload, env['LLAMA_API_KEY'] ?? '', signal),
     blockMs: BLOCK_MS,
-    providers: DEFAULT_PROVIDERS.map((provider) => ({ ...provider, bidDelayMs: 0 })),
+    providers: DEFAULT_PROVIDERS.map((one) => ({ ...one, bidDelayMs: 0, ...options.provider })),
     faults: options.faults ?? [],
     ...(options.funds ? { tenantFunds: options.funds } : {}),
   });

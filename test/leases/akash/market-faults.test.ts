@@ -59,7 +59,6 @@ test('what the network cannot give is refused before anything is posted', async 
   const bench = await openAkash(t);
   const order = akashOrder('o1');
   for (const [change, why] of [
-    [{ trust: 'tee' as const }, /trusted hardware/],
     [{ workload: { ...order.workload, image: null } }, /no image/],
     [{ workload: { ...order.workload, image: 'vllm/vllm-openai:latest' } }, /digest/],
   ] as const) {

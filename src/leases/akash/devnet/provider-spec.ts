@@ -21,6 +21,8 @@ export interface ProviderSpec {
   readonly bidDelayMs: Ms;
   /** What it offers where an order asks for reclamation; null: nothing. */
   readonly reclamationS: bigint | null;
+  /** What it says of its trusted hardware; left out: nothing. */
+  readonly tee?: 'cpu' | 'cpu-gpu';
 }
 
 const GIB = 2 ** 30;
@@ -69,7 +71,7 @@ export const DEFAULT_PROVIDERS: readonly ProviderSpec[] = [
   },
 ];
 
-export function attributesOf({ gpu, gpus, region, name }: ProviderSpec): Attribute[] {
+export function attributesOf({ gpu, gpus, region, name, tee }: ProviderSpec): Attribute[] {
   const model = gpu === null ? null : `capabilities/gpu/vendor/nvidia/model/${gpu.model}`;
   const keys = [
     ...(gpu !== null && gpus > 0
@@ -86,6 +88,7 @@ export function attributesOf({ gpu, gpus, region, name }: ProviderSpec): Attribu
     { key: 'host', value: 'akash' },
     { key: 'tier', value: 'community' },
     { key: 'organization', value: name },
+    ...(tee === undefined ? [] : [{ key: 'tee/type', value: tee }]),
     { key: 'capabilities/storage/1/class', value: 'beta3' },
     { key: 'capabilities/storage/1/persistent', value: 'true' },
     { key: 'capabilities/storage/2/class', value: 'ram' },
