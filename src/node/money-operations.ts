@@ -5,6 +5,7 @@ import type { Market } from '../leases/market.ts';
 import { treasury } from '../ledger/accounts.ts';
 import type { Ledger } from '../ledger/operations.ts';
 import type { Scheduler } from '../scheduler/loop.ts';
+import type { SchedulerRecords } from '../scheduler/records.ts';
 import type { MarketName } from '../spec.ts';
 import { formatUsd } from '../units.ts';
 import { viewAkashTreasury } from './treasury-view.ts';
@@ -12,6 +13,7 @@ import { iso } from './views.ts';
 
 export interface MoneyDeps {
   readonly scheduler: Scheduler;
+  readonly records: SchedulerRecords;
   readonly markets: ReadonlyMap<MarketName, Market>;
   readonly ledger: Ledger;
 }
@@ -74,7 +76,20 @@ async function viewPanic(deps: MoneyDeps): Promise<unknown> {
     unchecked: stop === null ? [] : scheduler.unswept(),
     done: stop !== null && open.length === 0 && scheduler.unswept().length === 0,
     open,
+    abandoned: await abandoned(deps),
   };
+}
+
+const DECISIONS_SEEN = 1000;
+
+/** Leases that nobody here can close, because their market is not in the configuration any more. */
+async function abandoned({
+  records,
+}: MoneyDeps): Promise<readonly { readonly lease: unknown; readonly why: string }[]> {
+  const decisions = await records.listDecisions({ limit: DECISIONS_SEEN });
+  return decisions
+    .filter(({ kind }) => kind === 'lease.abandoned')
+    .map(({ detail, reason }) => ({ lease: detail['lease'] ?? null, why: reason }));
 }
 
 async function strangers(market: Market): Promise<OpenLease[]> {

@@ -3,7 +3,7 @@ import { test, type TestContext } from 'node:test';
 import { onBothDoors, startGateway, type Door, type Gateway } from '../fakes/gateway.ts';
 import { answer, cutAfter, deltaEvent, events, eventsOf, json, stallAfter } from '../fakes/model-replies.ts';
 import { startModelServer, type Script } from '../fakes/model-server.ts';
-import { streamOf } from '../fakes/reply.ts';
+import { streamOf, StreamReader } from '../fakes/reply.ts';
 
 /** Answers that are whole but for the words that they are over: nobody goes on with them. */
 
@@ -42,10 +42,11 @@ for (const [name, fault] of Object.entries(FAULTS)) {
 onBothDoors('a machine that is taken away after the finish_reason is not missed', async (t, door) => {
   const { chat, servers, router } = await setup(t, door);
   servers[0]?.usually(stallAfter(FINISHED));
-  const reply = chat(STREAM).then(streamOf);
-  await (await servers[0]?.request(0))?.sleep(50);
+  const { status, headers, body } = await chat(STREAM);
+  const [seen, kept] = body?.tee() ?? assert.fail('no body');
+  await new StreamReader(new Response(seen)).until('"finish_reason":"stop"');
   router.remove('replica-0');
-  const { texts, finishes, done } = await reply;
+  const { texts, finishes, done } = await streamOf(new Response(kept, { status, headers }));
   assert.deepEqual([texts, finishes, done], [[WHOLE], ['stop'], true]);
   assert.equal(servers[1]?.requests.length, 0);
 });

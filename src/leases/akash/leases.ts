@@ -72,7 +72,7 @@ export class AkashLeases {
   }
 
   fund(leaseId: string, amountNanoUsd: NanoUsd, fundingId: string): Promise<Outcome<Lease>> {
-    const { orders } = this.#parts;
+    const { orders, insolvent } = this.#parts;
     return this.#run(leaseId, async () => {
       const found = await this.#row(leaseId);
       if (!found?.lease) return refused('there is no such lease');
@@ -82,6 +82,8 @@ export class AkashLeases {
       if (row.payments.some(({ id }) => id === fundingId)) return done(row.lease);
       if (row.lease.state !== 'active' || row.closing) return refused('the lease is not active');
       const amount = microUp(amountNanoUsd);
+      const why = await insolvent(row.walletIndex, amount);
+      if (why !== null) return refused(why);
       const step = await orders.send(row, {
         purpose: 'fund',
         orders: [{ type: 'deposit', id: row, amount }],

@@ -37,7 +37,7 @@ export interface MintNeed {
 
 export type MintPlan =
   | { readonly kind: 'mint'; readonly worth: Micro; readonly burnUakt: bigint; readonly why: string }
-  /** There is enough, or minting is off. */
+  /** There is enough, or it is not time yet. */
   | { readonly kind: 'rest'; readonly why: string }
   /** It is wanted and cannot be done: `alarm` is what to call it. */
   | { readonly kind: 'blocked'; readonly alarm: string; readonly why: string };
@@ -64,8 +64,8 @@ export function planMint(rules: MintRules, need: MintNeed): MintPlan {
   const { stock, terms, nowMs } = need;
   const { low, high } = stockRange(rules, need.hourly);
   if (stock >= low) return { kind: 'rest', why: `${act(stock)} are enough: below ${act(low)} it is minted` };
-  if (!rules.on) return { kind: 'rest', why: `${act(stock)} are below ${act(low)}, and minting is off` };
   const blocked = (alarm: string, why: string): MintPlan => ({ kind: 'blocked', alarm, why });
+  if (!rules.on) return blocked('treasury.low', `${act(stock)} are below ${act(low)}, and minting is off`);
   if (!terms.allowed) return blocked('mint.halted', `the network takes no mints now: ${terms.status}`);
   if (terms.price === null || terms.price <= 0n) {
     return blocked('mint.no_price', 'the network has no healthy price of AKT');

@@ -44,7 +44,7 @@ const REST_BLOCKS = 3;
 /** The network's epochs last a day at most: what is in the queue for longer is told. */
 const STUCK_BLOCKS = 15_000;
 /** Every reason for which nothing is minted though it is wanted. */
-const BLOCKS = ['mint.halted', 'mint.no_price', 'mint.spread', 'mint.limit', 'treasury.akt_short'];
+const BLOCKS = ['treasury.low', 'mint.halted', 'mint.no_price', 'mint.spread', 'mint.limit', 'treasury.akt_short'];
 
 /**
  * Keeps the stock of ACT. One mint at a time, and its row is on disk before each step: a crash anywhere finds the transaction
@@ -87,7 +87,8 @@ export class Minting {
   }
 
   async #goOn(row: MintRow): Promise<void> {
-    const { chain } = this.#options;
+    const { chain, wallet } = this.#options;
+    if (row.owner !== wallet.address) return this.#end(row, 'dropped', { reason: 'it was of another wallet' });
     if (row.state === 'intended') {
       // Signed transactions are noted before they are sent: without one nothing was.
       if (row.tx === null) return this.#end(row, 'dropped', { reason: 'nothing was sent' });
@@ -171,7 +172,17 @@ export class Minting {
   async #mint({ worth, burnUakt, why }: Extract<MintPlan, { kind: 'mint' }>, seq: number): Promise<void> {
     const { chain, wallet, clock, log } = this.#options;
     let row = await this.#save({
-      ...{ seq, state: 'intended', worth, burnUakt, why, atMs: clock.now(), tx: null, height: null },
+      ...{
+        seq,
+        owner: wallet.address,
+        state: 'intended',
+        worth,
+        burnUakt,
+        why,
+        atMs: clock.now(),
+        tx: null,
+        height: null,
+      },
       ...{ minted: 0n, spread: 0n, endedMs: null, endedBlock: 0, reason: '', booked: false },
     });
     const outcome = await chain.send({

@@ -23,6 +23,8 @@ export type MintState = 'intended' | 'queued' | 'executed' | 'cancelled' | 'drop
 
 export interface MintRow {
   readonly seq: number;
+  /** Whose AKT it is. */
+  readonly owner: string;
   readonly state: MintState;
   /** What it comes to before the spread, at the price of then. */
   readonly worth: Micro;

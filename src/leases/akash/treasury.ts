@@ -93,13 +93,13 @@ export class Treasury {
 
   /** A mint as far as it has come: AKT into the queue, then ACT out of it with the spread, or AKT back. */
   async followMint(row: MintRow): Promise<void> {
-    if (row.state === 'intended' || row.state === 'dropped') return;
+    if (row.height === null) return;
     const id = `akash:mint:${row.seq}`;
     const burnt = nanoOf(row.burnUakt);
     const queue = minting(MARKET, COIN);
     const reason = `mint ${row.seq}`;
     await this.#pay(AKT, { id: `${id}:queued`, type: 'mint_queued', debit: queue, amount: burnt, reason });
-    if (row.state === 'cancelled') {
+    if (row.state === 'cancelled' || row.state === 'dropped') {
       const back = { debit: AKT.held, credit: queue, amount: burnt, reason: `mint ${row.seq}: ${row.reason}` };
       await this.#must({ id: `${id}:refund`, type: 'mint_refund', ...back });
     }

@@ -42,6 +42,12 @@ test('a stock below the hours that are wanted is filled to the upper mark, the s
   assert.deepEqual(stockRange(RULES, 100n * ONE), { low: 500n * ONE, high: 500n * ONE }, 'capped');
 });
 
+test('what is missing may be less than the network mints: then it is that much, and a little more', () => {
+  const plan = planMint({ ...RULES, hoursMax: 24 }, { ...NEED, stock: 11_900_000n });
+  assert.ok(plan.kind === 'mint');
+  assert.equal(plan.worth, 10_200_000n);
+});
+
 for (const [what, need, alarm] of [
   ['the network halts mints', { terms: { ...TERMS, allowed: false, status: 'halt_cr' } }, 'mint.halted'],
   ['there is no healthy price', { terms: { ...TERMS, price: null } }, 'mint.no_price'],
@@ -64,7 +70,8 @@ test('after a cancelled mint the next one waits, longer each time', () => {
 
 test('off, it only tells', () => {
   const plan = planMint({ ...RULES, on: false }, NEED);
-  assert.deepEqual([plan.kind, plan.why], ['rest', '0.00 ACT are below 12.00 ACT, and minting is off']);
+  assert.ok(plan.kind === 'blocked');
+  assert.deepEqual([plan.alarm, plan.why], ['treasury.low', '0.00 ACT are below 12.00 ACT, and minting is off']);
 });
 
 test('a mint is never below the least, above the limits, out of the reserve, or more than the stock may be', () => {
