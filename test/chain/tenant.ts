@@ -85,6 +85,13 @@ export async function sendByHand(
   assert.equal((await included(rpcUrl, hashOf(tx))).tx_result.code, 0);
 }
 
+/** What one still lets the other put into deposits; null: nothing. */
+export const deposits = (chain: Chain, from: string, to: string): Promise<bigint | null> =>
+  chain.depositGrant(from, to);
+
+/** Whether one pays fees of the other. */
+export const paysFees = (chain: Chain, from: string, to: string): Promise<boolean> => chain.hasFeeGrant(from, to);
+
 export function noting(noted: SignedTx[]): (tx: SignedTx) => Promise<void> {
   return (tx) => Promise.resolve(void noted.push(tx));
 }

@@ -10,7 +10,7 @@ import { FUNDS, startCosmosChain, type CosmosChain } from './cosmos-chain.ts';
 import { send } from './messages.ts';
 import { broadcast, call, hashOf, included } from './node-rpc.ts';
 import { chainTimeNs, numberOf, sign } from './signing.ts';
-import { feesTo, newChain, noting, openTenant, sendByHand, show } from './tenant.ts';
+import { deposits, feesTo, newChain, noting, openTenant, paysFees, sendByHand, show } from './tenant.ts';
 
 /** What signs, sends and follows Akash's transactions, on blocks of a real chain. Grants are the orders that it knows too. */
 
@@ -29,8 +29,8 @@ test('a chain is opened, and says its blocks, its balances and who has an accoun
   assert.equal(await chain.balanceUakt(wallet.address), FUNDS);
   assert.equal(await chain.balance(wallet.address), FUNDS);
   assert.equal(await chain.balanceUakt(keyring.wallet(5).address), 0n, 'of a wallet that the chain does not know');
-  assert.equal(await chain.hasFeeGrant(wallet.address, keyring.wallet(5).address), false);
-  assert.equal(await chain.depositGrant(wallet.address, keyring.wallet(5).address), null);
+  assert.equal(await paysFees(chain, wallet.address, keyring.wallet(5).address), false);
+  assert.equal(await deposits(chain, wallet.address, keyring.wallet(5).address), null);
   await assert.rejects(chain.depositMin(), /unknown query path|was refused/, 'there is no module of Akash');
   const noted: SignedTx[] = [];
   const sent = await chain.send({ wallet: keyring.wallet(5), orders: [feesTo(keyring, 6)], note: noting(noted) });
@@ -57,7 +57,7 @@ test('a transaction is unordered, pays its fee once and takes the gas that was s
   assert.ok(sent.tx.gasUsed * 2n > fee.gasLimit, `${sent.tx.gasUsed} of ${fee.gasLimit}`);
   assert.equal(sent.tx.feeUakt, BigInt(fee.amount[0]?.amount ?? '0'));
   assert.equal(await chain.balanceUakt(wallet.address), FUNDS - sent.tx.feeUakt);
-  assert.equal(await chain.hasFeeGrant(wallet.address, keyring.wallet(1).address), true, 'seen at once');
+  assert.equal(await paysFees(chain, wallet.address, keyring.wallet(1).address), true, 'seen at once');
   const { result } = await call(node.rpcUrl, 'block', { height: String(sent.tx.height) });
   const { block } = result as { block: { data: { txs: string[] } } };
   assert.ok(block.data.txs.includes(tx.bytesBase64), 'these very bytes are in the block that is told');

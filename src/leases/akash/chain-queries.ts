@@ -23,7 +23,7 @@ import {
   QueryLeasesResponse,
 } from '@akashnetwork/chain-sdk/private-types/akash.v1beta5';
 import type { Comet38Client } from '@cosmjs/tendermint-rpc';
-import { QueryGrantsRequest, QueryGrantsResponse } from 'cosmjs-types/cosmos/authz/v1beta1/query';
+import { QueryGranterGrantsRequest, QueryGranterGrantsResponse } from 'cosmjs-types/cosmos/authz/v1beta1/query';
 import { QueryAccountRequest, QueryAccountResponse } from 'cosmjs-types/cosmos/auth/v1beta1/query';
 import { QueryBalanceRequest, QueryBalanceResponse } from 'cosmjs-types/cosmos/bank/v1beta1/query';
 import { QueryAllowanceRequest, QueryAllowanceResponse } from 'cosmjs-types/cosmos/feegrant/v1beta1/query';
@@ -215,10 +215,12 @@ export class ChainQueries {
 
   /** What `granter` lets `grantee` put into deposits: null when nothing. */
   async depositGrant(granter: string, grantee: string, denom: string): Promise<Micro | null> {
-    const message = QueryGrantsRequest.fromPartial({ granter, grantee });
-    const path = '/cosmos.authz.v1beta1.Query/Grants';
-    const reply = await this.ask(path, [QueryGrantsRequest, message], QueryGrantsResponse);
-    const found = reply?.grants.find(({ authorization }) => authorization?.typeUrl === AUTHORIZATION_TYPE);
+    const message = QueryGranterGrantsRequest.fromPartial({ granter });
+    const path = '/cosmos.authz.v1beta1.Query/GranterGrants';
+    const reply = await this.ask(path, [QueryGranterGrantsRequest, message], QueryGranterGrantsResponse);
+    const found = reply?.grants.find(
+      (grant) => grant.grantee === grantee && grant.authorization?.typeUrl === AUTHORIZATION_TYPE,
+    );
     if (!found?.authorization) return null;
     return limitOf(found.authorization.value, denom);
   }
