@@ -169,6 +169,7 @@ async function startGateway(parts: Parts): Promise<Gateway> {
     promptCounter: new PromptCounter({ upstream, clock }),
     limits,
     notReady: () => refusing,
+    degraded: () => [...markets.values()].filter((market) => market.health?.().problem).map(({ name }) => name),
     log,
   };
   const gate = new Gate(deps);

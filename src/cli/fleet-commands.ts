@@ -12,6 +12,7 @@ export function addFleetCommands(program: Command, surface: Surface): void {
   const listings = [
     { name: 'replicas', about: 'running model servers' },
     { name: 'orders', about: 'orders with their bids, the choice and its reason' },
+    { name: 'markets', about: 'where machines are rented, and why a market takes no orders now' },
     { name: 'providers', about: 'providers with their scores' },
     { name: 'decisions', about: 'what the scheduler did and why' },
   ];

@@ -47,6 +47,8 @@ export interface AppDeps {
   readonly limits: GatewayLimits;
   /** Why requests cannot be taken now, or null. */
   readonly notReady: () => string | null;
+  /** Names of markets that take no orders now; requests are served all the same. */
+  readonly degraded?: () => readonly string[];
   readonly log: (line: string) => void;
 }
 
@@ -75,6 +77,8 @@ export interface FleetOperations {
   lease(id: string): Promise<unknown>;
   closeLease(id: string): Promise<unknown>;
   disputeLease(id: string, reason: string): Promise<unknown>;
+  /** Each market, and why it takes no orders now, if it does not. */
+  markets(): unknown[];
   providers(): Promise<unknown[]>;
   decisions(options: { readonly pool?: string | undefined; readonly limit: number }): Promise<unknown[]>;
 }

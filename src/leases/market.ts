@@ -117,6 +117,8 @@ export interface Lease {
   readonly makeFeeNanoUsd: NanoUsd;
   readonly refundNanoUsd: NanoUsd;
   readonly dispute: { readonly reason: string; readonly atMs: EpochMs } | null;
+  /** The provider takes its machine back: from then on the lease cannot be counted on. Absent where none may. */
+  readonly reclaimMs?: EpochMs | null;
 }
 
 export type DeliveryState = 'none' | 'starting' | 'running' | 'failed';
@@ -151,8 +153,18 @@ export interface ProviderView {
   readonly disputes: number;
 }
 
+/** What an operator is told of a market that may be out of reach. */
+export interface MarketHealth {
+  /** Why it takes no orders now; null: it does. */
+  readonly problem: string | null;
+  /** Ready to be shown: no secrets. */
+  readonly detail: Readonly<Record<string, unknown>>;
+}
+
 export interface Market {
   readonly name: MarketName;
+  /** Absent where a market is always within reach. */
+  health?(): MarketHealth;
   terms(): MarketTerms;
   /** The current block: rent is counted from one to the next. */
   block(): Blocks;

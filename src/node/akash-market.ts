@@ -26,7 +26,10 @@ export interface AkashDeps {
 /** Providers of the emulated network start their own model server, whatever the image. */
 const DEVNET_IMAGE = `devnet@sha256:${'0'.repeat(64)}`;
 
-/** @throws AppError `setup_failed` with a sentence that says what to do */
+/**
+ * Without a node of its chain it is opened all the same, and joins later.
+ * @throws AppError `setup_failed` with a sentence that says what to do
+ */
 export async function openAkash(deps: AkashDeps, akash: AkashMarketSettings): Promise<AkashMarket> {
   const { settings, store, ledger, clock, log } = deps;
   const keyring = await openKeyring(akash);
@@ -54,6 +57,7 @@ export async function openAkash(deps: AkashDeps, akash: AkashMarketSettings): Pr
       defaultImage: akash.devnet ? DEVNET_IMAGE : null,
       allowPrivate: akash.allowPrivate,
       walletPerPool: akash.walletPerPool,
+      reclamationMs: akash.reclamationMs,
     },
     grants: { deposits: microUp(akash.grantNanoUsd), feesUakt: akash.grantFeesUakt, lifeMs: akash.grantMs },
     keyring,

@@ -9,7 +9,7 @@ import type { Pool, Pools } from '../scheduler/pool/pools.ts';
 import type { SchedulerRecords } from '../scheduler/records.ts';
 import { modelIdSchema, parsePool, poolSchema, type MarketName } from '../spec.ts';
 import { found, leaseLine, marketOf, viewLease } from './lease-view.ts';
-import { iso, viewOrder, viewPool, viewReplica } from './views.ts';
+import { iso, viewMarket, viewOrder, viewPool, viewReplica } from './views.ts';
 
 export interface OperationsDeps {
   readonly clock: Clock;
@@ -62,6 +62,7 @@ export function createOperations(deps: OperationsDeps): FleetOperations {
       });
       return leaseLine(replica, markets);
     },
+    markets: () => [...markets.values()].map(viewMarket),
     providers: async () => {
       const all = await Promise.all([...markets.values()].map((market) => market.providers()));
       return all.flat().map(({ hardware, ...provider }) => {

@@ -210,7 +210,7 @@ export class Scheduler {
 
   async #act(pool: Pool, action: Action): Promise<void> {
     const { spec } = pool.router;
-    if (action.type === 'order') return this.#steps.order(pool, action.reason);
+    if (action.type === 'order') return this.#steps.order(pool, action.reason, action.replaces);
     if (action.type === 'hold_back') {
       // Said once, not at every tick.
       if (this.#heldBack.get(spec.id) === action.reason) return;

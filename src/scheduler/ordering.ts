@@ -26,7 +26,7 @@ export class Ordering {
   }
 
   /** The rows of one more replica and its order. They come first: a crash leaves nothing that we don't know of. */
-  async order(pool: Pool, reason: string): Promise<void> {
+  async order(pool: Pool, reason: string, replaces?: string): Promise<void> {
     const { clock, fleet, markets, newId, decide } = this.#parts;
     const { spec } = pool.router;
     const [id, orderId, now] = [newId('rep-'), newId('ord-'), clock.now()];
@@ -38,7 +38,8 @@ export class Ordering {
         const ceilingNanoUsdPerBlock = ceilingPerBlock(spec, market.terms());
         return { name, ceilingNanoUsdPerBlock, block: market.block(), refusal: null };
       });
-    await fleet.save(newReplica({ id, pool: spec.id, orderId, orderedMs: now, reason }));
+    const replica = newReplica({ id, pool: spec.id, orderId, orderedMs: now, reason });
+    await fleet.save(replaces === undefined ? replica : { ...replica, replaces });
     await fleet.saveOrder({
       id: orderId,
       pool: spec.id,
@@ -54,7 +55,7 @@ export class Ordering {
       offer: { cpu, memoryBytes, gpus, ceilingUsdPerHour },
     });
     pool.router.setPhase('order placed');
-    const detail = { order: orderId, ceiling_usd_per_hour: ceilingUsdPerHour };
+    const detail = { order: orderId, ceiling_usd_per_hour: ceilingUsdPerHour, ...(replaces && { replaces }) };
     await decide({ pool: spec.id, kind: 'order.placed', reason, detail });
   }
 

@@ -33,6 +33,10 @@ export interface ReplicaRecord {
   readonly reason: string;
   /** Payments into the escrow after the deposit, counted so that each has an id of its own. */
   readonly fundings: number;
+  /** When its provider takes the machine back, where that is known. */
+  readonly endsMs?: EpochMs | null;
+  /** The replica that it is to follow: until that one drains, it is beside what the pool wants. */
+  readonly replaces?: string | null;
 }
 
 export interface OrderRecord {

@@ -54,9 +54,10 @@ export class Serving {
   }
 
   /** A replica at work: is its lease alive, and does its escrow reach? */
-  async watch(record: ReplicaRecord): Promise<void> {
-    const found = await this.#look(record);
+  async watch(before: ReplicaRecord): Promise<void> {
+    const found = await this.#look(before);
     if (!found) return;
+    const record = await this.#foresee(before, found.status.lease);
     const { pool, market, status } = found;
     const { lease, delivery } = status;
     if (delivery.state !== 'running') return this.#ending.fail(record, gone(delivery), lease.provider);
@@ -97,6 +98,19 @@ export class Serving {
     return { pool, market, status };
   }
 
+  /** A machine that its provider takes back is known to go: the plan finds another one first. */
+  async #foresee(record: ReplicaRecord, lease: Lease): Promise<ReplicaRecord> {
+    const endsMs = lease.reclaimMs ?? null;
+    if (endsMs === (record.endsMs ?? null)) return record;
+    const saved = await this.#parts.fleet.save({ ...record, endsMs });
+    const until = endsMs === null ? null : new Date(endsMs).toISOString();
+    const reason =
+      until === null ? 'its provider leaves it the machine' : `its provider takes the machine back at ${until}`;
+    const detail = { replica: record.id, lease: lease.id, provider: lease.provider, ends_at: until };
+    await this.#parts.decide({ pool: record.pool, kind: 'lease.reclaimed', reason, detail });
+    return saved;
+  }
+
   async #tooLate(record: ReplicaRecord, market: Market, spec: PoolSpec): Promise<void> {
     const seconds = spec.limits.startMs / 1000;
     try {
@@ -126,7 +140,8 @@ export class Serving {
 
   async #fund(record: ReplicaRecord, pool: Pool, market: Market, lease: Lease): Promise<void> {
     const { clock, fleet, decide } = this.#parts;
-    const { runwayMs } = pool.router.spec;
+    // What lies in the escrow of a machine that goes soon is locked for nothing.
+    const runwayMs = Math.min(pool.router.spec.runwayMs, Math.max(0, (lease.reclaimMs ?? Infinity) - clock.now()));
     const notes = fleet.notes(record.id);
     const missing: NanoUsd = missingRunway(lease, runwayMs, { terms: market.terms(), block: market.block() });
     if (missing === 0n || clock.now() < notes.fundAgainMs) return;

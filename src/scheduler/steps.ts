@@ -19,8 +19,8 @@ export class Steps {
   }
 
   /** One more replica for a pool: its rows. `advance` posts the order. */
-  order(pool: Pool, reason: string): Promise<void> {
-    return this.#ordering.order(pool, reason);
+  order(pool: Pool, reason: string, replaces?: string): Promise<void> {
+    return this.#ordering.order(pool, reason, replaces);
   }
 
   advance(record: ReplicaRecord): Promise<void> {

@@ -45,6 +45,7 @@ export const emptyFleet: FleetOperations = {
   lease: async () => ({}),
   closeLease: async () => ({}),
   disputeLease: async () => ({}),
+  markets: () => [],
   providers: async () => [],
   decisions: async () => [],
 };

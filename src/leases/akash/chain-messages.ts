@@ -13,22 +13,23 @@ import {
 import { MsgCreateLease } from '@akashnetwork/chain-sdk/private-types/akash.v1beta5';
 import { MsgGrant } from 'cosmjs-types/cosmos/authz/v1beta1/tx';
 import { AllowedMsgAllowance, BasicAllowance } from 'cosmjs-types/cosmos/feegrant/v1beta1/feegrant';
-import { MsgGrantAllowance } from 'cosmjs-types/cosmos/feegrant/v1beta1/tx';
+import { MsgGrantAllowance, MsgRevokeAllowance } from 'cosmjs-types/cosmos/feegrant/v1beta1/tx';
 import { Any } from 'cosmjs-types/google/protobuf/any';
 import { AUTHORIZATION_TYPE, encodeAuthorization } from './chain-authorization.ts';
+import { encodeReclamation } from './chain-reclamation.ts';
 import type { Order } from './chain-types.ts';
 import type { GroupSpecJson, ResourcesJson } from './sdl.ts';
 
 /** What we ask of the chain, as its messages. */
 export function messageOf(order: Order, denom: string): Any {
   switch (order.type) {
-    case 'create_deployment':
-      return pack(MsgCreateDeployment, {
-        id: idOf(order.id),
-        groups: [groupOf(order.group)],
-        hash: order.version,
-        deposit: depositOf(order.deposit, denom),
-      });
+    case 'create_deployment': {
+      const { group, version: hash, reclamationMs } = order;
+      const deposit = depositOf(order.deposit, denom);
+      const known = pack(MsgCreateDeployment, { id: idOf(order.id), groups: [groupOf(group)], hash, deposit });
+      if (typeof reclamationMs !== 'number') return known;
+      return Any.fromPartial({ ...known, value: Buffer.concat([known.value, encodeReclamation(reclamationMs)]) });
+    }
     case 'deposit':
       return pack(MsgAccountDeposit, {
         signer: order.id.owner,
@@ -49,6 +50,11 @@ export function messageOf(order: Order, denom: string): Any {
       return grantDeposits(order, denom);
     case 'grant_fees':
       return grantFees(order);
+    case 'revoke_fees':
+      return Any.fromPartial({
+        typeUrl: MsgRevokeAllowance.typeUrl,
+        value: MsgRevokeAllowance.encode({ granter: order.from, grantee: order.to }).finish(),
+      });
   }
 }
 

@@ -1,4 +1,4 @@
-import type { EpochMs } from '../../units.ts';
+import type { EpochMs, Ms } from '../../units.ts';
 import type { Micro } from './amounts.ts';
 import type { GroupSpecJson } from './sdl.ts';
 
@@ -46,6 +46,8 @@ export interface ChainLease {
   readonly oseq: number;
   readonly bseq: number;
   readonly state: 'active' | 'insufficient_funds' | 'closed';
+  /** Its provider takes the machine back: until then it runs, and is paid for. */
+  readonly reclaimMs: EpochMs | null;
   readonly price: string;
   readonly createdAt: number;
   readonly closedOn: number;
@@ -59,6 +61,18 @@ export interface ChainProvider {
   readonly attributes: Readonly<Record<string, string>>;
   /** Who signed attributes of it. */
   readonly auditors: readonly string[];
+}
+
+/** What may still be put into escrows out of somebody's funds, and until when; null: without end. */
+export interface DepositGrant {
+  readonly amount: Micro;
+  readonly untilMs: EpochMs | null;
+}
+
+/** What somebody still pays of another's fees, in uakt; null: no limit. */
+export interface FeeGrant {
+  readonly amount: bigint | null;
+  readonly untilMs: EpochMs | null;
 }
 
 /** A transaction that was signed: enough to send it again and to find out what became of it. */
@@ -100,6 +114,8 @@ export type Order =
       readonly group: GroupSpecJson;
       readonly version: Uint8Array;
       readonly deposit: Micro;
+      /** The least notice before a provider takes its machine back; null: it never may. */
+      readonly reclamationMs?: Ms | null;
     }
   | { readonly type: 'deposit'; readonly id: DeploymentId; readonly amount: Micro }
   | { readonly type: 'create_lease'; readonly id: DeploymentId; readonly bid: ChainBid }
@@ -120,4 +136,5 @@ export type Order =
       readonly uakt: bigint;
       readonly untilMs: EpochMs;
     }
+  | { readonly type: 'revoke_fees'; readonly from: string; readonly to: string }
   | { readonly type: 'create_certificate'; readonly owner: string; readonly cert: string; readonly publicKey: string };

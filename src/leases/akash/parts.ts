@@ -1,11 +1,16 @@
 import type { Clock } from '../../clock.ts';
+import type { Ledger } from '../../ledger/operations.ts';
+import type { Ms } from '../../units.ts';
 import type { MarketTerms } from '../market.ts';
+import type { MarketRecords } from '../records.ts';
 import type { Resolve } from './address.ts';
 import type { Micro } from './amounts.ts';
 import type { Chain } from './chain.ts';
-import type { Wallet } from './chain-wallet.ts';
+import type { Keyring, Wallet } from './chain-wallet.ts';
+import type { GrantRules } from './grants.ts';
 import type { AkashOrders } from './orders.ts';
 import type { AkashProviders } from './providers.ts';
+import type { AkashRecords } from './records.ts';
 
 /** What an operator sets of the market. */
 export interface AkashRules {
@@ -21,6 +26,8 @@ export interface AkashRules {
   readonly allowPrivate: boolean;
   /** Each pool pays from a derived wallet that holds nothing: the treasury's grants pay its deposits and fees. */
   readonly walletPerPool: boolean;
+  /** The least notice that providers have to give before they take a machine back; null: they may not at all. */
+  readonly reclamationMs?: Ms | null;
 }
 
 /** What every part of the market needs. */
@@ -39,5 +46,27 @@ export interface AkashParts {
   readonly orderDeposit: () => Micro;
   readonly signal: AbortSignal;
   readonly onChange: () => void;
+  /** Why nothing can be posted on the chain now; null: it can. */
+  readonly problem: () => string | null;
+  readonly log: (line: string) => void;
+}
+
+/** What the market is made of. */
+export interface AkashMarketOptions {
+  /** The chain, which ends with the signal. */
+  readonly newChain: (signal: AbortSignal) => Chain;
+  /** Between two looks at it. */
+  readonly pollMs: Ms;
+  readonly rules: AkashRules;
+  readonly grants: GrantRules;
+  readonly keyring: Keyring;
+  /** Whose wallets are looked through for what is ours. */
+  readonly pools: readonly string[];
+  readonly records: AkashRecords;
+  readonly marketRecords: MarketRecords;
+  readonly ledger: Ledger;
+  readonly clock: Clock;
+  readonly resolve: Resolve;
+  readonly leaseKey: (leaseId: string) => string;
   readonly log: (line: string) => void;
 }

@@ -36,6 +36,8 @@ export class AkashPosting {
     return this.#parts.orders.run(request.id, async () => {
       const found = await this.#parts.orders.find(request.id);
       if (found && ((found.created && !found.pending) || found.state !== 'open')) return done(this.#view(found));
+      const problem = found ? null : this.#parts.problem();
+      if (problem !== null) return refused(problem);
       const ceiling = microDown(request.ceilingNanoUsdPerBlock);
       const leaseKey = this.#parts.leaseKey(leaseIdOf(request.id));
       const { denom, expose, auditors, defaultImage } = this.#parts.rules;
@@ -149,7 +151,7 @@ export class AkashPosting {
   }
 
   async #post(row: OrderRow, service: ServiceSpec): Promise<Outcome<OrderView>> {
-    const { orders, chain, orderDeposit } = this.#parts;
+    const { orders, chain, orderDeposit, rules } = this.#parts;
     const deposit = orderDeposit();
     const order: Order = {
       type: 'create_deployment',
@@ -157,6 +159,7 @@ export class AkashPosting {
       group: groupSpecOf(service),
       version: Buffer.from(row.version, 'hex'),
       deposit,
+      reclamationMs: rules.reclamationMs ?? null,
     };
     const step = await orders.send(row, {
       purpose: 'create',

@@ -11,7 +11,8 @@ import { Keyring } from '../../../src/leases/akash/chain-wallet.ts';
 import type { FaultName } from '../../../src/leases/akash/devnet/faults.ts';
 import { DEFAULT_PROVIDERS } from '../../../src/leases/akash/devnet/provider-spec.ts';
 import { startDevnet, type Devnet } from '../../../src/leases/akash/devnet/network.ts';
-import { AkashMarket, type AkashMarketOptions } from '../../../src/leases/akash/market.ts';
+import { AkashMarket } from '../../../src/leases/akash/market.ts';
+import type { AkashMarketOptions } from '../../../src/leases/akash/parts.ts';
 import { AkashRecords } from '../../../src/leases/akash/records.ts';
 import { MarketRecords } from '../../../src/leases/records.ts';
 import type { OrderRequest } from '../../../src/leases/market.ts';
@@ -110,10 +111,10 @@ export async function openAkash(t: TestContext, options: AkashBenchOptions = {})
     escrow: true,
     disputes: true,
     stepNanoUsd: 1000n,
-    until: (what, check) => until(what, check, 20_000),
+    until: (what, check) => until(what, check, 60_000),
     passBlocks: async (count) => {
       const end = devnet.chain.height + count;
-      await until(`block ${end}`, () => devnet.chain.height >= end && market.block() >= end, 20_000);
+      await until(`block ${end}`, () => devnet.chain.height >= end && market.block() >= end, 60_000);
     },
   };
 }
