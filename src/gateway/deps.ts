@@ -62,6 +62,19 @@ export interface AppEnv {
   };
 }
 
+/** What is asked of a lease's log. */
+export interface LeaseLogs {
+  readonly what: 'logs' | 'events';
+  readonly follow: boolean;
+  readonly tail: number;
+  readonly service: string | null;
+}
+
+export interface LogLine {
+  readonly source: string;
+  readonly text: string;
+}
+
 /**
  * What the admin routes ask of the parts that the gateway does not know (scheduler, leases). The entry passes it in, so
  * that no chain code comes with the gateway. Everything returned is ready to be shown: decimal strings, no secrets.
@@ -75,6 +88,8 @@ export interface FleetOperations {
   orders(): Promise<unknown[]>;
   leases(): Promise<unknown[]>;
   lease(id: string): Promise<unknown>;
+  /** @throws AppError `not_found`; what the lines throw is the provider's */
+  leaseLogs(id: string, request: LeaseLogs, signal: AbortSignal): Promise<AsyncIterable<LogLine>>;
   closeLease(id: string): Promise<unknown>;
   disputeLease(id: string, reason: string): Promise<unknown>;
   /** Each market, and why it takes no orders now, if it does not. */

@@ -153,6 +153,23 @@ export interface ProviderView {
   readonly disputes: number;
 }
 
+/** Of a lease: what its container prints, or what happens to it. */
+export interface LogRequest {
+  readonly what: 'logs' | 'events';
+  /** Goes on until somebody stops it. */
+  readonly follow: boolean;
+  /** So many last lines of what was printed before. */
+  readonly tail: number;
+  /** Null: all. */
+  readonly service: string | null;
+}
+
+export interface LogLine {
+  /** Which container, or what the event is about. */
+  readonly source: string;
+  readonly text: string;
+}
+
 /** What an operator is told of a market that may be out of reach. */
 export interface MarketHealth {
   /** Why it takes no orders now; null: it does. */
@@ -183,6 +200,11 @@ export interface Market {
   /** Has the provider start the workload. Idempotent. */
   deploy(leaseId: string, workload: Workload): Promise<Outcome<void>>;
   status(leaseId: string): Promise<LeaseStatus | null>;
+  /**
+   * What a lease's machine says, until it ends or `signal` does; absent where it cannot be asked.
+   * @throws Error when the provider does not answer
+   */
+  logs?(leaseId: string, request: LogRequest, signal: AbortSignal): AsyncIterable<LogLine>;
   /** Adds to the escrow; `fundingId` makes a repeat harmless. */
   fund(leaseId: string, amountNanoUsd: NanoUsd, fundingId: string): Promise<Outcome<Lease>>;
   /** Ends the lease: rent is drawn up to now, the rest of the deposit comes back. Idempotent. */

@@ -44,6 +44,11 @@ export function createOperations(deps: OperationsDeps): FleetOperations {
       return views;
     },
     lease: (id) => viewLease(deps, id),
+    leaseLogs: async (id, request, signal) => {
+      const replica = found(await records.findByLease(id), `there is no lease ${id}`);
+      const market = marketOf(replica, markets);
+      return found(market?.logs?.(id, request, signal), `the market ${replica.market} has no logs of its leases`);
+    },
     closeLease: async (id) => {
       const replica = found(await records.findByLease(id), `there is no lease ${id}`);
       const closing = await scheduler.closeLease(id);

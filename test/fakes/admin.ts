@@ -43,6 +43,7 @@ export const emptyFleet: FleetOperations = {
   orders: async () => [],
   leases: async () => [],
   lease: async () => ({}),
+  leaseLogs: async () => (async function* () {})(),
   closeLease: async () => ({}),
   disputeLease: async () => ({}),
   markets: () => [],

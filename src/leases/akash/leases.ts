@@ -1,6 +1,16 @@
 import { describeError } from '../../errors.ts';
 import type { EpochMs, NanoUsd } from '../../units.ts';
-import { done, refused, unknown, type CloseReason, type Lease, type LeaseStatus, type Outcome } from '../market.ts';
+import {
+  done,
+  refused,
+  unknown,
+  type CloseReason,
+  type Lease,
+  type LeaseStatus,
+  type LogLine,
+  type LogRequest,
+  type Outcome,
+} from '../market.ts';
 import { microUp } from './amounts.ts';
 import { AkashDelivery, NO_DELIVERY } from './delivery.ts';
 import { reasonOf } from './lease-rows.ts';
@@ -8,6 +18,7 @@ import { leaseIdOf, orderOfLease } from './names.ts';
 import type { AkashParts } from './parts.ts';
 import { KEY_MARK } from './posting.ts';
 import { Provider } from './provider.ts';
+import { readLogFrame } from './provider-reply.ts';
 import type { OrderRow, ProviderDoor } from './records.ts';
 import { versionOf } from './sdl.ts';
 
@@ -62,16 +73,16 @@ export class AkashLeases {
     return { lease, delivery: known?.view ?? NO_DELIVERY };
   }
 
-  async lines(
-    leaseId: string,
-    what: 'logs' | 'events',
-    limit: { readonly linesMax: number; readonly withinMs: number },
-  ): Promise<string[]> {
+  async *logs(leaseId: string, request: LogRequest, signal: AbortSignal): AsyncGenerator<LogLine, void> {
     const row = await this.#row(leaseId);
     if (!row?.lease) throw new Error('there is no such lease');
+    const apiKey = this.#parts.leaseKey(leaseId);
     const provider = await this.#provider(row);
-    const { dseq, gseq, oseq } = row;
-    return provider.lines({ dseq, gseq, oseq }, what, limit);
+    for await (const frame of provider.stream(row, request, signal)) {
+      const { source, text } = readLogFrame(frame);
+      // Some servers print the key that they are started with.
+      yield { source, text: text.replaceAll(apiKey, '***') };
+    }
   }
 
   fund(leaseId: string, amountNanoUsd: NanoUsd, fundingId: string): Promise<Outcome<Lease>> {

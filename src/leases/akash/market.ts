@@ -6,6 +6,8 @@ import {
   type CloseReason,
   type Lease,
   type LeaseStatus,
+  type LogLine,
+  type LogRequest,
   type Market,
   type MarketHealth,
   type MarketTerms,
@@ -177,9 +179,8 @@ export class AkashMarket implements Market {
     return this.#leases.status(leaseId);
   }
 
-  /** What the container prints (`logs`), or what the provider's cluster says of it (`events`). @throws Error */
-  lines(leaseId: string, what: 'logs' | 'events', limit: { linesMax: number; withinMs: Ms }): Promise<string[]> {
-    return this.#leases.lines(leaseId, what, limit);
+  logs(leaseId: string, request: LogRequest, signal: AbortSignal): AsyncIterable<LogLine> {
+    return this.#leases.logs(leaseId, request, signal);
   }
 
   fund(leaseId: string, amountNanoUsd: NanoUsd, fundingId: string): Promise<Outcome<Lease>> {

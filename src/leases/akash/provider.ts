@@ -1,8 +1,10 @@
-import { Client, WebSocket, type Dispatcher } from 'undici';
+import { Client, type Dispatcher } from 'undici';
 import { describeError } from '../../errors.ts';
 import type { Ms } from '../../units.ts';
+import type { LogRequest } from '../market.ts';
 import { createToken, type Scope } from './jwt.ts';
 import { deadline, readLimited } from './limits.ts';
+import { streamFrames } from './provider-stream.ts';
 import { readLeaseStatus, type ProviderLease } from './provider-reply.ts';
 import { providerConnector, type ConnectOptions } from './provider-connect.ts';
 
@@ -34,7 +36,6 @@ const MANIFEST_MS = 130_000;
 const MANIFEST_TRIES = 6;
 const RETRY_MS = 6000;
 const REPLY_BYTES_MAX = 1_000_000;
-const FRAME_BYTES_MAX = 64_000;
 
 /** One provider's API, for one tenant. */
 export class Provider {
@@ -77,35 +78,18 @@ export class Provider {
     return readLeaseStatus(text);
   }
 
-  /** What the containers print, or what the cluster says of them: at most `linesMax` lines within `withinMs`. */
-  async lines(at: LeaseAt, what: 'logs' | 'events', limit: { linesMax: number; withinMs: Ms }): Promise<string[]> {
-    const { hostUri, clock, signal } = this.#options;
+  /** What the containers print, or what the cluster says of them, as frames of JSON until `end`. @throws Error when the provider cannot be asked */
+  stream(at: LeaseAt, request: LogRequest, end: AbortSignal): AsyncGenerator<string, void> {
+    const { hostUri, signal } = this.#options;
+    const { what, follow, tail, service } = request;
     const name = what === 'logs' ? 'logs' : 'kubeevents';
-    const url = new URL(`/lease/${at.dseq}/${at.gseq}/${at.oseq}/${name}?follow=false&tail=${limit.linesMax}`, hostUri);
+    const url = new URL(`/lease/${at.dseq}/${at.gseq}/${at.oseq}/${name}`, hostUri);
+    url.searchParams.set('follow', String(follow));
+    url.searchParams.set('tail', String(tail));
+    if (service !== null) url.searchParams.set('service', service);
     url.protocol = 'wss:';
-    const dispatcher = this.#client();
-    const late = deadline(clock, limit.withinMs, signal, 'the provider sent no more');
-    const lines: string[] = [];
-    const headers = { authorization: `Bearer ${this.#token(at, what)}` };
-    const socket = new WebSocket(url, { dispatcher, headers });
-    try {
-      await new Promise<void>((end, fail) => {
-        late.signal.addEventListener('abort', () => end(), { once: true });
-        socket.addEventListener('close', () => end());
-        socket.addEventListener('error', ({ error }: { error?: unknown }) =>
-          fail(error instanceof Error ? error : new Error('the provider closed the stream')),
-        );
-        socket.addEventListener('message', ({ data }: { data: unknown }) => {
-          lines.push(String(data).slice(0, FRAME_BYTES_MAX));
-          if (lines.length >= limit.linesMax) end();
-        });
-      });
-      return lines;
-    } finally {
-      late.cancel();
-      socket.close();
-      await dispatcher.destroy();
-    }
+    const stop = AbortSignal.any([signal, end]);
+    return streamFrames(url, { client: this.#client(), token: this.#token(at, what), signal: stop });
   }
 
   async #ask(call: {
