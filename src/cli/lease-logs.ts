@@ -34,7 +34,8 @@ async function printLogs(surface: Surface, id: string, options: LogOptions): Pro
     ...(service === undefined ? {} : { service }),
     ...(tail === undefined ? {} : { tail: String(tail) }),
   });
-  for await (const line of new AdminClient(surface).lines(`${pathTo('admin', 'leases', id, 'logs')}?${query}`)) {
+  const path = `${pathTo('admin', 'leases', id, 'logs')}?${query.toString()}`;
+  for await (const line of new AdminClient(surface).lines(path)) {
     // An empty one only says that the connection stands.
     if (line === '') continue;
     const parsed = lineSchema.safeParse(parse(line));

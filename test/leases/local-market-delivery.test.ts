@@ -35,14 +35,15 @@ test('the tail of what a model server printed can be read while it runs', async 
   const bench = await openLocal(t, { startServer });
   await bench.lease('o1');
   const request = { what: 'logs', follow: false, tail: 2, service: null } as const;
-  await assert.rejects(Array.fromAsync(bench.market.logs('lease-o1', request)), /no model server/);
+  const read = async (): Promise<string[]> => {
+    const lines: string[] = [];
+    for await (const { text } of bench.market.logs('lease-o1', request)) lines.push(text);
+    return lines;
+  };
+  await assert.rejects(read(), /no model server/);
   await bench.market.deploy('lease-o1', workload);
   await settled('it runs', async () => (await stateOf(bench)) === 'running');
-  const lines = await Array.fromAsync(bench.market.logs('lease-o1', request));
-  assert.deepEqual(
-    lines.map(({ text }) => text),
-    ['two', 'three'],
-  );
+  assert.deepEqual(await read(), ['two', 'three']);
 });
 
 test('a model server that does not start ends the lease, with the rest back and a failure on the record', async (t) => {
