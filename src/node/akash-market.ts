@@ -3,16 +3,15 @@ import { Agent } from 'undici';
 import type { Clock } from '../clock.ts';
 import type { Settings } from '../config.ts';
 import type { AkashMarketSettings } from '../config/akash.ts';
-import { AppError, describeError } from '../errors.ts';
 import type { Ledger } from '../ledger/operations.ts';
 import { microUp } from '../leases/akash/amounts.ts';
 import { Chain } from '../leases/akash/chain.ts';
-import { Keyring } from '../leases/akash/chain-wallet.ts';
 import { AkashMarket } from '../leases/akash/market.ts';
 import { AkashRecords } from '../leases/akash/records.ts';
 import { MarketRecords } from '../leases/records.ts';
 import { systemRandom } from '../random.ts';
 import type { Store } from '../store/open.ts';
+import { openKeyring } from './akash-keyring.ts';
 import { leaseKeys } from './secrets.ts';
 
 export interface AkashDeps {
@@ -32,7 +31,8 @@ const DEVNET_IMAGE = `devnet@sha256:${'0'.repeat(64)}`;
  */
 export async function openAkash(deps: AkashDeps, akash: AkashMarketSettings): Promise<AkashMarket> {
   const { settings, store, ledger, clock, log } = deps;
-  const keyring = await openKeyring(akash);
+  const pools = settings.pools.filter(({ markets }) => markets?.includes('akash') ?? true).map(({ id }) => id);
+  const keyring = await openKeyring(akash, pools, clock);
   const market = new AkashMarket({
     newChain: (signal) =>
       new Chain({
@@ -61,7 +61,7 @@ export async function openAkash(deps: AkashDeps, akash: AkashMarketSettings): Pr
     },
     grants: { deposits: microUp(akash.grantNanoUsd), feesUakt: akash.grantFeesUakt, lifeMs: akash.grantMs },
     keyring,
-    pools: settings.pools.filter(({ markets }) => markets?.includes('akash') ?? true).map(({ id }) => id),
+    pools,
     records: new AkashRecords(store),
     marketRecords: new MarketRecords(store),
     ledger,
@@ -75,15 +75,3 @@ export async function openAkash(deps: AkashDeps, akash: AkashMarketSettings): Pr
 }
 
 const CONNECT_MS = 5000;
-
-async function openKeyring(akash: AkashMarketSettings): Promise<Keyring> {
-  try {
-    const keyring = await Keyring.open(akash.key.reveal());
-    if (akash.walletPerPool && !keyring.derives) {
-      throw new Error('wallets: per_pool needs a mnemonic, a single private key derives none');
-    }
-    return keyring;
-  } catch (error) {
-    throw new AppError('setup_failed', `the key of the Akash market: ${describeError(error)}`);
-  }
-}

@@ -79,7 +79,12 @@ export class Transactions {
       if (fee > this.#options.feeMaxUakt) {
         return { kind: 'refused', reason: `its fee of ${fee} uakt is above the limit of ${this.#options.feeMaxUakt}` };
       }
-      const tx = await this.#sign(request, gas, fee);
+      let tx: SignedTx;
+      try {
+        tx = await this.#sign(request, gas, fee);
+      } catch (error) {
+        return { kind: 'unknown', reason: describeError(error) };
+      }
       await request.note(tx);
       const sent = await this.#broadcast(tx);
       if (sent.kind === 'refused' && sent.code !== OUT_OF_GAS) return { kind: 'refused', reason: sent.reason };
@@ -204,7 +209,7 @@ export class Transactions {
     const chainId = this.#pool.chainId;
     if (chainId === null) throw new Error('no node of the chain has answered yet');
     const doc = makeSignDoc(bodyBytes, authInfoBytes, chainId, await this.#accountNumber(wallet.address));
-    const signatures = [wallet.sign(makeSignBytes(doc))];
+    const signatures = [await wallet.sign(makeSignBytes(doc))];
     return { txBytes: TxRaw.encode(TxRaw.fromPartial({ bodyBytes, authInfoBytes, signatures })).finish() };
   }
 

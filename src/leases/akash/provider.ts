@@ -2,7 +2,7 @@ import { Client, type Dispatcher } from 'undici';
 import { describeError } from '../../errors.ts';
 import type { Ms } from '../../units.ts';
 import type { LogRequest } from '../market.ts';
-import { createToken, type Scope } from './jwt.ts';
+import { signedToken, tokenText, type Scope } from './jwt.ts';
 import { deadline, readLimited } from './limits.ts';
 import { streamFrames } from './provider-stream.ts';
 import { readLeaseStatus, type ProviderLease } from './provider-reply.ts';
@@ -17,7 +17,7 @@ export interface LeaseAt {
 export interface ProviderOptions extends Omit<ConnectOptions, 'connectMs'> {
   readonly hostUri: string;
   /** Who asks: the tenant's address, and its signature. */
-  readonly tenant: { readonly address: string; sign(bytes: Uint8Array): Uint8Array };
+  readonly tenant: { readonly address: string; sign(bytes: Uint8Array): Uint8Array | Promise<Uint8Array> };
   readonly timeoutMs?: Ms;
   /** Between two tries of a manifest. */
   readonly retryMs?: Ms;
@@ -79,7 +79,7 @@ export class Provider {
   }
 
   /** What the containers print, or what the cluster says of them, as frames of JSON until `end`. @throws Error when the provider cannot be asked */
-  stream(at: LeaseAt, request: LogRequest, end: AbortSignal): AsyncGenerator<string, void> {
+  async *stream(at: LeaseAt, request: LogRequest, end: AbortSignal): AsyncGenerator<string, void> {
     const { hostUri, signal } = this.#options;
     const { what, follow, tail, service } = request;
     const name = what === 'logs' ? 'logs' : 'kubeevents';
@@ -89,7 +89,8 @@ export class Provider {
     if (service !== null) url.searchParams.set('service', service);
     url.protocol = 'wss:';
     const stop = AbortSignal.any([signal, end]);
-    return streamFrames(url, { client: this.#client(), token: this.#token(at, what), signal: stop });
+    const token = await this.#token(at, what);
+    yield* streamFrames(url, { client: this.#client(), token, signal: stop });
   }
 
   async #ask(call: {
@@ -105,11 +106,12 @@ export class Provider {
     const late = deadline(clock, withinMs, signal, `the provider did not answer within ${withinMs / 1000} s`);
     const client = this.#client();
     try {
+      const token = await this.#token(at, scope);
       const reply = await client.request({
         method,
         path,
         headers: {
-          authorization: `Bearer ${this.#token(at, scope)}`,
+          authorization: `Bearer ${token}`,
           ...(body === null ? {} : { 'content-type': 'application/json' }),
         },
         body,
@@ -130,10 +132,10 @@ export class Provider {
     return new Client(origin, { connect, headersTimeout: 0, bodyTimeout: 0 });
   }
 
-  #token({ dseq }: LeaseAt, scope: Scope): string {
+  async #token({ dseq }: LeaseAt, scope: Scope): Promise<string> {
     const { tenant, trust, clock } = this.#options;
-    const subject = { issuer: tenant.address, provider: trust.owner, dseq, scope: [scope], nowMs: clock.now() };
-    return createToken(subject, (bytes) => tenant.sign(bytes));
+    const text = tokenText({ issuer: tenant.address, provider: trust.owner, dseq, scope: [scope], nowMs: clock.now() });
+    return signedToken(text, await tenant.sign(Buffer.from(text)));
   }
 }
 

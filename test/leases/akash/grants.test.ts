@@ -3,7 +3,7 @@ import { test, type TestContext } from 'node:test';
 import { Agent } from 'undici';
 import { systemClock } from '../../../src/clock.ts';
 import type { Chain } from '../../../src/leases/akash/chain.ts';
-import { Keyring, type Wallet } from '../../../src/leases/akash/chain-wallet.ts';
+import { OwnKeyring, type Wallet } from '../../../src/leases/akash/chain-wallet.ts';
 import { Grants } from '../../../src/leases/akash/grants.ts';
 import { until } from '../../fakes/clock.ts';
 import { openDevnet } from './devnet/setup.ts';
@@ -70,7 +70,7 @@ async function setup(t: TestContext): Promise<{
   });
   const chain = newChain(devnet, { dispatcher, signal: stop.signal, log: () => undefined });
   await chain.open();
-  const keyring = await Keyring.open(devnet.tenant.mnemonic);
+  const keyring = await OwnKeyring.open(devnet.tenant.mnemonic);
   const [treasury, pool] = [keyring.wallet(0), keyring.wallet(1)];
   let lateMs = 0;
   const logs: string[] = [];

@@ -7,7 +7,7 @@ import { systemClock } from '../../../src/clock.ts';
 import { createMemoryLedger } from '../../../src/ledger/memory.ts';
 import type { Ledger } from '../../../src/ledger/operations.ts';
 import { Chain, type ChainOptions } from '../../../src/leases/akash/chain.ts';
-import { Keyring } from '../../../src/leases/akash/chain-wallet.ts';
+import { OwnKeyring } from '../../../src/leases/akash/chain-wallet.ts';
 import type { FaultName } from '../../../src/leases/akash/devnet/faults.ts';
 import { DEFAULT_PROVIDERS } from '../../../src/leases/akash/devnet/provider-spec.ts';
 import { startDevnet, type Devnet } from '../../../src/leases/akash/devnet/network.ts';
@@ -61,7 +61,7 @@ export async function openAkash(t: TestContext, options: AkashBenchOptions = {})
   const dispatcher = new Agent();
   const logs: string[] = [];
   const markets: AkashMarket[] = [];
-  const keyring = await Keyring.open(devnet.tenant.mnemonic);
+  const keyring = await OwnKeyring.open(devnet.tenant.mnemonic);
   const again = async (change: Partial<AkashMarketOptions> = {}): Promise<AkashMarket> => {
     const market = new AkashMarket({
       newChain: (signal) => newChain(devnet, { dispatcher, signal, log: (line) => logs.push(line) }),

@@ -8,7 +8,7 @@ import { JwtValidator } from '@akashnetwork/chain-sdk';
 import { systemClock } from '../../../src/clock.ts';
 import { isPrivateAddress } from '../../../src/leases/akash/address.ts';
 import { createCertificate, type OwnCertificate } from '../../../src/leases/akash/devnet/certificate.ts';
-import { Keyring } from '../../../src/leases/akash/chain-wallet.ts';
+import { OwnKeyring } from '../../../src/leases/akash/chain-wallet.ts';
 import { Provider, type ProviderOptions } from '../../../src/leases/akash/provider.ts';
 
 const MNEMONIC =
@@ -234,7 +234,7 @@ async function openSite(
     server.closeAllConnections();
     server.close();
   });
-  const wallet = (await Keyring.open(MNEMONIC)).wallet(0);
+  const wallet = (await OwnKeyring.open(MNEMONIC)).wallet(0);
   const provider = (change: Partial<ProviderOptions> = {}): Provider =>
     new Provider({
       hostUri: `https://127.0.0.1:${port}`,
