@@ -41,7 +41,7 @@ export async function checkProviders(part: CheckupPart): Promise<void> {
 function tell({ findings, clock }: CheckupPart, { owner, hostUri, visit, problem }: Visited): void {
   const name = `provider ${hostUri.replace(/^https:\/\//, '').slice(0, 80)}`;
   if (visit === null) {
-    findings.warn(name, `${owner}: ${problem}`, 'nothing of yours: leases go to others');
+    findings.warn(name, `${owner}: ${problem}`, 'nothing to do: leases go to others');
     return;
   }
   const { by, untilMs, leases } = visit;
