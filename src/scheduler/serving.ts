@@ -34,11 +34,13 @@ export class Serving {
     const { spec } = pool.router;
     const notes = fleet.notes(record.id);
     const sinceMs = notes.startSinceMs ?? record.leasedMs ?? record.orderedMs;
-    if (clock.now() - sinceMs > spec.limits.startMs) return this.#tooLate(record, market, spec);
+    if (clock.now() - sinceMs > spec.limits.startMs) {
+      return this.#tooLate(record, { market, spec, problem: notes.problem ?? delivery.detail });
+    }
     if (delivery.state === 'none' && lease.state === 'active' && !notes.deployed) {
       const outcome = await market.deploy(lease.id, workloadOf(spec));
       // Unknown: the next look at the delivery says whether it began.
-      if (outcome.kind === 'unknown') return;
+      if (outcome.kind === 'unknown') return this.#noteProblem(record, `not deployed yet: ${outcome.reason}`);
       if (outcome.kind === 'refused') return this.#ending.fail(record, `not deployed: ${outcome.reason}`, null);
       notes.deployed = true;
       pool.router.setPhase('loading model');
@@ -49,8 +51,14 @@ export class Serving {
     const target = targetOf(running, status, spec, delivery.url);
     const problem = await this.#checking.problemOf(target, spec);
     if (problem === null) return this.#ready(running, pool, target);
-    const reason = `not answering yet: ${problem}`;
-    if (reason !== running.reason) await fleet.save({ ...running, reason });
+    return this.#noteProblem(running, `not answering yet: ${problem}`);
+  }
+
+  /** What keeps a start-up waiting: shown while it lasts, and told when its time is over. */
+  async #noteProblem(record: ReplicaRecord, problem: string): Promise<void> {
+    const reason = problem.slice(0, 500);
+    this.#parts.fleet.notes(record.id).problem = reason;
+    if (reason !== record.reason) await this.#parts.fleet.save({ ...record, reason });
   }
 
   /** A replica at work: is its lease alive, and does its escrow reach? */
@@ -111,14 +119,18 @@ export class Serving {
     return saved;
   }
 
-  async #tooLate(record: ReplicaRecord, market: Market, spec: PoolSpec): Promise<void> {
+  async #tooLate(
+    record: ReplicaRecord,
+    { market, spec, problem }: { readonly market: Market; readonly spec: PoolSpec; readonly problem: string },
+  ): Promise<void> {
     const seconds = spec.limits.startMs / 1000;
+    const because = problem === '' ? '' : `: ${problem}`;
     try {
-      if (record.leaseId !== null) await market.dispute(record.leaseId, `not ready within ${seconds} s`);
+      if (record.leaseId !== null) await market.dispute(record.leaseId, `not ready within ${seconds} s${because}`);
     } catch (error) {
       this.#parts.log(`lease ${record.leaseId} could not be disputed: ${describeError(error)}`);
     }
-    return this.#ending.fail(record, `it was not ready within ${seconds} s`, record.provider);
+    return this.#ending.fail(record, `it was not ready within ${seconds} s${because}`, record.provider);
   }
 
   async #ready(record: ReplicaRecord, pool: Pool, target: Target): Promise<void> {

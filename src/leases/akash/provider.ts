@@ -49,11 +49,18 @@ export class Provider {
    * Sends the manifest, the very text that was hashed. A provider whose node lags says that there is no lease: it is
    * asked again.
    */
-  async putManifest(at: LeaseAt, manifest: string): Promise<PutOutcome> {
+  async putManifest(
+    at: LeaseAt,
+    manifest: string,
+    onTry: (reason: string) => void = () => undefined,
+  ): Promise<PutOutcome> {
     const { clock, signal, retryMs = RETRY_MS } = this.#options;
-    let last: PutOutcome = { kind: 'unknown', reason: 'the provider was not asked' };
+    let last = { kind: 'unknown' as const, reason: 'the provider was not asked' };
     for (let tries = 0; tries < MANIFEST_TRIES; tries += 1) {
-      if (tries > 0) await clock.sleep(retryMs, signal);
+      if (tries > 0) {
+        onTry(last.reason);
+        await clock.sleep(retryMs, signal);
+      }
       try {
         const path = `/deployment/${at.dseq}/manifest`;
         const { status, text } = await this.#ask({ at, method: 'PUT', path, scope: 'send-manifest', body: manifest });

@@ -8,7 +8,6 @@ import { createMemoryLedger } from '../../../src/ledger/memory.ts';
 import type { Ledger } from '../../../src/ledger/operations.ts';
 import { Chain, type ChainOptions } from '../../../src/leases/akash/chain.ts';
 import { OwnKeyring } from '../../../src/leases/akash/chain-wallet.ts';
-import type { FaultName } from '../../../src/leases/akash/devnet/faults.ts';
 import { DEFAULT_PROVIDERS } from '../../../src/leases/akash/devnet/provider-spec.ts';
 import { startDevnet, type Devnet } from '../../../src/leases/akash/devnet/network.ts';
 import { AkashMarket } from '../../../src/leases/akash/market.ts';
@@ -39,7 +38,9 @@ export interface AkashBench extends MarketBench {
 }
 
 export interface AkashBenchOptions {
-  readonly faults?: readonly FaultName[];
+  readonly faults?: readonly string[];
+  /** False: a test starts model servers by hand. */
+  readonly automatic?: boolean;
   readonly change?: Partial<AkashMarketOptions>;
   readonly rules?: Partial<AkashMarketOptions['rules']>;
 }
@@ -47,7 +48,7 @@ export interface AkashBenchOptions {
 /** The market over the emulated network, on real sockets, with blocks that come quickly. */
 export async function openAkash(t: TestContext, options: AkashBenchOptions = {}): Promise<AkashBench> {
   const folder = mkdtempSync(join(tmpdir(), 'underbid-akash-'));
-  const servers = new FakeServers(true);
+  const servers = new FakeServers(options.automatic ?? true);
   const devnet = await startDevnet({
     clock: systemClock,
     random: systemRandom,
