@@ -76,7 +76,7 @@ async function examineAkash(surface: Surface, options: DoctorOptions) {
       address,
       pools: [],
       auditors: AUDITORS,
-      reclamationMs: null,
+
       allowPrivate,
     };
     const configured = rpc && address !== null ? null : await configuredAkash(surface, options);
@@ -129,7 +129,6 @@ async function configuredAkash(surface: Surface, { rpc }: DoctorOptions): Promis
       ? pools.map((pool) => ({ pool, address: keyring.wallet(walletIndexOf(pool)).address }))
       : [],
     auditors: akash.auditors,
-    reclamationMs: akash.reclamationMs,
     allowPrivate: akash.allowPrivate,
   };
 }

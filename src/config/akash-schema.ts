@@ -64,9 +64,6 @@ export const akashSchema = z
       .boolean()
       .default(false)
       .describe('whether providers may have addresses of private networks; a devnet needs it'),
-    reclamation_hours: count(1, 720)
-      .optional()
-      .describe('lets providers take a machine back with so much notice, and only such providers bid; default: never'),
     wallets: z
       .enum(['one', 'per_pool'])
       .default('one')

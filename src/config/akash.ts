@@ -25,8 +25,6 @@ export interface AkashMarketSettings {
   readonly auditors: readonly string[];
   readonly allowPrivate: boolean;
   readonly walletPerPool: boolean;
-  /** Null: providers may not take their machines back. */
-  readonly reclamationMs: Ms | null;
   readonly grantNanoUsd: NanoUsd;
   readonly grantFeesUakt: bigint;
   readonly grantMs: Ms;
@@ -36,7 +34,6 @@ export interface AkashMarketSettings {
 
 type AkashFile = NonNullable<FileSettings['markets']['akash']>;
 
-const HOUR_MS = 3_600_000;
 const DAY_MS = 86_400_000;
 
 /** Null when there is no key: a mistake that was reported. */
@@ -66,7 +63,6 @@ export function buildAkashMarket(
     auditors: devnet?.auditors ?? akash.auditors,
     allowPrivate: akash.allow_private || devnet !== null,
     walletPerPool: akash.wallets === 'per_pool',
-    reclamationMs: akash.reclamation_hours === undefined ? null : akash.reclamation_hours * HOUR_MS,
     grantNanoUsd: parseUsd(akash.grant_usd),
     grantFeesUakt: BigInt(akash.grant_fees_uakt),
     grantMs: akash.grant_days * DAY_MS,
@@ -95,7 +91,6 @@ export function describeAkash(akash: AkashMarketSettings): unknown {
     auditors: akash.auditors,
     allow_private: akash.allowPrivate,
     wallets: akash.walletPerPool ? 'per_pool' : 'one',
-    ...(akash.reclamationMs === null ? {} : { reclamation_hours: akash.reclamationMs / HOUR_MS }),
     grant_usd: formatUsd(akash.grantNanoUsd),
     grant_fees_uakt: Number(akash.grantFeesUakt),
     grant_days: akash.grantMs / DAY_MS,

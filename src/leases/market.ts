@@ -57,6 +57,8 @@ export interface OrderRequest {
   readonly trust: Trust;
   /** Where the machine must stand, as the market names it; null: anywhere. */
   readonly region?: string | null;
+  /** The least notice before a machine is taken back, where the market has that; null: none is asked for. */
+  readonly reclamationMs?: Ms | null;
   /** The most a provider may ask per block, fees not included. */
   readonly ceilingNanoUsdPerBlock: NanoUsd;
   readonly workload: Workload;

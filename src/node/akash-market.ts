@@ -57,7 +57,6 @@ export async function openAkash(deps: AkashDeps, akash: AkashMarketSettings): Pr
       defaultImage: akash.devnet ? DEVNET_IMAGE : null,
       allowPrivate: akash.allowPrivate,
       walletPerPool: akash.walletPerPool,
-      reclamationMs: akash.reclamationMs,
     },
     grants: { deposits: microUp(akash.grantNanoUsd), feesUakt: akash.grantFeesUakt, lifeMs: akash.grantMs },
     keyring,

@@ -24,11 +24,14 @@ import type { GroupSpecJson, ResourcesJson } from './sdl.ts';
 export function messageOf(order: Order, denom: string): Any {
   switch (order.type) {
     case 'create_deployment': {
-      const { group, version: hash, reclamationMs } = order;
-      const deposit = depositOf(order.deposit, denom);
-      const known = pack(MsgCreateDeployment, { id: idOf(order.id), groups: [groupOf(group)], hash, deposit });
-      if (typeof reclamationMs !== 'number') return known;
-      return Any.fromPartial({ ...known, value: Buffer.concat([known.value, encodeReclamation(reclamationMs)]) });
+      const message = pack(MsgCreateDeployment, {
+        id: idOf(order.id),
+        groups: [groupOf(order.group)],
+        hash: order.version,
+        deposit: depositOf(order.deposit, denom),
+      });
+      const reclamation = encodeReclamation(order.reclamationMs ?? null);
+      return Any.fromPartial({ ...message, value: Buffer.concat([message.value, reclamation]) });
     }
     case 'deposit':
       return pack(MsgAccountDeposit, {

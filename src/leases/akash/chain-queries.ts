@@ -30,8 +30,8 @@ import { AllowedMsgAllowance, BasicAllowance } from 'cosmjs-types/cosmos/feegran
 import { QueryAllowanceRequest, QueryAllowanceResponse } from 'cosmjs-types/cosmos/feegrant/v1beta1/query';
 import { accountFromAny } from '@cosmjs/stargate';
 import { AUTHORIZATION_TYPE, limitOf } from './chain-authorization.ts';
+import { readDeadlines } from './chain-deadlines.ts';
 import { microOfDecDown, type Micro } from './amounts.ts';
-import { readDeadlines } from './chain-reclamation.ts';
 import { NodeUnreachable, type RpcPool } from './chain-rpc.ts';
 import type {
   ChainBid,

@@ -1,4 +1,4 @@
-import type { EpochMs, Ms } from '../../units.ts';
+import type { EpochMs } from '../../units.ts';
 import type { Micro } from './amounts.ts';
 import type { GroupSpecJson } from './sdl.ts';
 
@@ -114,8 +114,8 @@ export type Order =
       readonly group: GroupSpecJson;
       readonly version: Uint8Array;
       readonly deposit: Micro;
-      /** The least notice before a provider takes its machine back; null: it never may. */
-      readonly reclamationMs?: Ms | null;
+      /** The least notice before a provider takes the machine back; null: none is asked for. */
+      readonly reclamationMs?: number | null;
     }
   | { readonly type: 'deposit'; readonly id: DeploymentId; readonly amount: Micro }
   | { readonly type: 'create_lease'; readonly id: DeploymentId; readonly bid: ChainBid }

@@ -1,6 +1,5 @@
 import type { Dispatcher } from 'undici';
 import type { Clock } from '../../clock.ts';
-import type { Ms } from '../../units.ts';
 import type { Resolve } from './address.ts';
 import type { Micro } from './amounts.ts';
 import type { Inspection } from './chain-inspection.ts';
@@ -51,7 +50,6 @@ export interface CheckupOptions {
   /** Wallets that pay out of that one's grants. */
   readonly pools: readonly { readonly pool: string; readonly address: string }[];
   readonly auditors: readonly string[];
-  readonly reclamationMs: Ms | null;
   readonly allowPrivate: boolean;
   /** How many of the providers are visited. */
   readonly providersMax: number;

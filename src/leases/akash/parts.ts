@@ -26,8 +26,6 @@ export interface AkashRules {
   readonly allowPrivate: boolean;
   /** Each pool pays from a derived wallet that holds nothing: the treasury's grants pay its deposits and fees. */
   readonly walletPerPool: boolean;
-  /** The least notice that providers have to give before they take a machine back; null: they may not at all. */
-  readonly reclamationMs?: Ms | null;
 }
 
 /** What every part of the market needs. */

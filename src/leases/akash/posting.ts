@@ -151,7 +151,7 @@ export class AkashPosting {
   }
 
   async #post(row: OrderRow, service: ServiceSpec): Promise<Outcome<OrderView>> {
-    const { orders, chain, orderDeposit, rules } = this.#parts;
+    const { orders, chain, orderDeposit } = this.#parts;
     const deposit = orderDeposit();
     const order: Order = {
       type: 'create_deployment',
@@ -159,7 +159,7 @@ export class AkashPosting {
       group: groupSpecOf(service),
       version: Buffer.from(row.version, 'hex'),
       deposit,
-      reclamationMs: rules.reclamationMs ?? null,
+      reclamationMs: row.request?.reclamationMs ?? null,
     };
     const step = await orders.send(row, {
       purpose: 'create',

@@ -149,7 +149,7 @@ export async function mintHalted(t: TestContext): Promise<void> {
   t.after(() => dispatcher.destroy());
   const findings = await checkUp({
     ...{ rpc: [bench.devnet.rpcUrl], chainId: null, denom: 'uact', address: bench.devnet.tenant.address, pools: [] },
-    ...{ auditors: [], reclamationMs: null, allowPrivate: true, providersMax: 0, dispatcher, clock: systemClock },
+    ...{ auditors: [], allowPrivate: true, providersMax: 0, dispatcher, clock: systemClock },
     ...{ resolve: () => Promise.reject(new Error('no DNS here')), signal: new AbortController().signal },
   });
   const minting = findings.find(({ name }) => name === 'minting');

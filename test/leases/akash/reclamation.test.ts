@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { MsgCreateDeployment } from '@akashnetwork/chain-sdk/private-types/akash.v1beta4';
-import { encodeReclamation, readDeadlines } from '../../../src/leases/akash/chain-reclamation.ts';
+import { readDeadlines } from '../../../src/leases/akash/chain-deadlines.ts';
+import { encodeReclamation } from '../../../src/leases/akash/chain-reclamation.ts';
 import { lastField, readDurationS } from '../../../src/leases/akash/devnet/protobuf.ts';
 import { akashOrder, openAkash } from './market-bench.ts';
 
@@ -20,9 +21,9 @@ test('the notice that is asked for stands in field 5 of the order, and the rest 
 });
 
 test('only providers that give notice bid; the deadline of one that takes its machine back is seen, and rent runs on', async (t) => {
-  const bench = await openAkash(t, { rules: { reclamationMs: HOUR_MS } });
+  const bench = await openAkash(t);
   const { market } = bench;
-  assert.equal((await market.tender(akashOrder('o1'))).kind, 'done');
+  assert.equal((await market.tender(akashOrder('o1', { reclamationMs: HOUR_MS }))).kind, 'done');
   await bench.until('bids come', async () => ((await market.order('o1'))?.bids.length ?? 0) >= 2);
   await bench.passBlocks(2);
   const silent = bench.devnet.providers[0]?.address;
