@@ -173,6 +173,7 @@ async function startGateway(parts: Parts): Promise<Gateway> {
     limits,
     notReady: () => refusing,
     reach: reachOf(markets),
+    degraded: () => [...markets.values()].filter((market) => market.health?.().problem).map(({ name }) => name),
     log,
   };
   const gate = new Gate(deps);

@@ -38,6 +38,22 @@ void test('a usage error names the help of its command, where required options a
   assert.match((await run('accounts', 'freeze', '--help')).out, /kept in the audit log\s+\(required\)/);
 });
 
+void test('leases logs prints line by line, with no codes for the terminal, and fails with the last word of the provider', async (t) => {
+  const lines = ['{"source":"server-0","text":"up\\u001b[31m"}', '', '{"source":"server-0","text":"\\tready"}', ''];
+  const { run } = await setup(t, {
+    'GET /admin/leases/l1/logs?follow=true&tail=5': lines.join('\n'),
+    'GET /admin/leases/l2/logs?events=true': '{"error":"no running pods"}\n',
+  });
+  const told = await run('leases', 'logs', 'l1', '--follow', '--tail', '5');
+  assert.deepEqual(told, { code: 0, out: 'server-0  up\u{fffd}[31m\nserver-0      ready\n', err: '' });
+  assert.equal(
+    (await run('leases', 'logs', 'l1', '--follow', '--tail', '5', '--json')).out,
+    `${lines[0]}\n${lines[2]}\n`,
+  );
+  assert.deepEqual(await run('leases', 'logs', 'l2', '--events'), { code: 1, out: '', err: 'no running pods\n' });
+  assert.equal((await run('leases', 'logs', 'l3')).err, 'no such route (404 not_found)\n');
+});
+
 void test('serve runs the gateway', async (t) => {
   const { runDown } = await setup(t);
   assert.deepEqual(await runDown('serve'), { code: 0, out: 'serving\n', err: '' });

@@ -132,7 +132,7 @@ const SINGLE: readonly [what: string, file: string, mistake: string][] = [
   [
     'an Akash market without a key',
     'markets: {akash: {rpc: ["https://rpc.example"]}}',
-    '1:11 markets.akash: needs keyfile or key: whose money is it?',
+    '1:11 markets.akash: needs keyfile, key or signer: whose money is it?',
   ],
   [
     'a key in the file itself',
@@ -148,6 +148,16 @@ const SINGLE: readonly [what: string, file: string, mistake: string][] = [
     'a key that is given twice',
     'markets: {akash: {rpc: ["https://rpc.example"], keyfile: underbid.yaml, key: "file:underbid.yaml"}}',
     '1:78 markets.akash.key: is given twice: keyfile and key',
+  ],
+  [
+    'a signer beside a key',
+    'markets: {akash: {rpc: ["https://rpc.example"], key: "file:underbid.yaml", signer: {url: "unix:/run/signer"}}}',
+    '1:84 markets.akash.signer: is given twice: key and signer',
+  ],
+  [
+    'a signer on another machine, in the clear',
+    'markets: {akash: {rpc: ["https://rpc.example"], signer: {url: "http://10.0.0.1:7000"}}}',
+    '1:63 markets.akash.signer.url: must be unix:/PATH, http:// on this machine, or https://, without a path',
   ],
   [
     'a devnet file that is none',
@@ -243,7 +253,7 @@ void test('takes node, chain and key of a devnet from the file that it wrote', (
   assert.ok(akash);
   const { rpc, chainId, auditors, allowPrivate, devnet, key } = akash;
   assert.deepEqual([rpc, chainId, auditors], [['http://127.0.0.1:1'], 'devnet-7', ['akash1a']]);
-  assert.deepEqual([allowPrivate, devnet, key.reveal()], [true, true, MNEMONIC]);
+  assert.deepEqual([allowPrivate, devnet, key?.reveal()], [true, true, MNEMONIC]);
   const twice = mistakes('markets: {akash: {devnet: devnet.json, rpc: ["https://rpc.example"]}}');
   assert.deepEqual(twice, [
     'underbid.yaml:1:45 markets.akash.rpc: stands in the file of the devnet already: remove one of the two',
@@ -258,7 +268,7 @@ void test('shows no wallet key in settings or descriptions', (t) => {
   writeFileSync(join(cwd, 'wallet.txt'), `${MNEMONIC}\n`);
   for (const given of ['keyfile: wallet.txt', 'key: "file:wallet.txt"', 'key: "env:WALLET"']) {
     const settings = load(`markets: {akash: {rpc: ["https://rpc.example"], ${given}}}`, { WALLET: MNEMONIC });
-    assert.equal(settings.markets.akash?.key.reveal(), MNEMONIC);
+    assert.equal(settings.markets.akash?.key?.reveal(), MNEMONIC);
     assert.doesNotMatch(inspect(settings, { depth: null, showHidden: true }), /addict/);
     assert.doesNotMatch(JSON.stringify(describeSettings(settings)), /addict/);
   }

@@ -4,7 +4,7 @@ import { z } from 'zod';
 import type { Clock } from '../clock.ts';
 import { loadEnvironment, type Environment } from '../config/environment.ts';
 import { AppError, describeError, ERROR_CODES } from '../errors.ts';
-import { sendHttp, type HttpCall, type HttpReply } from './http-call.ts';
+import { sendHttp, streamHttp, type HttpCall, type HttpReply } from './http-call.ts';
 import type { Surface } from './terminal.ts';
 
 export interface AdminReply {
@@ -73,6 +73,19 @@ export class AdminClient {
     const parsed = parseJson(reply.text);
     if (reply.status >= 200 && reply.status < 300 && parsed !== undefined) return { text: reply.text, body: parsed };
     throw this.#refusalOf(reply.status, parsed);
+  }
+
+  /** A reply that goes on, by its lines; there is no limit in time but the gateway's own. */
+  async *lines(path: string): AsyncGenerator<string, void> {
+    const headers = { authorization: `Bearer ${await this.#findKey()}`, accept: 'application/x-ndjson' };
+    const signal = new AbortController().signal;
+    let refused: HttpReply | null;
+    try {
+      refused = yield* streamHttp(`${this.url}${path}`, { method: 'GET', headers, signal });
+    } catch (error) {
+      throw this.#failureOf(error);
+    }
+    if (refused) throw this.#refusalOf(refused.status, parseJson(refused.text));
   }
 
   async #findKey(): Promise<string> {

@@ -2,6 +2,7 @@ import type { Command } from 'commander';
 import { z } from 'zod';
 import { AdminClient } from './admin-client.ts';
 import { addListing, ask, parseId, pathTo, withJson } from './ask.ts';
+import { addLogsCommand } from './lease-logs.ts';
 import { readPoolFile } from './pool-file.ts';
 import type { OutputOptions, Surface } from './terminal.ts';
 
@@ -12,6 +13,7 @@ export function addFleetCommands(program: Command, surface: Surface): void {
   const listings = [
     { name: 'replicas', about: 'running model servers' },
     { name: 'orders', about: 'orders with their bids, the choice and its reason' },
+    { name: 'markets', about: 'where machines are rented, and why a market takes no orders now' },
     { name: 'providers', about: 'providers with their scores' },
     { name: 'decisions', about: 'what the scheduler did and why' },
   ];
@@ -72,6 +74,7 @@ function addLeaseCommands(program: Command, surface: Surface): void {
   ).action((id: string, options: OutputOptions) =>
     ask(surface, options, { method: 'GET', path: pathTo('admin', 'leases', id) }),
   );
+  addLogsCommand(leases, surface);
   withJson(leases.command('close').description('return a machine').argument('<id>', '', parseId)).action(
     (id: string, options: OutputOptions) =>
       ask(surface, options, { method: 'POST', path: pathTo('admin', 'leases', id, 'close'), body: {} }),

@@ -4,6 +4,7 @@ import { addAccountCommands } from './account-commands.ts';
 import { addAdminCommands } from './admin-commands.ts';
 import { addConfigCommands } from './config-commands.ts';
 import { addDevnetCommand } from './devnet-command.ts';
+import { addDoctorCommand } from './doctor-command.ts';
 import { addFleetCommands } from './fleet-commands.ts';
 import { addKeyCommands } from './key-commands.ts';
 import { addLedgerCommands } from './ledger-commands.ts';
@@ -45,9 +46,10 @@ function buildProgram(surface: Surface): Command {
   addAdminCommands(program, surface);
   addLedgerCommands(program, surface);
   addDevnetCommand(program, surface);
+  addDoctorCommand(program, surface);
   program.addHelpText(
     'after',
-    '\nAll but serve, config, ledger check and devnet talk to a running gateway: at UNDERBID_HOST and UNDERBID_PORT, with\n' +
+    '\nAll but serve, config, ledger check, devnet and doctor talk to a running gateway: at UNDERBID_HOST and UNDERBID_PORT, with\n' +
       'UNDERBID_ADMIN_KEY or the key in the data folder. Tables are for people, --json is for programs.\n' +
       'Exit codes: 0 done, 1 failed, 2 bad usage.',
   );

@@ -113,6 +113,11 @@ function clean(text: string): string {
   return text.replace(/\s+/g, ' ').replace(/[\p{Cc}\p{Cf}]/gu, '\u{fffd}');
 }
 
+/** A line of somebody else's, for a terminal: its blanks stay, what would act on the terminal does not. */
+export function cleanLine(text: string): string {
+  return text.replaceAll('\t', '    ').replace(/[\p{Cc}\p{Cf}]/gu, '\u{fffd}');
+}
+
 function shorten(text: string): string {
   return text.length > CELL_MAX ? `${text.slice(0, CELL_MAX - 1)}…` : text;
 }

@@ -31,13 +31,26 @@ const treasurySchema = z
   })
   .describe('the stock of ACT that leases are paid from');
 
-/** Either `devnet`, or `rpc` and one of `keyfile` and `key`; `cross-checks.ts` sees to that. */
+/** Either `devnet`, or `rpc` and one of `keyfile`, `key` and `signer`; `cross-checks.ts` sees to that. */
 export const akashSchema = z
   .strictObject({
     devnet: path.optional().describe('the file that `underbid devnet` wrote: it names everything else'),
     rpc: z.array(serverUrl).min(1).max(16).optional().describe('RPC addresses of the chain, the first ones preferred'),
     keyfile: path.optional().describe("a file with the tenant's mnemonic or private key, readable by its owner only"),
     key: secretSchema.optional().describe("the tenant's mnemonic or private key, as env:NAME or file:PATH"),
+    signer: z
+      .strictObject({
+        url: z
+          .string()
+          .regex(
+            /^(unix:\/.{1,100}|http:\/\/(127\.0\.0\.1|localhost|\[::1\])(:\d{1,5})?\/?|https:\/\/[^/?#\s@]{1,255}\/?)$/,
+            'must be unix:/PATH, http:// on this machine, or https://, without a path',
+          )
+          .describe('where it listens: unix:/PATH, http://127.0.0.1:PORT or https://HOST'),
+        key: secretSchema.optional().describe('what it is sent as a bearer key, as env:NAME or file:PATH'),
+      })
+      .optional()
+      .describe('a program that holds the key and signs: instead of keyfile and key'),
     chain_id: z
       .string()
       .regex(/^[A-Za-z0-9._-]{1,64}$/, 'is not the id of a chain')

@@ -5,8 +5,10 @@ import type { Secret } from './secret.ts';
 
 export interface AkashMarketSettings {
   readonly rpc: readonly string[];
-  /** A mnemonic or a private key. */
-  readonly key: Secret;
+  /** A mnemonic or a private key; null: a signer has it. */
+  readonly key: Secret | null;
+  /** A program that holds the key. */
+  readonly signer: { readonly url: string; readonly key: Secret | null } | null;
   /** Null: that of the first node that answers. */
   readonly chainId: string | null;
   readonly denom: string;
@@ -56,12 +58,14 @@ export function buildAkashMarket(
   { secrets, devnet }: { readonly secrets: ReadonlyMap<string, Secret>; readonly devnet: DevnetFile | null },
 ): AkashMarketSettings | null {
   const reference = akash.key ?? (akash.keyfile === undefined ? null : `file:${akash.keyfile}`);
-  const key = devnet?.key ?? (reference === null ? undefined : secrets.get(reference));
+  const key = devnet?.key ?? (reference === null ? undefined : secrets.get(reference)) ?? null;
   const rpc = devnet?.rpc ?? akash.rpc;
-  if (!key || !rpc) return null;
+  const { signer } = akash;
+  if ((!key && !signer) || !rpc) return null;
   return {
     rpc,
     key,
+    signer: signer ? { url: signer.url, key: secrets.get(signer.key ?? '') ?? null } : null,
     chainId: devnet?.chainId ?? akash.chain_id ?? null,
     denom: akash.denom,
     gasPriceNano: parseUsd(akash.gas_price),
@@ -116,7 +120,10 @@ function describeTreasury(treasury: AkashTreasurySettings): unknown {
 export function describeAkash(akash: AkashMarketSettings): unknown {
   return {
     rpc: akash.rpc,
-    key: String(akash.key),
+    ...(akash.key === null ? {} : { key: String(akash.key) }),
+    ...(akash.signer === null
+      ? {}
+      : { signer: { url: akash.signer.url, ...(akash.signer.key ? { key: String(akash.signer.key) } : {}) } }),
     ...(akash.chainId === null ? {} : { chain_id: akash.chainId }),
     denom: akash.denom,
     gas_price: formatUsd(akash.gasPriceNano),

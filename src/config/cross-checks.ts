@@ -33,7 +33,8 @@ export interface ResolvedSecrets {
 export function resolveSecrets(document: ConfigDocument, source: SecretSource): ResolvedSecrets {
   const secrets = new Map<string, Secret>();
   const mistakes: Mistake[] = [];
-  const keys = [...eachServer(document), ['markets', 'akash']].map((path): Path => [...path, 'key']);
+  const holders = [...eachServer(document), ['markets', 'akash'], ['markets', 'akash', 'signer']];
+  const keys = holders.map((path): Path => [...path, 'key']);
   for (const at of [...keys, ...secretsOfPools(document)]) {
     const reference = valueAt(document.data, at);
     if (typeof reference !== 'string' || !secretSchema.safeParse(reference).success) continue;
@@ -117,14 +118,14 @@ function checkAkash(document: ConfigDocument): Mistake[] {
   const at = (key: string, message: string): Mistake => mistakeAt(document, [...path, key], message);
   const whole = (message: string): Mistake => ({ ...document.placeOfKey(path), path, message });
   if (set.includes('devnet')) {
-    const twice = set.filter((key) => ['rpc', 'keyfile', 'key', 'chain_id'].includes(key));
+    const twice = set.filter((key) => ['rpc', 'keyfile', 'key', 'signer', 'chain_id'].includes(key));
     return twice.map((key) => at(key, 'stands in the file of the devnet already: remove one of the two'));
   }
   const mistakes: Mistake[] = [];
   if (!set.includes('rpc')) mistakes.push(whole('name at least one node under rpc, or the file of a devnet'));
-  if (!set.includes('keyfile') && !set.includes('key'))
-    mistakes.push(whole('needs keyfile or key: whose money is it?'));
-  if (set.includes('keyfile') && set.includes('key')) mistakes.push(at('key', 'is given twice: keyfile and key'));
+  const [first, second] = ['keyfile', 'key', 'signer'].filter((key) => set.includes(key));
+  if (first === undefined) mistakes.push(whole('needs keyfile, key or signer: whose money is it?'));
+  if (second !== undefined) mistakes.push(at(second, `is given twice: ${first} and ${second}`));
   return mistakes;
 }
 

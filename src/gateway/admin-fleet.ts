@@ -2,6 +2,7 @@ import type { Context, Hono } from 'hono';
 import { z } from 'zod';
 import { addAction } from './admin-action.ts';
 import { bodyOf } from './admin-body.ts';
+import { addLogs } from './admin-logs.ts';
 import type { AppDeps, AppEnv, FleetOperations } from './deps.ts';
 import { decodePath } from './models.ts';
 
@@ -10,9 +11,11 @@ const disputeSchema = z.strictObject({ reason: z.string().min(1).max(1000) });
 /** Pools, and what runs for them. */
 export function addFleet(app: Hono<AppEnv>, deps: AppDeps, fleet: FleetOperations): void {
   addPools(app, deps, fleet);
+  addLogs(app, deps, fleet);
   addLeases(app, deps, fleet);
   app.get('/replicas', (context) => context.json({ data: fleet.replicas() }));
   app.get('/orders', async (context) => context.json({ data: await fleet.orders() }));
+  app.get('/markets', (context) => context.json({ data: fleet.markets() }));
   app.get('/providers', async (context) => context.json({ data: await fleet.providers() }));
   app.get('/decisions', async (context) => {
     const limit = z.coerce

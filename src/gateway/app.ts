@@ -25,7 +25,10 @@ export function createApp(deps: AppDeps, gate: Gate = new Gate(deps)): Hono<AppE
   app.get('/readyz', (context) => {
     context.header('x-request-id', deps.newId('req-'));
     const why = deps.notReady();
-    return why === null ? context.json({ status: 'ready' }) : context.json({ status: 'not_ready', reason: why }, 503);
+    if (why !== null) return context.json({ status: 'not_ready', reason: why }, 503);
+    // Names only: anybody may ask. Why, operators see under /admin/markets.
+    const degraded = deps.degraded?.() ?? [];
+    return context.json({ status: 'ready', ...(degraded.length > 0 ? { degraded } : {}) });
   });
 
   app.use('*', async (context, next) => {

@@ -50,6 +50,8 @@ export interface AppDeps {
   readonly reach?: Reach | undefined;
   /** Why requests cannot be taken now, or null. */
   readonly notReady: () => string | null;
+  /** Names of markets that take no orders now; requests are served all the same. */
+  readonly degraded?: () => readonly string[];
   readonly log: (line: string) => void;
 }
 
@@ -61,6 +63,19 @@ export interface AppEnv {
     /** `x-ratelimit-*` as they stand when the reply is made. */
     rateHeaders: (() => Readonly<Record<string, string>>) | undefined;
   };
+}
+
+/** What is asked of a lease's log. */
+export interface LeaseLogs {
+  readonly what: 'logs' | 'events';
+  readonly follow: boolean;
+  readonly tail: number;
+  readonly service: string | null;
+}
+
+export interface LogLine {
+  readonly source: string;
+  readonly text: string;
 }
 
 /**
@@ -76,8 +91,12 @@ export interface FleetOperations {
   orders(): Promise<unknown[]>;
   leases(): Promise<unknown[]>;
   lease(id: string): Promise<unknown>;
+  /** @throws AppError `not_found`; what the lines throw is the provider's */
+  leaseLogs(id: string, request: LeaseLogs, signal: AbortSignal): Promise<AsyncIterable<LogLine>>;
   closeLease(id: string): Promise<unknown>;
   disputeLease(id: string, reason: string): Promise<unknown>;
+  /** Each market, and why it takes no orders now, if it does not. */
+  markets(): unknown[];
   providers(): Promise<unknown[]>;
   /** What leases are paid from, market by market. */
   treasury(): Promise<unknown>;

@@ -130,6 +130,8 @@ export interface Lease {
   readonly makeFeeNanoUsd: NanoUsd;
   readonly refundNanoUsd: NanoUsd;
   readonly dispute: { readonly reason: string; readonly atMs: EpochMs } | null;
+  /** The provider takes its machine back: from then on the lease cannot be counted on. Absent where none may. */
+  readonly reclaimMs?: EpochMs | null;
 }
 
 export type DeliveryState = 'none' | 'starting' | 'running' | 'failed';
@@ -169,8 +171,35 @@ export interface ProviderView {
   readonly disputes: number;
 }
 
+/** Of a lease: what its container prints, or what happens to it. */
+export interface LogRequest {
+  readonly what: 'logs' | 'events';
+  /** Goes on until somebody stops it. */
+  readonly follow: boolean;
+  /** So many last lines of what was printed before. */
+  readonly tail: number;
+  /** Null: all. */
+  readonly service: string | null;
+}
+
+export interface LogLine {
+  /** Which container, or what the event is about. */
+  readonly source: string;
+  readonly text: string;
+}
+
+/** What an operator is told of a market that may be out of reach. */
+export interface MarketHealth {
+  /** Why it takes no orders now; null: it does. */
+  readonly problem: string | null;
+  /** Ready to be shown: no secrets. */
+  readonly detail: Readonly<Record<string, unknown>>;
+}
+
 export interface Market {
   readonly name: MarketName;
+  /** Absent where a market is always within reach. */
+  health?(): MarketHealth;
   terms(): MarketTerms;
   /** The current block: rent is counted from one to the next. */
   block(): Blocks;
@@ -189,6 +218,11 @@ export interface Market {
   /** Has the provider start the workload. Idempotent. */
   deploy(leaseId: string, workload: Workload): Promise<Outcome<void>>;
   status(leaseId: string): Promise<LeaseStatus | null>;
+  /**
+   * What a lease's machine says, until it ends or `signal` does; absent where it cannot be asked.
+   * @throws Error when the provider does not answer
+   */
+  logs?(leaseId: string, request: LogRequest, signal: AbortSignal): AsyncIterable<LogLine>;
   /** Adds to the escrow; `fundingId` makes a repeat harmless. */
   fund(leaseId: string, amountNanoUsd: NanoUsd, fundingId: string): Promise<Outcome<Lease>>;
   /** Ends the lease: rent is drawn up to now, the rest of the deposit comes back. Idempotent. */

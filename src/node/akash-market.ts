@@ -6,18 +6,17 @@ import type { Clock } from '../clock.ts';
 import type { Settings } from '../config.ts';
 import type { AkashMarketSettings } from '../config/akash.ts';
 import { resolveSecret } from '../config/secret-references.ts';
-import { AppError, describeError } from '../errors.ts';
 import type { Ledger } from '../ledger/operations.ts';
 import { microUp, NANO_PER_MICRO } from '../leases/akash/amounts.ts';
 import type { MintRules } from '../leases/akash/mint-plan.ts';
 import { Chain } from '../leases/akash/chain.ts';
-import { Keyring } from '../leases/akash/chain-wallet.ts';
 import { AkashMarket } from '../leases/akash/market.ts';
 import { AkashRecords } from '../leases/akash/records.ts';
 import { TreasuryRecords } from '../leases/akash/treasury-records.ts';
 import { MarketRecords } from '../leases/records.ts';
 import { systemRandom } from '../random.ts';
 import type { Store } from '../store/open.ts';
+import { openKeyring } from './akash-keyring.ts';
 import { leaseKeys } from './secrets.ts';
 
 export interface AkashDeps {
@@ -31,10 +30,14 @@ export interface AkashDeps {
 /** Providers of the emulated network start their own model server, whatever the image. */
 const DEVNET_IMAGE = `devnet@sha256:${'0'.repeat(64)}`;
 
-/** @throws AppError `setup_failed` with a sentence that says what to do */
+/**
+ * Without a node of its chain it is opened all the same, and joins later.
+ * @throws AppError `setup_failed` with a sentence that says what to do
+ */
 export async function openAkash(deps: AkashDeps, akash: AkashMarketSettings): Promise<AkashMarket> {
   const { settings, store, ledger, clock, log } = deps;
-  const keyring = await openKeyring(akash);
+  const pools = settings.pools.filter(({ markets }) => markets?.includes('akash') ?? true).map(({ id }) => id);
+  const keyring = await openKeyring(akash, pools, clock);
   const market = new AkashMarket({
     newChain: (signal) =>
       new Chain({
@@ -68,7 +71,7 @@ export async function openAkash(deps: AkashDeps, akash: AkashMarketSettings): Pr
     },
     grants: { deposits: microUp(akash.grantNanoUsd), feesUakt: akash.grantFeesUakt, lifeMs: akash.grantMs },
     keyring,
-    pools: settings.pools.filter(({ markets }) => markets?.includes('akash') ?? true).map(({ id }) => id),
+    pools,
     records: new AkashRecords(store),
     treasuryRecords: new TreasuryRecords(store),
     marketRecords: new MarketRecords(store),
@@ -102,16 +105,4 @@ function mintRules({ treasury }: AkashMarketSettings): MintRules {
     spreadMaxBp: treasury.spreadMaxBp,
     reserveUakt: treasury.reserveNanoAkt / NANO_PER_MICRO,
   };
-}
-
-async function openKeyring(akash: AkashMarketSettings): Promise<Keyring> {
-  try {
-    const keyring = await Keyring.open(akash.key.reveal());
-    if (akash.walletPerPool && !keyring.derives) {
-      throw new Error('wallets: per_pool needs a mnemonic, a single private key derives none');
-    }
-    return keyring;
-  } catch (error) {
-    throw new AppError('setup_failed', `the key of the Akash market: ${describeError(error)}`);
-  }
 }

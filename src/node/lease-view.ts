@@ -40,6 +40,7 @@ export async function leaseLine(
     opened_at: iso(lease?.openedAtMs ?? replica.leasedMs),
     closed_at: iso(lease?.closedAtMs ?? replica.closedMs),
     close_reason: lease?.closeReason ?? null,
+    ...(lease?.reclaimMs ? { reclaimed_at: iso(lease.reclaimMs) } : {}),
     ...(lease ? moneyOf(lease) : {}),
     reason: replica.reason,
   };

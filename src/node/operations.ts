@@ -10,7 +10,7 @@ import type { SchedulerRecords } from '../scheduler/records.ts';
 import { modelIdSchema, parsePool, poolSchema, type MarketName, type PoolSpec } from '../spec.ts';
 import { found, leaseLine, marketOf, viewLease } from './lease-view.ts';
 import { moneyOperations } from './money-operations.ts';
-import { iso, viewOrder, viewPool, viewReplica } from './views.ts';
+import { iso, viewMarket, viewOrder, viewPool, viewReplica } from './views.ts';
 
 export interface OperationsDeps {
   readonly clock: Clock;
@@ -46,6 +46,11 @@ export function createOperations(deps: OperationsDeps): FleetOperations {
       return views;
     },
     lease: (id) => viewLease(deps, id),
+    leaseLogs: async (id, request, signal) => {
+      const replica = found(await records.findByLease(id), `there is no lease ${id}`);
+      const market = marketOf(replica, markets);
+      return found(market?.logs?.(id, request, signal), `the market ${replica.market} has no logs of its leases`);
+    },
     closeLease: async (id) => {
       const replica = found(await records.findByLease(id), `there is no lease ${id}`);
       const closing = await scheduler.closeLease(id);
@@ -64,6 +69,7 @@ export function createOperations(deps: OperationsDeps): FleetOperations {
       });
       return leaseLine(replica, markets);
     },
+    markets: () => [...markets.values()].map(viewMarket),
     providers: async () => {
       const all = await Promise.all([...markets.values()].map((market) => market.providers()));
       return all.flat().map(({ hardware, ...provider }) => {

@@ -32,6 +32,13 @@ export function viewPool(pool: Pool): Record<string, unknown> {
   };
 }
 
+export function viewMarket(market: Market): Record<string, unknown> {
+  const { problem, detail } = market.health?.() ?? { problem: null, detail: {} };
+  const { settlement, blockMs } = market.terms();
+  const state = problem === null ? 'open' : 'degraded';
+  return { name: market.name, state, problem, settlement, block: market.block(), block_ms: blockMs, ...detail };
+}
+
 export function viewReplica(replica: ReplicaRecord, load: ReplicaLoad | null): Record<string, unknown> {
   const { id, pool, state, orderId, market, leaseId, provider, costNanoUsdPerHour, reason, failed } = replica;
   return {

@@ -8,6 +8,8 @@ import type { ReplicaRecord } from './records.ts';
 export class Adoption {
   readonly #parts: Parts;
   readonly #ending: Ending;
+  /** Markets that could not say what is ours there. */
+  readonly #silent = new Set<Market>();
 
   constructor(parts: Parts, ending: Ending) {
     this.#parts = parts;
@@ -37,7 +39,9 @@ export class Adoption {
   /** Ends leases and orders that no row of ours wants: nobody may pay for them. False: to be tried again. */
   async sweep(market: Market): Promise<boolean> {
     const { fleet, decide } = this.#parts;
-    const { orders, leases } = await market.list();
+    const listed = await this.#list(market);
+    if (listed === null) return false;
+    const { orders, leases } = listed;
     const replicas = fleet.active();
     const wanted = new Set(replicas.map(({ orderId }) => orderId));
     const ordered = new Set(
@@ -55,6 +59,18 @@ export class Adoption {
       if (!ordered.has(order.id)) clean &&= (await market.cancel(order.id)).kind !== 'unknown';
     }
     return clean;
+  }
+
+  /** Null: it does not know yet. That is told once, however often it is asked. */
+  async #list(market: Market): Promise<Awaited<ReturnType<Market['list']>> | null> {
+    try {
+      return await market.list();
+    } catch (error) {
+      const why = describeError(error);
+      if (!this.#silent.has(market)) this.#parts.log(`sweep of the market ${market.name}: ${why}`);
+      this.#silent.add(market);
+      return null;
+    }
   }
 
   async #open(record: ReplicaRecord, market: Market | undefined): Promise<LeaseStatus | null> {

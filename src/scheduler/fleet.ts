@@ -33,6 +33,8 @@ export interface Notes {
   silentProbes: number;
   /** A refusal that was told already. */
   told: string | null;
+  /** What keeps its start-up waiting. */
+  problem: string | null;
 }
 
 /** The scheduler's memory: live replicas and open orders with their rows, what they cost today, and who failed lately. */
@@ -90,6 +92,7 @@ export class Fleet {
       suspectMs: null,
       silentProbes: 0,
       told: null,
+      problem: null,
     };
     if (this.#replicas.has(id)) this.#notes.set(id, notes);
     return notes;

@@ -1,6 +1,6 @@
 import type { EpochMs, Ms } from '../units.ts';
 import { measureDemand, type Demand } from './demand.ts';
-import type { PlannedReplica } from './plan.ts';
+import { isSuccessor, type PlannedReplica } from './plan.ts';
 import type { PoolRouter } from './pool/router.ts';
 import type { ReplicaRecord } from './records.ts';
 
@@ -22,7 +22,7 @@ export function observePool(
   // An order that nobody waits for any more is withdrawn at once, a start-up only after the idle time: it is half paid.
   const unready = demand.slots > 0 ? 0 : demand.idleMs;
   const idleMs = replicas
-    .filter(({ state }) => state !== 'draining' && state !== 'closing')
+    .filter((replica) => replica.state !== 'draining' && replica.state !== 'closing' && !isSuccessor(replica, replicas))
     .map((replica) => {
       if (replica.state === 'ordering') return demand.slots > 0 ? 0 : Infinity;
       return replica.state === 'ready' ? replica.idleMs : unready;
@@ -39,5 +39,7 @@ function plannedReplica(record: ReplicaRecord, router: PoolRouter, nowMs: EpochM
     idleMs: load && load.inFlight === 0 ? nowMs - load.lastUsedMs : 0,
     drainSinceMs: record.drainMs,
     costNanoUsdPerHour: record.costNanoUsdPerHour ?? router.spec.ceilingNanoUsdPerHour,
+    endsMs: record.endsMs ?? null,
+    replaces: record.replaces ?? null,
   };
 }

@@ -26,6 +26,8 @@ export type Who = 'all' | 'reserve' | 'machines';
 export interface OrderOptions {
   readonly who?: Who;
   readonly beside?: Beside | undefined;
+  /** The replica that it is to follow. */
+  readonly replaces?: string | undefined;
 }
 
 /** From "one more replica" to a lease: an order, its bids, the choice, the deposit. */
@@ -39,7 +41,7 @@ export class Ordering {
   }
 
   /** The rows of one more replica and its order. They come first: a crash leaves nothing that we don't know of. */
-  async order(pool: Pool, reason: string, { who = 'all', beside = {} }: OrderOptions = {}): Promise<void> {
+  async order(pool: Pool, reason: string, { who = 'all', beside = {}, replaces }: OrderOptions = {}): Promise<void> {
     const { clock, fleet, markets, newId, decide } = this.#parts;
     const { spec } = pool.router;
     const [id, orderId, now] = [newId('rep-'), newId('ord-'), clock.now()];
@@ -52,8 +54,8 @@ export class Ordering {
         const ceilingNanoUsdPerBlock = ceilingPerBlock(spec, market.terms());
         return { name, ceilingNanoUsdPerBlock, block: market.block(), refusal: null };
       });
-    const runs = runsAs(spec);
-    const saved = fleet.save(newReplica({ id, pool: spec.id, orderId, orderedMs: now, reason, runs, beside }));
+    const replica = newReplica({ id, pool: spec.id, orderId, orderedMs: now, reason, runs: runsAs(spec), beside });
+    const saved = fleet.save(replaces === undefined ? replica : { ...replica, replaces });
     // Before anything is awaited: whoever plans meanwhile must not count it.
     fleet.notes(id).reserve = who === 'reserve';
     await saved;
@@ -72,7 +74,7 @@ export class Ordering {
       offer: { cpu, memoryBytes, gpus, ceilingUsdPerHour },
     });
     if (who !== 'reserve') pool.router.setPhase('order placed');
-    const detail = { order: orderId, ceiling_usd_per_hour: ceilingUsdPerHour };
+    const detail = { order: orderId, ceiling_usd_per_hour: ceilingUsdPerHour, ...(replaces && { replaces }) };
     await decide({ pool: spec.id, kind: 'order.placed', reason, detail });
   }
 

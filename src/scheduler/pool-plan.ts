@@ -84,7 +84,8 @@ function planExtra(
     backoffUntilMs: order.beside.needs ? specialBackoffUntilMs : backoffUntilMs,
   });
   return actions.flatMap((action): Action[] => {
-    if (action.type === 'order') return [{ ...action, beside: order.beside }];
+    // What follows a machine that is taken back is in the other plan.
+    if (action.type === 'order') return action.replaces === undefined ? [{ ...action, beside: order.beside }] : [];
     return action.type === 'hold_back' ? [action] : [];
   });
 }

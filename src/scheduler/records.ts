@@ -41,6 +41,10 @@ export interface ReplicaRecord {
   readonly runs?: RunsAs;
   /** Ordered besides what the pool's load asks for. */
   readonly beside?: Beside;
+  /** When its provider takes the machine back, where that is known. */
+  readonly endsMs?: EpochMs | null;
+  /** The replica that it is to follow: until that one drains, it is beside what the pool wants. */
+  readonly replaces?: string | null;
 }
 
 /** What a replica is started as; its pool may have been described anew since. */

@@ -37,11 +37,13 @@ export class Serving {
     const { spec } = pool.router;
     const notes = fleet.notes(record.id);
     const sinceMs = notes.startSinceMs ?? record.leasedMs ?? record.orderedMs;
-    if (clock.now() - sinceMs > spec.limits.startMs) return this.#tooLate(record, market, spec);
+    if (clock.now() - sinceMs > spec.limits.startMs) {
+      return this.#tooLate(record, { market, spec, problem: notes.problem ?? delivery.detail });
+    }
     if (delivery.state === 'none' && lease.state === 'active' && !notes.deployed) {
       const outcome = await market.deploy(lease.id, workloadOf(spec));
       // Unknown: the next look at the delivery says whether it began.
-      if (outcome.kind === 'unknown') return;
+      if (outcome.kind === 'unknown') return this.#noteProblem(record, `not deployed yet: ${outcome.reason}`);
       if (outcome.kind === 'refused') return this.#ending.fail(record, `not deployed: ${outcome.reason}`, null);
       notes.deployed = true;
       pool.router.setPhase('loading model');
@@ -52,14 +54,21 @@ export class Serving {
     const target = targetOf(running, status, spec, delivery.url);
     const problem = await this.#checking.problemOf(target, spec);
     if (problem === null) return this.#ready(running, pool, target);
-    const reason = `not answering yet: ${problem}`;
-    if (reason !== running.reason) await fleet.save({ ...running, reason });
+    return this.#noteProblem(running, `not answering yet: ${problem}`);
+  }
+
+  /** What keeps a start-up waiting: shown while it lasts, and told when its time is over. */
+  async #noteProblem(record: ReplicaRecord, problem: string): Promise<void> {
+    const reason = problem.slice(0, 500);
+    this.#parts.fleet.notes(record.id).problem = reason;
+    if (reason !== record.reason) await this.#parts.fleet.save({ ...record, reason });
   }
 
   /** A replica at work: is its lease alive, and does its escrow reach? */
-  async watch(record: ReplicaRecord): Promise<void> {
-    const found = await this.#look(record);
+  async watch(before: ReplicaRecord): Promise<void> {
+    const found = await this.#look(before);
     if (!found) return;
+    const record = await this.#foresee(before, found.status.lease);
     const { pool, market, status } = found;
     const { lease, delivery } = status;
     if (delivery.state !== 'running') return this.#ending.fail(record, gone(delivery), lease.provider);
@@ -101,14 +110,31 @@ export class Serving {
     return { pool, market, status };
   }
 
-  async #tooLate(record: ReplicaRecord, market: Market, spec: PoolSpec): Promise<void> {
+  /** A machine that its provider takes back is known to go: the plan finds another one first. */
+  async #foresee(record: ReplicaRecord, lease: Lease): Promise<ReplicaRecord> {
+    const endsMs = lease.reclaimMs ?? null;
+    if (endsMs === (record.endsMs ?? null)) return record;
+    const saved = await this.#parts.fleet.save({ ...record, endsMs });
+    const until = endsMs === null ? null : new Date(endsMs).toISOString();
+    const reason =
+      until === null ? 'its provider leaves it the machine' : `its provider takes the machine back at ${until}`;
+    const detail = { replica: record.id, lease: lease.id, provider: lease.provider, ends_at: until };
+    await this.#parts.decide({ pool: record.pool, kind: 'lease.reclaimed', reason, detail });
+    return saved;
+  }
+
+  async #tooLate(
+    record: ReplicaRecord,
+    { market, spec, problem }: { readonly market: Market; readonly spec: PoolSpec; readonly problem: string },
+  ): Promise<void> {
     const seconds = spec.limits.startMs / 1000;
+    const because = problem === '' ? '' : `: ${problem}`;
     try {
-      if (record.leaseId !== null) await market.dispute(record.leaseId, `not ready within ${seconds} s`);
+      if (record.leaseId !== null) await market.dispute(record.leaseId, `not ready within ${seconds} s${because}`);
     } catch (error) {
       this.#parts.log(`lease ${record.leaseId} could not be disputed: ${describeError(error)}`);
     }
-    return this.#ending.fail(record, `it was not ready within ${seconds} s`, record.provider);
+    return this.#ending.fail(record, `it was not ready within ${seconds} s${because}`, record.provider);
   }
 
   async #ready(record: ReplicaRecord, pool: Pool, target: Target): Promise<void> {
@@ -133,7 +159,8 @@ export class Serving {
 
   async #fund(record: ReplicaRecord, pool: Pool, market: Market, lease: Lease): Promise<void> {
     const { clock, fleet, decide } = this.#parts;
-    const { runwayMs } = pool.router.spec;
+    // What lies in the escrow of a machine that goes soon is locked for nothing.
+    const runwayMs = Math.min(pool.router.spec.runwayMs, Math.max(0, (lease.reclaimMs ?? Infinity) - clock.now()));
     const notes = fleet.notes(record.id);
     const missing: NanoUsd = missingRunway(lease, runwayMs, { terms: market.terms(), block: market.block() });
     if (missing === 0n || clock.now() < notes.fundAgainMs) return;

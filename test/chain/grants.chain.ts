@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { systemClock } from '../../src/clock.ts';
-import { openGrants, type GrantOptions } from '../../src/leases/akash/grants.ts';
+import { Grants, type GrantOptions } from '../../src/leases/akash/grants.ts';
 import { until } from '../fakes/clock.ts';
 import { FUNDS, startCosmosChain, type CosmosChain } from './cosmos-chain.ts';
 import { deposits, openTenant, paysFees, show, type Tenant } from './tenant.ts';
@@ -21,16 +21,16 @@ test('the treasury grants a pool deposits and fees in one transaction, once', as
   const { chain, wallet, keyring } = tenant;
   const pool = keyring.wallet(1);
   const lines: string[] = [];
-  await openGrants(chain, rules(tenant, { deposits: 50_000_000n, log: (line) => lines.push(line) }));
+  await new Grants(chain, rules(tenant, { deposits: 50_000_000n, log: (line) => lines.push(line) })).renew();
   assert.deepEqual(lines, [`pool tiny pays from ${pool.address}, out of grants of the treasury's`]);
   assert.equal(await deposits(chain, wallet.address, pool.address), 50_000_000n);
   assert.equal(await paysFees(chain, wallet.address, pool.address), true);
   const left = await chain.balanceUakt(wallet.address);
   assert.ok(left < FUNDS && left > FUNDS - 20_000n, `${FUNDS - left} uakt of fees`);
-  await openGrants(chain, rules(tenant, { deposits: 50_000_000n, log: (line) => lines.push(line) }));
+  await new Grants(chain, rules(tenant, { deposits: 50_000_000n, log: (line) => lines.push(line) })).renew();
   assert.equal(lines.length, 1, 'grants that stand are left alone');
   assert.equal(await chain.balanceUakt(wallet.address), left);
-  await openGrants(chain, rules(tenant, { deposits: 200_000_000n }));
+  await new Grants(chain, rules(tenant, { deposits: 200_000_000n })).renew();
   assert.equal(await deposits(chain, wallet.address, pool.address), 200_000_000n, 'more replaces less');
   assert.equal(await paysFees(chain, wallet.address, pool.address), true);
 });
@@ -38,7 +38,7 @@ test('the treasury grants a pool deposits and fees in one transaction, once', as
 test("a pool's wallet pays with the treasury's allowance for deployments alone", async (t) => {
   const tenant = await openTenant(t, node);
   const { chain, wallet, keyring } = tenant;
-  await openGrants(chain, rules(tenant, {}));
+  await new Grants(chain, rules(tenant, {})).renew();
   const noted: unknown[] = [];
   const pool = keyring.wallet(1);
   const ends = { from: pool.address, to: keyring.wallet(2).address, untilMs: systemClock.now() + 3_600_000 };
@@ -76,7 +76,7 @@ test('grants end with their date', async (t) => {
   // Long enough to be seen on a slow machine, as the chain refuses a date that is over.
   const lines: string[] = [];
   const log = (line: string): void => void lines.push(line);
-  await openGrants(chain, rules(tenant, { lifeMs: 25_000, log }));
+  await new Grants(chain, rules(tenant, { lifeMs: 25_000, log })).renew();
   assert.match(lines.join(), /out of grants of the treasury's/);
   await until(
     'both grants are gone',
@@ -86,7 +86,7 @@ test('grants end with their date', async (t) => {
     },
     90_000,
   );
-  await openGrants(chain, rules(tenant, { log }));
+  await new Grants(chain, rules(tenant, { log })).renew();
   assert.equal(lines.length, 2, 'and are made again');
   assert.equal(await paysFees(chain, wallet.address, pool), true);
 });

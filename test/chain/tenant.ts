@@ -4,7 +4,7 @@ import { Agent } from 'undici';
 import { systemClock } from '../../src/clock.ts';
 import { Chain, type ChainOptions } from '../../src/leases/akash/chain.ts';
 import type { Order, SendOutcome, SignedTx } from '../../src/leases/akash/chain-types.ts';
-import { Keyring, type Wallet } from '../../src/leases/akash/chain-wallet.ts';
+import { OwnKeyring, type Keyring, type Wallet } from '../../src/leases/akash/chain-wallet.ts';
 import { systemRandom } from '../../src/random.ts';
 import type { CosmosChain } from './cosmos-chain.ts';
 import { grantFees } from './messages.ts';
@@ -33,7 +33,7 @@ export interface TenantOptions extends Partial<Pick<ChainOptions, 'lifeMs' | 'ti
 
 export async function openTenant(t: TestContext, node: CosmosChain, options: TenantOptions = {}): Promise<Tenant> {
   const account = node.account();
-  const keyring = await Keyring.open(account.mnemonic);
+  const keyring = await OwnKeyring.open(account.mnemonic);
   const wallet = keyring.wallet(0);
   const open = async (change: TenantOptions): Promise<Tenant> => {
     const { proxied = false, rpc = (url) => [proxied ? url : node.rpcUrl], ...limits } = change;
@@ -86,11 +86,12 @@ export async function sendByHand(
 }
 
 /** What one still lets the other put into deposits; null: nothing. */
-export const deposits = (chain: Chain, from: string, to: string): Promise<bigint | null> =>
-  chain.depositGrant(from, to);
+export const deposits = async (chain: Chain, from: string, to: string): Promise<bigint | null> =>
+  (await chain.depositGrant(from, to))?.amount ?? null;
 
 /** Whether one pays fees of the other. */
-export const paysFees = (chain: Chain, from: string, to: string): Promise<boolean> => chain.hasFeeGrant(from, to);
+export const paysFees = async (chain: Chain, from: string, to: string): Promise<boolean> =>
+  (await chain.feeGrant(from, to)) !== null;
 
 export function noting(noted: SignedTx[]): (tx: SignedTx) => Promise<void> {
   return (tx) => Promise.resolve(void noted.push(tx));

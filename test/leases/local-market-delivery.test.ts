@@ -25,6 +25,27 @@ test('a lease delivers a model server with a key of its own, and its end stops t
   assert.deepEqual([delivery?.state, delivery?.url, delivery?.apiKey], ['none', null, null]);
 });
 
+test('the tail of what a model server printed can be read while it runs', async (t) => {
+  const startServer: StartServer = async () => ({
+    url: 'http://127.0.0.1:9',
+    exited: new Promise(() => undefined),
+    tail: () => 'one\ntwo\nthree',
+    stop: () => Promise.resolve(),
+  });
+  const bench = await openLocal(t, { startServer });
+  await bench.lease('o1');
+  const request = { what: 'logs', follow: false, tail: 2, service: null } as const;
+  const read = async (): Promise<string[]> => {
+    const lines: string[] = [];
+    for await (const { text } of bench.market.logs('lease-o1', request)) lines.push(text);
+    return lines;
+  };
+  await assert.rejects(read(), /no model server/);
+  await bench.market.deploy('lease-o1', workload);
+  await settled('it runs', async () => (await stateOf(bench)) === 'running');
+  assert.deepEqual(await read(), ['two', 'three']);
+});
+
 test('a model server that does not start ends the lease, with the rest back and a failure on the record', async (t) => {
   const bench = await openLocal(t, { automatic: false });
   await bench.lease('o1', 50_000n);

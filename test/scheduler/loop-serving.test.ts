@@ -99,7 +99,7 @@ test('a start that takes too long is disputed, closed and blamed on its provider
   assert.ok(took >= 40_000 && took < 45_000, `${took} ms`);
   const [lease] = market.world.leases.values();
   assert.deepEqual([lease?.provider, lease?.state, lease?.closeReason], ['slow', 'closed', 'delivery_failed']);
-  assert.equal(lease?.dispute?.reason, 'not ready within 40 s');
+  assert.equal(lease?.dispute?.reason, 'not ready within 40 s: starting');
 });
 
 test('a start-up that fails to be disputed is closed all the same', async (t) => {

@@ -14,7 +14,7 @@ import {
 import { MsgCreateLease } from '@akashnetwork/chain-sdk/private-types/akash.v1beta5';
 import { MsgGrant } from 'cosmjs-types/cosmos/authz/v1beta1/tx';
 import { AllowedMsgAllowance, BasicAllowance } from 'cosmjs-types/cosmos/feegrant/v1beta1/feegrant';
-import { MsgGrantAllowance } from 'cosmjs-types/cosmos/feegrant/v1beta1/tx';
+import { MsgGrantAllowance, MsgRevokeAllowance } from 'cosmjs-types/cosmos/feegrant/v1beta1/tx';
 import { Any } from 'cosmjs-types/google/protobuf/any';
 import { AUTHORIZATION_TYPE, encodeAuthorization } from './chain-authorization.ts';
 import { encodeReclamation } from './chain-reclamation.ts';
@@ -58,6 +58,11 @@ export function messageOf(order: Order, denom: string): Any {
       return grantDeposits(order, denom);
     case 'grant_fees':
       return grantFees(order);
+    case 'revoke_fees':
+      return Any.fromPartial({
+        typeUrl: MsgRevokeAllowance.typeUrl,
+        value: MsgRevokeAllowance.encode({ granter: order.from, grantee: order.to }).finish(),
+      });
   }
 }
 

@@ -26,12 +26,23 @@ import type { Comet38Client } from '@cosmjs/tendermint-rpc';
 import { QueryGranterGrantsRequest, QueryGranterGrantsResponse } from 'cosmjs-types/cosmos/authz/v1beta1/query';
 import { QueryAccountRequest, QueryAccountResponse } from 'cosmjs-types/cosmos/auth/v1beta1/query';
 import { QueryBalanceRequest, QueryBalanceResponse } from 'cosmjs-types/cosmos/bank/v1beta1/query';
+import { AllowedMsgAllowance, BasicAllowance } from 'cosmjs-types/cosmos/feegrant/v1beta1/feegrant';
 import { QueryAllowanceRequest, QueryAllowanceResponse } from 'cosmjs-types/cosmos/feegrant/v1beta1/query';
 import { accountFromAny } from '@cosmjs/stargate';
 import { AUTHORIZATION_TYPE, limitOf } from './chain-authorization.ts';
+import { readDeadlines } from './chain-deadlines.ts';
 import { microOfDecDown, type Micro } from './amounts.ts';
 import { NodeUnreachable, type RpcPool } from './chain-rpc.ts';
-import type { ChainBid, ChainDeployment, ChainLease, ChainProvider, DeploymentId, Escrow } from './chain-types.ts';
+import type {
+  ChainBid,
+  ChainDeployment,
+  ChainLease,
+  ChainProvider,
+  DeploymentId,
+  DepositGrant,
+  Escrow,
+  FeeGrant,
+} from './chain-types.ts';
 
 /** Rows of one question; more are cut off. */
 const PAGE_MAX = 1000;
@@ -171,14 +182,19 @@ export class ChainQueries {
       pagination: { limit: PAGE_MAX },
     });
     const path = '/akash.market.v1beta5.Query/Leases';
-    const reply = await this.ask(path, [QueryLeasesRequest, message], QueryLeasesResponse);
-    return (reply?.leases ?? []).flatMap(({ lease }) => {
+    const decode = (bytes: Uint8Array) => ({
+      leases: QueryLeasesResponse.decode(bytes).leases,
+      deadlines: readDeadlines(bytes),
+    });
+    const reply = await this.ask(path, [QueryLeasesRequest, message], { decode });
+    return (reply?.leases ?? []).flatMap(({ lease }, at) => {
       if (!lease?.id || !lease.price) return [];
+      const reclaimMs = reply?.deadlines[at] ?? null;
       const { provider, gseq, oseq, bseq } = lease.id;
       const state = LEASE_STATES[String(lease.state)] ?? 'closed';
       const { amount: price } = lease.price;
       const [createdAt, closedOn] = [Number(lease.createdAt), Number(lease.closedOn)];
-      return [{ provider, gseq, oseq, bseq, state, price, createdAt, closedOn, reason: lease.reason }];
+      return [{ provider, gseq, oseq, bseq, state, reclaimMs, price, createdAt, closedOn, reason: lease.reason }];
     });
   }
 
@@ -214,7 +230,7 @@ export class ChainQueries {
   }
 
   /** What `granter` lets `grantee` put into deposits: null when nothing. */
-  async depositGrant(granter: string, grantee: string, denom: string): Promise<Micro | null> {
+  async depositGrant(granter: string, grantee: string, denom: string): Promise<DepositGrant | null> {
     const message = QueryGranterGrantsRequest.fromPartial({ granter });
     const path = '/cosmos.authz.v1beta1.Query/GranterGrants';
     const reply = await this.ask(path, [QueryGranterGrantsRequest, message], QueryGranterGrantsResponse);
@@ -222,15 +238,25 @@ export class ChainQueries {
       (grant) => grant.grantee === grantee && grant.authorization?.typeUrl === AUTHORIZATION_TYPE,
     );
     if (!found?.authorization) return null;
-    return limitOf(found.authorization.value, denom);
+    return { amount: limitOf(found.authorization.value, denom), untilMs: msOf(found.expiration) };
   }
 
-  async hasFeeGrant(granter: string, grantee: string): Promise<boolean> {
+  async feeGrant(granter: string, grantee: string): Promise<FeeGrant | null> {
     const message = QueryAllowanceRequest.fromPartial({ granter, grantee });
     const path = '/cosmos.feegrant.v1beta1.Query/Allowance';
     const reply = await this.ask(path, [QueryAllowanceRequest, message], QueryAllowanceResponse);
-    return reply?.allowance !== undefined;
+    const given = reply?.allowance?.allowance;
+    if (!given) return null;
+    const inner = given.typeUrl === AllowedMsgAllowance.typeUrl ? AllowedMsgAllowance.decode(given.value) : null;
+    const basic = BasicAllowance.decode((inner?.allowance ?? given).value);
+    const uakt = basic.spendLimit.find(({ denom }) => denom === 'uakt');
+    const amount = basic.spendLimit.length === 0 ? null : BigInt(uakt?.amount ?? '0');
+    return { amount, untilMs: msOf(basic.expiration) };
   }
+}
+
+function msOf(time: { readonly seconds: bigint } | undefined): number | null {
+  return time === undefined ? null : Number(time.seconds) * 1000;
 }
 
 /** gRPC's NotFound, and what the modules of the chain say in their own words. */

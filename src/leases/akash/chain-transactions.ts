@@ -87,7 +87,12 @@ export class Transactions {
       }
       const forbidden = (await this.guard?.fee(fee, request.orders)) ?? null;
       if (forbidden !== null) return { kind: 'refused', reason: forbidden };
-      const tx = await this.#sign(request, gas, fee);
+      let tx: SignedTx;
+      try {
+        tx = await this.#sign(request, gas, fee);
+      } catch (error) {
+        return { kind: 'unknown', reason: describeError(error) };
+      }
       await request.note(tx);
       const sent = await this.#broadcast(tx);
       if (sent.kind === 'refused' && sent.code !== OUT_OF_GAS) return { kind: 'refused', reason: sent.reason };
@@ -215,7 +220,7 @@ export class Transactions {
     const chainId = this.#pool.chainId;
     if (chainId === null) throw new Error('no node of the chain has answered yet');
     const doc = makeSignDoc(bodyBytes, authInfoBytes, chainId, await this.#accountNumber(wallet.address));
-    const signatures = [wallet.sign(makeSignBytes(doc))];
+    const signatures = [await wallet.sign(makeSignBytes(doc))];
     return { txBytes: TxRaw.encode(TxRaw.fromPartial({ bodyBytes, authInfoBytes, signatures })).finish() };
   }
 

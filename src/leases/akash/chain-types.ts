@@ -46,6 +46,8 @@ export interface ChainLease {
   readonly oseq: number;
   readonly bseq: number;
   readonly state: 'active' | 'insufficient_funds' | 'closed';
+  /** Its provider takes the machine back: until then it runs, and is paid for. */
+  readonly reclaimMs: EpochMs | null;
   readonly price: string;
   readonly createdAt: number;
   readonly closedOn: number;
@@ -59,6 +61,18 @@ export interface ChainProvider {
   readonly attributes: Readonly<Record<string, string>>;
   /** Who signed attributes of it. */
   readonly auditors: readonly string[];
+}
+
+/** What may still be put into escrows out of somebody's funds, and until when; null: without end. */
+export interface DepositGrant {
+  readonly amount: Micro;
+  readonly untilMs: EpochMs | null;
+}
+
+/** What somebody still pays of another's fees, in uakt; null: no limit. */
+export interface FeeGrant {
+  readonly amount: bigint | null;
+  readonly untilMs: EpochMs | null;
 }
 
 /** A transaction that was signed: enough to send it again and to find out what became of it. */
@@ -124,6 +138,7 @@ export type Order =
     }
   /** AKT into ACT, by the network's queue. `worth` is what it comes to before the spread, as far as we know. */
   | { readonly type: 'mint_act'; readonly owner: string; readonly burnUakt: bigint; readonly worth: Micro }
+  | { readonly type: 'revoke_fees'; readonly from: string; readonly to: string }
   | { readonly type: 'create_certificate'; readonly owner: string; readonly cert: string; readonly publicKey: string };
 
 export type Permit =

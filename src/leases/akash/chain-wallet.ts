@@ -14,8 +14,25 @@ import { rawSecp256k1PubkeyToRawAddress } from '@cosmjs/tendermint-rpc';
 const PREFIX = 'akash';
 const INSPECT = Symbol.for('nodejs.util.inspect.custom');
 
-/** One account's key. It signs, and prints as its address wherever it ends up. */
-export class Wallet {
+/** One account of the chain. */
+export interface Wallet {
+  readonly address: string;
+  /** Compressed. */
+  readonly publicKey: Uint8Array;
+  /** secp256k1 over SHA-256, as 64 bytes r||s. @throws Error when a signer of its own does not sign */
+  sign(bytes: Uint8Array): Uint8Array | Promise<Uint8Array>;
+}
+
+/** Whose money it is: the treasury's wallet, and those derived from the same secret. */
+export interface Keyring {
+  /** Whether wallets can be derived from it. */
+  readonly derives: boolean;
+  /** 0 is the treasury's. */
+  wallet(index: number): Wallet;
+}
+
+/** A key in this process. It signs, and prints as its address wherever it ends up. */
+class OwnWallet implements Wallet {
   readonly address: string;
   /** Compressed. */
   readonly publicKey: Uint8Array;
@@ -50,10 +67,10 @@ export class Wallet {
  * The operator's key: a mnemonic, from which a wallet per pool is derived, or one private key in hex. The text is handed in
  * by the configuration (file or environment) and kept nowhere else.
  */
-export class Keyring {
+export class OwnKeyring implements Keyring {
   readonly #seed: Uint8Array | null;
   readonly #privateKey: Uint8Array | null;
-  readonly #wallets = new Map<number, Wallet>();
+  readonly #wallets = new Map<number, OwnWallet>();
 
   private constructor(seed: Uint8Array | null, privateKey: Uint8Array | null) {
     this.#seed = seed;
@@ -64,12 +81,12 @@ export class Keyring {
    * Takes a mnemonic of 12 to 24 words, 64 hex digits, or JSON with one of them as `mnemonic` or `private_key`.
    * @throws Error that does not repeat the text
    */
-  static async open(text: string): Promise<Keyring> {
+  static async open(text: string): Promise<OwnKeyring> {
     const bare = keyText(text.trim());
-    if (/^(0x)?[0-9a-fA-F]{64}$/.test(bare)) return new Keyring(null, fromHex(bare.replace(/^0x/, '')));
+    if (/^(0x)?[0-9a-fA-F]{64}$/.test(bare)) return new OwnKeyring(null, fromHex(bare.replace(/^0x/, '')));
     try {
       const mnemonic = new EnglishMnemonic(bare.split(/\s+/).join(' '));
-      return new Keyring(await Bip39.mnemonicToSeed(mnemonic), null);
+      return new OwnKeyring(await Bip39.mnemonicToSeed(mnemonic), null);
     } catch {
       throw new Error('the key is neither a mnemonic of English words nor a private key of 64 hex digits');
     }
@@ -81,10 +98,10 @@ export class Keyring {
   }
 
   /** 0 is the treasury's. */
-  wallet(index: number): Wallet {
+  wallet(index: number): OwnWallet {
     const known = this.#wallets.get(index);
     if (known) return known;
-    const wallet = new Wallet(this.#derive(index));
+    const wallet = new OwnWallet(this.#derive(index));
     this.#wallets.set(index, wallet);
     return wallet;
   }

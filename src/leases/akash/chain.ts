@@ -15,6 +15,8 @@ import type {
   ChainLease,
   ChainProvider,
   DeploymentId,
+  DepositGrant,
+  FeeGrant,
   Guard,
   MintRecord,
   MintTerms,
@@ -33,6 +35,8 @@ export interface ChainOptions {
   readonly pollMs: Ms;
   /** For one answer of a node; default 10 s. */
   readonly timeoutMs?: Ms;
+  /** A chain whose newest block is older has stalled; default 120 s. */
+  readonly stalledMs?: Ms;
   readonly dispatcher: Dispatcher;
   readonly clock: Clock;
   readonly random: RandomBytes;
@@ -40,6 +44,7 @@ export interface ChainOptions {
   readonly log: (line: string) => void;
 }
 
+const STALLED_MS: Ms = 120_000;
 /** Blocks over which the time of one is measured: about a quarter of an hour. */
 const MEASURED_BLOCKS = 150;
 
@@ -65,8 +70,20 @@ export class Chain {
   async open(): Promise<NodeHead> {
     const head = await this.#pool.refresh();
     if (head) return head;
-    const problems = this.#pool.nodes().map(({ url, problem }) => `${new URL(url).host}: ${problem}`);
-    throw new AppError('setup_failed', `no node of the Akash chain can be used: ${problems.join('; ')}`);
+    throw new AppError('setup_failed', this.silence() ?? 'no node of the Akash chain can be used');
+  }
+
+  /** Why nothing can come of a transaction now: no node that can be used, or no new blocks. Null: it may. */
+  silence(): string | null {
+    const { clock, stalledMs = STALLED_MS } = this.#options;
+    const { head } = this.#pool;
+    if (head === null) {
+      const problems = this.#pool.nodes().map(({ url, problem }) => `${new URL(url).host}: ${problem ?? 'not asked'}`);
+      return `no node of the Akash chain can be used: ${problems.join('; ')}`;
+    }
+    const oldS = Math.round((clock.now() - head.timeMs) / 1000);
+    if (oldS * 1000 <= stalledMs) return null;
+    return `the chain ${head.chainId} has stalled: its newest block, ${head.height}, is ${oldS} s old`;
   }
 
   /** The newest block; null when no node answers. */
@@ -80,6 +97,15 @@ export class Chain {
 
   nodes(): readonly NodeState[] {
     return this.#pool.nodes();
+  }
+
+  /** For operators. */
+  describe(): Readonly<Record<string, unknown>> {
+    const nodes = this.#pool.nodes().map(({ url, head, problem }) => {
+      return { node: new URL(url).host, block: head?.height ?? null, problem };
+    });
+    const { head } = this.#pool;
+    return { chain_id: head?.chainId ?? null, block: head?.height ?? null, nodes };
   }
 
   /** Milliseconds of one block, measured over the last ones. Null: the chain is too young to say. */
@@ -158,12 +184,14 @@ export class Chain {
     return this.#queries.depositMin(this.#options.denom);
   }
 
-  depositGrant(granter: string, grantee: string): Promise<Micro | null> {
+  /** Null: none. */
+  depositGrant(granter: string, grantee: string): Promise<DepositGrant | null> {
     return this.#queries.depositGrant(granter, grantee, this.#options.denom);
   }
 
-  hasFeeGrant(granter: string, grantee: string): Promise<boolean> {
-    return this.#queries.hasFeeGrant(granter, grantee);
+  /** Null: none. */
+  feeGrant(granter: string, grantee: string): Promise<FeeGrant | null> {
+    return this.#queries.feeGrant(granter, grantee);
   }
 
   feeAllowance(granter: string, grantee: string): Promise<FeeAllowance | null> {

@@ -78,7 +78,10 @@ export class AkashDelivery {
     const { provider, at, manifest, clock, onSent } = this.#options;
     this.#set({ ...NO_DELIVERY, state: 'starting', sinceMs: clock.now(), detail: 'sending the manifest' });
     try {
-      const outcome = await (await provider()).putManifest(at, manifest);
+      const tell = (reason: string): void => {
+        this.#view = { ...this.#view, detail: `sending the manifest: ${reason}`.slice(0, 500) };
+      };
+      const outcome = await (await provider()).putManifest(at, manifest, tell);
       if (outcome.kind === 'done') {
         this.#sent = true;
         await onSent();

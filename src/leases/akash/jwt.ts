@@ -19,8 +19,8 @@ export interface TokenSubject {
   readonly nowMs: EpochMs;
 }
 
-/** @param sign ES256K's primitive: secp256k1 over SHA-256, 64 bytes */
-export function createToken(subject: TokenSubject, sign: (bytes: Uint8Array) => Uint8Array): string {
+/** What is to be signed: ES256K, that is secp256k1 over SHA-256, 64 bytes. */
+export function tokenText(subject: TokenSubject): string {
   const now = Math.floor(subject.nowMs / 1000);
   const { issuer, provider, scope } = subject;
   const claims = {
@@ -40,14 +40,17 @@ export function createToken(subject: TokenSubject, sign: (bytes: Uint8Array) => 
       ],
     },
   };
-  return signToken({ alg: 'ES256K', typ: 'JWT' }, claims, sign);
+  return textOf({ alg: 'ES256K', typ: 'JWT' }, claims);
+}
+
+/** Both parts of a token before its signature. */
+export function textOf(header: unknown, claims: unknown): string {
+  return `${encode(header)}.${encode(claims)}`;
 }
 
 /** As RFC 7515 has it: both parts in base64url, the signature over their text. */
-export function signToken(header: unknown, claims: unknown, sign: (bytes: Uint8Array) => Uint8Array): string {
-  const head = encode(header);
-  const text = `${head}.${encode(claims)}`;
-  return `${text}.${Buffer.from(sign(Buffer.from(text))).toString('base64url')}`;
+export function signedToken(text: string, signature: Uint8Array): string {
+  return `${text}.${Buffer.from(signature).toString('base64url')}`;
 }
 
 function encode(value: unknown): string {

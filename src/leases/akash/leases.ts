@@ -1,6 +1,16 @@
 import { describeError } from '../../errors.ts';
-import type { NanoUsd } from '../../units.ts';
-import { done, refused, unknown, type CloseReason, type Lease, type LeaseStatus, type Outcome } from '../market.ts';
+import type { EpochMs, NanoUsd } from '../../units.ts';
+import {
+  done,
+  refused,
+  unknown,
+  type CloseReason,
+  type Lease,
+  type LeaseStatus,
+  type LogLine,
+  type LogRequest,
+  type Outcome,
+} from '../market.ts';
 import { microUp } from './amounts.ts';
 import { AkashDelivery, NO_DELIVERY } from './delivery.ts';
 import { reasonOf } from './lease-rows.ts';
@@ -8,7 +18,8 @@ import { fillManifest, hasOtherSecrets, secretsOf } from './manifest-secrets.ts'
 import { leaseIdOf, orderOfLease } from './names.ts';
 import type { AkashParts } from './parts.ts';
 import { Provider } from './provider.ts';
-import type { OrderRow } from './records.ts';
+import { readLogFrame } from './provider-reply.ts';
+import type { OrderRow, ProviderDoor } from './records.ts';
 import { versionOf } from './sdl.ts';
 
 /** Rent goes into the books every so many blocks: about every ten minutes. */
@@ -22,6 +33,9 @@ export class AkashLeases {
   readonly #deliveries = new Map<string, AkashDelivery>();
   /** By order: the block at which the chain was last asked whether the lease stands. */
   readonly #looked = new Map<string, number>();
+  /** By order: where its provider is, as the chain said last. */
+  readonly #doors = new Map<string, ProviderDoor>();
+  readonly #finishing = new Set<string>();
 
   constructor(parts: AkashParts) {
     this.#parts = parts;
@@ -59,16 +73,16 @@ export class AkashLeases {
     return { lease, delivery: known?.view ?? NO_DELIVERY };
   }
 
-  async lines(
-    leaseId: string,
-    what: 'logs' | 'events',
-    limit: { readonly linesMax: number; readonly withinMs: number },
-  ): Promise<string[]> {
+  async *logs(leaseId: string, request: LogRequest, signal: AbortSignal): AsyncGenerator<LogLine, void> {
     const row = await this.#row(leaseId);
     if (!row?.lease) throw new Error('there is no such lease');
+    const apiKey = this.#parts.leaseKey(leaseId);
     const provider = await this.#provider(row);
-    const { dseq, gseq, oseq } = row;
-    return provider.lines({ dseq, gseq, oseq }, what, limit);
+    for await (const frame of provider.stream(row, request, signal)) {
+      const { source, text } = readLogFrame(frame);
+      // Some servers print the key that they are started with.
+      yield { source, text: text.replaceAll(apiKey, '***') };
+    }
   }
 
   fund(leaseId: string, amountNanoUsd: NanoUsd, fundingId: string): Promise<Outcome<Lease>> {
@@ -140,17 +154,23 @@ export class AkashLeases {
       ),
     );
     for (const row of orders.live()) if (row.closing) this.#finish(row);
-    for (const id of this.#deliveries.keys()) if (orders.known(id)?.booked !== false) this.#deliveries.delete(id);
+    for (const id of this.#deliveries.keys()) {
+      if (orders.known(id)?.booked === false) continue;
+      this.#deliveries.delete(id);
+      this.#doors.delete(id);
+    }
   }
 
   /** An end that was begun and did not come about yet. */
   #finish(row: OrderRow): void {
     const { orders, log } = this.#parts;
     const { orderId, closing } = row;
-    if (closing === null) return;
+    if (closing === null || this.#finishing.has(orderId)) return;
+    this.#finishing.add(orderId);
     orders
       .run(orderId, () => orders.end(orderId, closing))
-      .catch((error: unknown) => log(`order ${orderId} could not be ended: ${describeError(error)}`));
+      .catch((error: unknown) => log(`order ${orderId} could not be ended: ${describeError(error)}`))
+      .finally(() => this.#finishing.delete(orderId));
   }
 
   async #end(row: OrderRow, reason: CloseReason): ReturnType<AkashParts['orders']['end']> {
@@ -177,9 +197,18 @@ export class AkashLeases {
         const ended = await this.#end(current, reason);
         return ended.kind === 'done' ? ended.row : ((await orders.find(row.orderId)) ?? current);
       }
-      if (block < current.lease.settledBlock + DRAW_EVERY_BLOCKS) return current;
-      return orders.draw(current, block);
+      const { lease } = current;
+      const reclaimMs = found?.reclaimMs ?? null;
+      const seen = reclaimMs === (lease.reclaimMs ?? null) ? current : await this.#reclaimed(current, lease, reclaimMs);
+      if (block < lease.settledBlock + DRAW_EVERY_BLOCKS) return seen;
+      return orders.draw(seen, block);
     });
+  }
+
+  async #reclaimed(row: OrderRow, lease: Lease, reclaimMs: EpochMs | null): Promise<OrderRow> {
+    const saved = await this.#parts.orders.save({ ...row, lease: { ...lease, reclaimMs } });
+    this.#parts.onChange();
+    return saved;
   }
 
   #delivery(row: OrderRow): AkashDelivery | string {
@@ -203,7 +232,8 @@ export class AkashLeases {
       onSent: () =>
         orders.run(orderId, async () => {
           const current = await orders.find(orderId);
-          if (current) await orders.save({ ...current, manifestSentMs: clock.now() });
+          const door = this.#doors.get(orderId) ?? null;
+          if (current) await orders.save({ ...current, manifestSentMs: clock.now(), door });
         }),
     });
     this.#deliveries.set(orderId, delivery);
@@ -211,17 +241,34 @@ export class AkashLeases {
   }
 
   async #provider(row: OrderRow): Promise<Provider> {
-    const { chain, providers, wallet, rules, clock, resolve, signal } = this.#parts;
-    const owner = row.lease?.provider ?? '';
-    const [found, certificates] = await Promise.all([providers.find(owner), chain.certificates(owner, '')]);
-    if (!found) throw new Error(`the chain has no provider ${owner}`);
+    const { wallet, rules, clock, resolve, signal } = this.#parts;
+    const { hostUri, certificates } = await this.#door(row);
     const tenant = wallet(row.walletIndex);
     const { allowPrivate } = rules;
     return new Provider({
-      hostUri: found.hostUri,
-      trust: { owner, certificates },
+      hostUri,
+      trust: { owner: row.lease?.provider ?? '', certificates },
       ...{ tenant, allowPrivate, clock, resolve, signal },
     });
+  }
+
+  /** As the chain has it; while that is silent, as it had it last: a lease is served on though no node answers. */
+  async #door(row: OrderRow): Promise<ProviderDoor> {
+    const { chain, providers } = this.#parts;
+    const { orderId, lease } = row;
+    const owner = lease?.provider ?? '';
+    const last = this.#doors.get(orderId) ?? row.door ?? null;
+    if (last !== null && chain.head === null) return last;
+    try {
+      const [found, certificates] = await Promise.all([providers.find(owner), chain.certificates(owner, '')]);
+      if (!found) throw new Error(`the chain has no provider ${owner}`);
+      const door = { hostUri: found.hostUri, certificates };
+      this.#doors.set(orderId, door);
+      return door;
+    } catch (error) {
+      if (last === null || chain.head !== null) throw error;
+      return last;
+    }
   }
 
   #run<T>(leaseId: string, work: () => Promise<T>): Promise<T> {

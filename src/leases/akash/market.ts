@@ -1,6 +1,4 @@
-import type { Clock } from '../../clock.ts';
 import { AppError, describeError } from '../../errors.ts';
-import type { Ledger } from '../../ledger/operations.ts';
 import type { Blocks, Ms, NanoUsd } from '../../units.ts';
 import { Escrow } from '../local/escrow.ts';
 import {
@@ -8,58 +6,37 @@ import {
   type CloseReason,
   type Lease,
   type LeaseStatus,
+  type LogLine,
+  type LogRequest,
   type Market,
+  type MarketHealth,
   type MarketTerms,
   type OrderRequest,
   type OrderView,
   type Outcome,
   type ProviderView,
 } from '../market.ts';
-import type { MarketRecords } from '../records.ts';
-import type { Resolve } from './address.ts';
 import { nanoOf, type Micro } from './amounts.ts';
 import type { Chain } from './chain.ts';
 import type { Keyring } from './chain-wallet.ts';
-import type { SecretOf } from './manifest-secrets.ts';
-import { openGrants, type GrantRules } from './grants.ts';
+import { Grants } from './grants.ts';
+import { Joining } from './joining.ts';
 import { AkashLeases } from './leases.ts';
 import { Money } from './money.ts';
 import { walletIndexOf } from './names.ts';
 import { AkashOrders } from './orders.ts';
-import type { AkashParts, AkashRules } from './parts.ts';
+import type { AkashMarketOptions, AkashParts } from './parts.ts';
 import { AkashPosting } from './posting.ts';
 import { AkashProviders } from './providers.ts';
-import type { AkashRecords } from './records.ts';
 import { Treasury } from './treasury.ts';
 import { reportTreasury, type TreasuryReport } from './treasury-report.ts';
-import type { TreasuryRecords } from './treasury-records.ts';
 import { Upkeep } from './upkeep.ts';
-
-export interface AkashMarketOptions {
-  /** The chain, which ends with the signal. */
-  readonly newChain: (signal: AbortSignal) => Chain;
-  /** Between two looks at it. */
-  readonly pollMs: Ms;
-  readonly rules: AkashRules;
-  readonly grants: GrantRules;
-  readonly keyring: Keyring;
-  /** Whose wallets are looked through for what is ours. */
-  readonly pools: readonly string[];
-  readonly records: AkashRecords;
-  readonly treasuryRecords: TreasuryRecords;
-  readonly marketRecords: MarketRecords;
-  readonly ledger: Ledger;
-  readonly clock: Clock;
-  readonly resolve: Resolve;
-  readonly leaseKey: (leaseId: string) => string;
-  /** Secrets that pools name; read anew for each order. */
-  readonly secretOf?: SecretOf;
-  readonly log: (line: string) => void;
-}
 
 /** Where the chain is too young to measure: what Akash aims at. */
 const BLOCK_MS = 6000;
 const MEASURE_EVERY = 200;
+/** At the start: one question that fails is no reason to begin without the chain. */
+const OPEN_TRIES = 2;
 
 /** The Akash network as a market: orders are deployments on its chain, providers bid and are sent manifests. */
 export class AkashMarket implements Market {
@@ -75,6 +52,8 @@ export class AkashMarket implements Market {
   readonly #stop = new AbortController();
   readonly #upkeep: Upkeep;
   readonly #money: Money;
+  readonly #joining: Joining;
+  readonly #grants: Grants;
   #blockMs: Ms = BLOCK_MS;
   #depositMin: Micro = 0n;
   #ticking: Promise<void> = Promise.resolve();
@@ -108,30 +87,49 @@ export class AkashMarket implements Market {
       orderDeposit: () => this.#orderDeposit(),
       insolvent: (index, amount) => this.#money.solvency.refusal(index, amount),
       onChange: () => this.#changed(),
+      problem: () => this.#joining.problem(),
     };
     this.#posting = new AkashPosting(parts);
     this.#leases = new AkashLeases(parts);
     this.#upkeep = new Upkeep(parts);
+    this.#grants = new Grants(this.#chain, {
+      ...{ treasury: wallet(0), clock, log, ...options.grants },
+      pools: this.#derived.map(({ index, pool }) => ({ pool, wallet: wallet(index) })),
+    });
+    this.#joining = new Joining({
+      ...{ chain: this.#chain, clock, log },
+      prepare: () => this.#prepare(),
+      onChange: () => this.#changed(),
+    });
   }
 
-  /** @throws AppError `setup_failed` when no node answers, or this chain does not take our money */
+  /** What our own records tell is served at once; the chain is joined when it answers, which may be later. */
   async open(): Promise<void> {
+    await this.#providers.open();
+    await this.#orders.load();
+    for (let tries = 0; tries < OPEN_TRIES && !this.#joining.joined; tries += 1) {
+      this.#joining.hurry();
+      await this.#joining.attempt();
+    }
+    this.#schedule();
+  }
+
+  /** @throws AppError `setup_failed` when this chain does not take our money; Error when it cannot be asked */
+  async #prepare(): Promise<void> {
     const { rules } = this.#options;
-    const head = await this.#chain.open();
-    this.#height = head.height;
+    const { head } = this.#chain;
+    this.#height = Math.max(this.#height, head?.height ?? 0);
     const least = await this.#chain.depositMin();
     if (least === null) {
-      throw new AppError('setup_failed', `the chain ${head.chainId} takes no deposits in ${rules.denom}`);
+      throw new AppError('setup_failed', `the chain ${head?.chainId} takes no deposits in ${rules.denom}`);
     }
     this.#depositMin = least;
     await this.#measure();
-    await this.#providers.open();
-    await this.#orders.open([{ index: 0, pool: null }, ...this.#derived]);
-    await this.#grant();
+    await this.#orders.adopt([{ index: 0, pool: null }, ...this.#derived]);
+    await this.#grants.renew();
     // What a crash kept out of the ledger. What it left open on the chain is looked up when somebody asks for it.
     for (const row of this.#orders.live()) await this.#orders.run(row.orderId, () => this.#orders.catchUp(row));
     await this.#money.reconcile();
-    this.#schedule();
   }
 
   /** Wallets that hold nothing, one for each pool. */
@@ -143,6 +141,10 @@ export class AkashMarket implements Market {
   /** What the treasury has, owes and may spend, and its books beside the chain. */
   treasury(): Promise<TreasuryReport> {
     return reportTreasury(this.#money, this.#options.ledger);
+  }
+
+  health(): MarketHealth {
+    return { problem: this.#joining.problem(), detail: this.#chain.describe() };
   }
 
   terms(): MarketTerms {
@@ -192,9 +194,8 @@ export class AkashMarket implements Market {
     return this.#leases.status(leaseId);
   }
 
-  /** What the container prints (`logs`), or what the provider's cluster says of it (`events`). @throws Error */
-  lines(leaseId: string, what: 'logs' | 'events', limit: { linesMax: number; withinMs: Ms }): Promise<string[]> {
-    return this.#leases.lines(leaseId, what, limit);
+  logs(leaseId: string, request: LogRequest, signal: AbortSignal): AsyncIterable<LogLine> {
+    return this.#leases.logs(leaseId, request, signal);
   }
 
   fund(leaseId: string, amountNanoUsd: NanoUsd, fundingId: string): Promise<Outcome<Lease>> {
@@ -210,7 +211,9 @@ export class AkashMarket implements Market {
     return this.#leases.dispute(leaseId, reason);
   }
 
+  /** @throws AppError `no_capacity` until the chain was joined: what else is ours there is not known before */
   async list(): Promise<{ orders: readonly OrderView[]; leases: readonly LeaseStatus[] }> {
+    if (!this.#joining.joined) throw new AppError('no_capacity', this.#joining.problem() ?? 'joining the chain');
     for (const row of this.#orders.live()) {
       if (row.pending) await this.#orders.run(row.orderId, () => this.#orders.settleNow(row.orderId));
     }
@@ -222,11 +225,7 @@ export class AkashMarket implements Market {
   }
 
   providers(): Promise<readonly ProviderView[]> {
-    const used = new Map<string, number>();
-    for (const { lease } of this.#orders.live()) {
-      if (lease?.state === 'active') used.set(lease.provider, (used.get(lease.provider) ?? 0) + 1);
-    }
-    return Promise.resolve(this.#providers.views(used, this.#options.rules.auditors));
+    return Promise.resolve(this.#providers.views(this.#orders.live(), this.#options.rules.auditors));
   }
 
   /** Leases stay: they are found again at the next start, and can burn no more than is in their escrow. */
@@ -259,27 +258,26 @@ export class AkashMarket implements Market {
   async look(): Promise<void> {
     const { signal } = this.#stop;
     if (signal.aborted) return;
+    if (!this.#joining.joined) {
+      await this.#joining.attempt();
+      return this.#leases.watch();
+    }
     const head = await this.#chain.refresh();
+    this.#joining.tell();
     if (head && head.height > this.#height) {
       this.#height = head.height;
       await this.#posting.watch();
     }
     await this.#leases.watch();
+    if (this.#joining.problem() !== null) return;
     this.#upkeep.run();
+    this.#grants.look();
     this.#money.tick();
     this.#ticks += 1;
     if (this.#ticks % MEASURE_EVERY === 0) {
       await this.#measure();
-      await this.#grant();
       await this.#money.reconcile();
     }
-  }
-
-  /** Renewed when they are half used up or gone. */
-  async #grant(): Promise<void> {
-    const { keyring, grants, clock, log } = this.#options;
-    const pools = this.#derived.map(({ index, pool }) => ({ pool, wallet: keyring.wallet(index) }));
-    await openGrants(this.#chain, { treasury: keyring.wallet(0), pools, clock, ...grants, log });
   }
 
   async #measure(): Promise<void> {

@@ -52,10 +52,14 @@ export class AkashOrders {
     this.#options = options;
   }
 
-  /** Reads what an earlier run left, and finds on the chain what no row tells of. */
-  async open(owners: readonly { readonly index: number; readonly pool: string | null }[]): Promise<void> {
-    const { records, chain, wallet } = this.#options;
-    for (const row of await records.open()) this.#put(row, true);
+  /** Reads what an earlier run left. */
+  async load(): Promise<void> {
+    for (const row of await this.#options.records.open()) this.#put(row, true);
+  }
+
+  /** Finds on the chain what no row tells of. */
+  async adopt(owners: readonly { readonly index: number; readonly pool: string | null }[]): Promise<void> {
+    const { chain, wallet } = this.#options;
     for (const { index, pool } of owners) {
       const { address } = wallet(index);
       for (const deployment of await chain.deployments(address)) await this.#adopt(deployment, index, pool);
@@ -99,6 +103,8 @@ export class AkashOrders {
   async settle(row: OrderRow): Promise<OrderRow | null> {
     const { pending } = row;
     if (!pending) return row;
+    // Nobody could say: whoever waits for it shall not wait for a transaction's whole time.
+    if (this.#options.chain.silence() !== null) return null;
     const outcome = await this.#options.chain.resolve(pending.tx);
     if (outcome.kind === 'pending') return null;
     if (outcome.kind === 'included' && outcome.tx.code === 0) return this.#happened(row, outcome.tx);
@@ -114,6 +120,8 @@ export class AkashOrders {
   /** Signs, notes, sends; the row is as the chain left it. The row must have nothing pending. */
   async send(row: OrderRow, { purpose, orders, payment = null, bidId = null }: Sending): Promise<Step> {
     const { chain, wallet, feeGranter, clock } = this.#options;
+    const silence = chain.silence();
+    if (silence !== null) return { kind: 'unknown', reason: silence };
     let current = row;
     const outcome: SendOutcome = await chain.send({
       wallet: wallet(row.walletIndex),
@@ -169,6 +177,8 @@ export class AkashOrders {
 
   async #closeDeployment(row: OrderRow): Promise<Step> {
     const { chain } = this.#options;
+    const silence = chain.silence();
+    if (silence !== null) return { kind: 'unknown', reason: silence };
     const before = await chain.deployment(row);
     let current = row;
     if (before?.state === 'active') {

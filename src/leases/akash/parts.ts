@@ -1,14 +1,19 @@
 import type { Clock } from '../../clock.ts';
+import type { Ledger } from '../../ledger/operations.ts';
 import type { Ms } from '../../units.ts';
 import type { MarketTerms } from '../market.ts';
+import type { MarketRecords } from '../records.ts';
 import type { Resolve } from './address.ts';
 import type { Micro } from './amounts.ts';
 import type { Chain } from './chain.ts';
-import type { Wallet } from './chain-wallet.ts';
+import type { Keyring, Wallet } from './chain-wallet.ts';
+import type { GrantRules } from './grants.ts';
 import type { SecretOf } from './manifest-secrets.ts';
 import type { MintRules } from './mint-plan.ts';
 import type { AkashOrders } from './orders.ts';
 import type { AkashProviders } from './providers.ts';
+import type { AkashRecords } from './records.ts';
+import type { TreasuryRecords } from './treasury-records.ts';
 
 /** What an operator sets of the market. */
 export interface AkashRules {
@@ -55,5 +60,30 @@ export interface AkashParts {
   readonly insolvent: (walletIndex: number, amount: Micro) => Promise<string | null>;
   readonly signal: AbortSignal;
   readonly onChange: () => void;
+  /** Why nothing can be posted on the chain now; null: it can. */
+  readonly problem: () => string | null;
+  readonly log: (line: string) => void;
+}
+
+/** What the market is made of. */
+export interface AkashMarketOptions {
+  /** The chain, which ends with the signal. */
+  readonly newChain: (signal: AbortSignal) => Chain;
+  /** Between two looks at it. */
+  readonly pollMs: Ms;
+  readonly rules: AkashRules;
+  readonly grants: GrantRules;
+  readonly keyring: Keyring;
+  /** Whose wallets are looked through for what is ours. */
+  readonly pools: readonly string[];
+  readonly records: AkashRecords;
+  readonly treasuryRecords: TreasuryRecords;
+  readonly marketRecords: MarketRecords;
+  readonly ledger: Ledger;
+  readonly clock: Clock;
+  readonly resolve: Resolve;
+  readonly leaseKey: (leaseId: string) => string;
+  /** Secrets that pools name; read anew for each order. */
+  readonly secretOf?: SecretOf;
   readonly log: (line: string) => void;
 }

@@ -34,6 +34,8 @@ export class AkashPosting {
     return this.#parts.orders.run(request.id, async () => {
       const found = await this.#parts.orders.find(request.id);
       if (found && ((found.created && !found.pending) || found.state !== 'open')) return done(this.#view(found));
+      const problem = found ? null : this.#parts.problem();
+      if (problem !== null) return refused(problem);
       const ceiling = microDown(request.ceilingNanoUsdPerBlock);
       const leaseKey = this.#parts.leaseKey(leaseIdOf(request.id));
       const { denom, expose, auditors, defaultImage } = this.#parts.rules;

@@ -25,6 +25,16 @@ export interface ConnectOptions {
   readonly clock: Clock;
   readonly connectMs: Ms;
   readonly signal: AbortSignal;
+  /** PEM texts of the public authorities; default: those that come with Node. */
+  readonly roots?: readonly string[];
+  /** Sees the certificate that was found to be right. */
+  readonly onCertificate?: (shown: ShownCertificate) => void;
+}
+
+export interface ShownCertificate {
+  /** Vouched for by a public authority, or the provider's own one from the chain. */
+  readonly by: 'authority' | 'chain';
+  readonly untilMs: EpochMs;
 }
 
 /**
@@ -42,7 +52,7 @@ export function providerConnector(options: ConnectOptions): buildConnector.conne
 }
 
 async function open(options: ConnectOptions, hostname: string, port: number): Promise<TLSSocket> {
-  const { trust, allowPrivate, resolve, clock, connectMs, signal } = options;
+  const { trust, allowPrivate, resolve, clock, connectMs, signal, roots = rootCertificates } = options;
   const { address } = await resolvePublic(hostname, resolve, allowPrivate);
   const own = ownCertificates(trust, clock.now());
   return new Promise((done, fail) => {
@@ -52,7 +62,7 @@ async function open(options: ConnectOptions, hostname: string, port: number): Pr
       ...(/[a-z]/i.test(hostname) && !hostname.includes(':') ? { servername: hostname } : {}),
       ALPNProtocols: ['http/1.1'],
       minVersion: 'TLSv1.3',
-      ca: [...rootCertificates, ...own.map(({ pem }) => pem)],
+      ca: [...roots, ...own.map(({ pem }) => pem)],
       checkServerIdentity: (_name, certificate) => judge(hostname, certificate, own),
     });
     const give = (error: Error): void => {
@@ -77,11 +87,18 @@ async function open(options: ConnectOptions, hostname: string, port: number): Pr
         return;
       }
       end();
+      options.onCertificate?.(shownBy(socket, own));
       // Whoever takes the socket listens from now on; an error in between must not end the process.
       socket.on('error', () => undefined);
       done(socket);
     });
   });
+}
+
+function shownBy(socket: TLSSocket, own: readonly OwnCertificate[]): ShownCertificate {
+  const { fingerprint256, valid_to: validTo } = socket.getPeerCertificate();
+  const isOwn = own.some((one) => one.fingerprint256 === fingerprint256);
+  return { by: isOwn ? 'chain' : 'authority', untilMs: Date.parse(validTo) };
 }
 
 interface OwnCertificate {

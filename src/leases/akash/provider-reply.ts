@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import type { LogLine } from '../market.ts';
 
 /** What a provider says of a lease; of everything it may send, the little that is used. Maps may be null. */
 const nullable = <T extends z.ZodType>(schema: T) => schema.nullish();
@@ -67,4 +68,30 @@ export function readLeaseStatus(text: string): ProviderLease {
       .slice(0, NAMES_MAX)
       .flatMap(({ IP: host, ExternalPort: externalPort }) => (host && externalPort ? [{ host, externalPort }] : [])),
   };
+}
+
+const text = z.string().nullish();
+const frameSchema = z.object({
+  name: text,
+  message: text,
+  type: text,
+  reason: text,
+  note: text,
+  object: nullable(z.object({ kind: text, name: text })),
+});
+
+/** A frame of a provider's stream; one of another shape is shown as it is. */
+export function readLogFrame(frame: string): LogLine {
+  let json: unknown = null;
+  try {
+    json = JSON.parse(frame);
+  } catch {
+    // No JSON.
+  }
+  const parsed = frameSchema.safeParse(json);
+  if (!parsed.success) return { source: '', text: frame };
+  const { name, message, type, reason, note, object } = parsed.data;
+  if (typeof message === 'string') return { source: name ?? '', text: message };
+  const about = [object?.kind, object?.name].filter((part) => typeof part === 'string').join('/');
+  return { source: about, text: `${type ?? ''} ${reason ?? ''}: ${note ?? ''}`.trim() };
 }

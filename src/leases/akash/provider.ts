@@ -1,8 +1,10 @@
-import { Client, WebSocket, type Dispatcher } from 'undici';
+import { Client, type Dispatcher } from 'undici';
 import { describeError } from '../../errors.ts';
 import type { Ms } from '../../units.ts';
-import { createToken, type Scope } from './jwt.ts';
+import type { LogRequest } from '../market.ts';
+import { signedToken, tokenText, type Scope } from './jwt.ts';
 import { deadline, readLimited } from './limits.ts';
+import { streamFrames } from './provider-stream.ts';
 import { readLeaseStatus, type ProviderLease } from './provider-reply.ts';
 import { providerConnector, type ConnectOptions } from './provider-connect.ts';
 
@@ -15,7 +17,7 @@ export interface LeaseAt {
 export interface ProviderOptions extends Omit<ConnectOptions, 'connectMs'> {
   readonly hostUri: string;
   /** Who asks: the tenant's address, and its signature. */
-  readonly tenant: { readonly address: string; sign(bytes: Uint8Array): Uint8Array };
+  readonly tenant: { readonly address: string; sign(bytes: Uint8Array): Uint8Array | Promise<Uint8Array> };
   readonly timeoutMs?: Ms;
   /** Between two tries of a manifest. */
   readonly retryMs?: Ms;
@@ -34,7 +36,6 @@ const MANIFEST_MS = 130_000;
 const MANIFEST_TRIES = 6;
 const RETRY_MS = 6000;
 const REPLY_BYTES_MAX = 1_000_000;
-const FRAME_BYTES_MAX = 64_000;
 
 /** One provider's API, for one tenant. */
 export class Provider {
@@ -48,11 +49,18 @@ export class Provider {
    * Sends the manifest, the very text that was hashed. A provider whose node lags says that there is no lease: it is
    * asked again.
    */
-  async putManifest(at: LeaseAt, manifest: string): Promise<PutOutcome> {
+  async putManifest(
+    at: LeaseAt,
+    manifest: string,
+    onTry: (reason: string) => void = () => undefined,
+  ): Promise<PutOutcome> {
     const { clock, signal, retryMs = RETRY_MS } = this.#options;
-    let last: PutOutcome = { kind: 'unknown', reason: 'the provider was not asked' };
+    let last = { kind: 'unknown' as const, reason: 'the provider was not asked' };
     for (let tries = 0; tries < MANIFEST_TRIES; tries += 1) {
-      if (tries > 0) await clock.sleep(retryMs, signal);
+      if (tries > 0) {
+        onTry(last.reason);
+        await clock.sleep(retryMs, signal);
+      }
       try {
         const path = `/deployment/${at.dseq}/manifest`;
         const { status, text } = await this.#ask({ at, method: 'PUT', path, scope: 'send-manifest', body: manifest });
@@ -77,35 +85,19 @@ export class Provider {
     return readLeaseStatus(text);
   }
 
-  /** What the containers print, or what the cluster says of them: at most `linesMax` lines within `withinMs`. */
-  async lines(at: LeaseAt, what: 'logs' | 'events', limit: { linesMax: number; withinMs: Ms }): Promise<string[]> {
-    const { hostUri, clock, signal } = this.#options;
+  /** What the containers print, or what the cluster says of them, as frames of JSON until `end`. @throws Error when the provider cannot be asked */
+  async *stream(at: LeaseAt, request: LogRequest, end: AbortSignal): AsyncGenerator<string, void> {
+    const { hostUri, signal } = this.#options;
+    const { what, follow, tail, service } = request;
     const name = what === 'logs' ? 'logs' : 'kubeevents';
-    const url = new URL(`/lease/${at.dseq}/${at.gseq}/${at.oseq}/${name}?follow=false&tail=${limit.linesMax}`, hostUri);
+    const url = new URL(`/lease/${at.dseq}/${at.gseq}/${at.oseq}/${name}`, hostUri);
+    url.searchParams.set('follow', String(follow));
+    url.searchParams.set('tail', String(tail));
+    if (service !== null) url.searchParams.set('service', service);
     url.protocol = 'wss:';
-    const dispatcher = this.#client();
-    const late = deadline(clock, limit.withinMs, signal, 'the provider sent no more');
-    const lines: string[] = [];
-    const headers = { authorization: `Bearer ${this.#token(at, what)}` };
-    const socket = new WebSocket(url, { dispatcher, headers });
-    try {
-      await new Promise<void>((end, fail) => {
-        late.signal.addEventListener('abort', () => end(), { once: true });
-        socket.addEventListener('close', () => end());
-        socket.addEventListener('error', ({ error }: { error?: unknown }) =>
-          fail(error instanceof Error ? error : new Error('the provider closed the stream')),
-        );
-        socket.addEventListener('message', ({ data }: { data: unknown }) => {
-          lines.push(String(data).slice(0, FRAME_BYTES_MAX));
-          if (lines.length >= limit.linesMax) end();
-        });
-      });
-      return lines;
-    } finally {
-      late.cancel();
-      socket.close();
-      await dispatcher.destroy();
-    }
+    const stop = AbortSignal.any([signal, end]);
+    const token = await this.#token(at, what);
+    yield* streamFrames(url, { client: this.#client(), token, signal: stop });
   }
 
   async #ask(call: {
@@ -121,11 +113,12 @@ export class Provider {
     const late = deadline(clock, withinMs, signal, `the provider did not answer within ${withinMs / 1000} s`);
     const client = this.#client();
     try {
+      const token = await this.#token(at, scope);
       const reply = await client.request({
         method,
         path,
         headers: {
-          authorization: `Bearer ${this.#token(at, scope)}`,
+          authorization: `Bearer ${token}`,
           ...(body === null ? {} : { 'content-type': 'application/json' }),
         },
         body,
@@ -146,10 +139,10 @@ export class Provider {
     return new Client(origin, { connect, headersTimeout: 0, bodyTimeout: 0 });
   }
 
-  #token({ dseq }: LeaseAt, scope: Scope): string {
+  async #token({ dseq }: LeaseAt, scope: Scope): Promise<string> {
     const { tenant, trust, clock } = this.#options;
-    const subject = { issuer: tenant.address, provider: trust.owner, dseq, scope: [scope], nowMs: clock.now() };
-    return createToken(subject, (bytes) => tenant.sign(bytes));
+    const text = tokenText({ issuer: tenant.address, provider: trust.owner, dseq, scope: [scope], nowMs: clock.now() });
+    return signedToken(text, await tenant.sign(Buffer.from(text)));
   }
 }
 

@@ -4,6 +4,7 @@ import type { ProviderView } from '../market.ts';
 import { NEW_PROVIDER, type MarketRecords, type ProviderRecord } from '../records.ts';
 import type { Chain } from './chain.ts';
 import type { ChainProvider } from './chain-types.ts';
+import type { OrderRow } from './records.ts';
 
 const KEPT_MS = 300_000;
 const KEPT = 500;
@@ -56,8 +57,12 @@ export class AkashProviders {
     this.#did.set(owner, record);
   }
 
-  /** @param used leases of ours that each has now */
-  views(used: ReadonlyMap<string, number>, auditors: readonly string[]): ProviderView[] {
+  /** @param live orders of ours, some of them leases that take up their providers' room */
+  views(live: readonly OrderRow[], auditors: readonly string[]): ProviderView[] {
+    const used = new Map<string, number>();
+    for (const { lease } of live) {
+      if (lease?.state === 'active') used.set(lease.provider, (used.get(lease.provider) ?? 0) + 1);
+    }
     return [...this.#known.values()].map(({ provider }) => ({
       id: provider.owner,
       market: 'akash' as const,

@@ -24,6 +24,12 @@ export interface Payment {
   readonly amount: Micro;
 }
 
+export interface ProviderDoor {
+  readonly hostUri: string;
+  /** PEM texts. */
+  readonly certificates: readonly string[];
+}
+
 /** Rent from one block to another, as it goes into the ledger. */
 export interface DrawnRent {
   readonly fromBlock: number;
@@ -69,6 +75,8 @@ export interface OrderRow {
   /** The rate as the chain has it, a decimal. */
   readonly rate: string;
   readonly manifestSentMs: EpochMs | null;
+  /** Where its provider was reached last, and by which certificates: for when the chain cannot be asked. */
+  readonly door?: ProviderDoor | null;
   /** Its end was decided, and is to be brought about. */
   readonly closing: CloseReason | null;
   /** Ended, and the ledger has all of it. */

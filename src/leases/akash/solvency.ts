@@ -62,7 +62,7 @@ export class Solvency {
     const { chain, wallet } = this.#options;
     const { address } = wallet(walletIndex);
     const [own, grant] = await Promise.all([chain.balance(address), chain.depositGrant(wallet(0).address, address)]);
-    return own + (grant ?? 0n);
+    return own + (grant?.amount ?? 0n);
   }
 }
 

@@ -113,13 +113,13 @@ async function reportWallets({ options }: Money): Promise<WalletReport[]> {
   const reports: WalletReport[] = [];
   for (const { pool, index } of wallets) {
     const { address } = wallet(index);
-    const [uact, uakt, depositGrant, feeGrant] = await Promise.all([
+    const [uact, uakt, deposits, feeGrant] = await Promise.all([
       chain.balance(address),
       chain.balanceUakt(address),
       index === 0 ? null : chain.depositGrant(treasurer, address),
       index === 0 ? null : chain.feeAllowance(treasurer, address),
     ]);
-    reports.push({ name: pool ?? 'treasury', address, uact, uakt, depositGrant, feeGrant });
+    reports.push({ name: pool ?? 'treasury', address, uact, uakt, depositGrant: deposits?.amount ?? null, feeGrant });
   }
   return reports;
 }

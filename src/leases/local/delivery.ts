@@ -6,6 +6,8 @@ import type { Delivery, Workload } from '../market.ts';
 export interface RunningServer {
   readonly url: string;
   readonly exited: Promise<{ readonly detail: string }>;
+  /** The last of what it printed, without its key. */
+  readonly tail?: () => string;
   stop(): Promise<void>;
 }
 
@@ -59,6 +61,11 @@ export class LeaseDelivery {
 
   get view(): Delivery {
     return this.#view;
+  }
+
+  /** The last of what its model server printed; where none runs, why. */
+  get tail(): string {
+    return this.#server?.tail?.() ?? this.#view.detail;
   }
 
   /** Ends the model server; resolves when it is gone. One that failed keeps saying why. */

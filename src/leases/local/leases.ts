@@ -118,6 +118,11 @@ export class LocalLeases {
     return lease && this.#view(lease);
   }
 
+  /** Null: nothing was started for it, or it ended. */
+  tail(leaseId: string): string | null {
+    return this.#deliveries.get(leaseId)?.tail ?? null;
+  }
+
   fund(leaseId: string, amountNanoUsd: NanoUsd, fundingId: string): Promise<Outcome<Lease>> {
     return this.#turns.run(leaseId, async () => {
       const lease = this.#book.find(leaseId);

@@ -6,6 +6,8 @@ import {
   type CloseReason,
   type Lease,
   type LeaseStatus,
+  type LogLine,
+  type LogRequest,
   type Market,
   type MarketTerms,
   type OrderRequest,
@@ -110,6 +112,14 @@ export class LocalMarket implements Market {
 
   status(leaseId: string): Promise<LeaseStatus | null> {
     return this.#leases.status(leaseId);
+  }
+
+  /** The tail of its model server's output, as it is now. */
+  async *logs(leaseId: string, { what, tail }: LogRequest): AsyncGenerator<LogLine, void> {
+    const text = this.#leases.tail(leaseId);
+    if (text === null) throw new Error('the lease has no model server');
+    if (what === 'events' || tail === 0) return;
+    for (const line of text.split('\n').slice(-tail)) yield { source: 'server', text: line };
   }
 
   fund(leaseId: string, amountNanoUsd: NanoUsd, fundingId: string): Promise<Outcome<Lease>> {

@@ -44,6 +44,8 @@ export interface ModelServer {
   readonly url: string;
   readonly pid: number;
   readonly exited: Promise<ModelServerExit>;
+  /** The last lines it wrote to stderr, at most 8 KiB, without its key. */
+  tail(): string;
   /** Resolves when the process is gone. Idempotent. */
   stop(): Promise<void>;
 }
@@ -110,6 +112,7 @@ async function whenReady(launched: Launched, options: ModelServerOptions): Promi
         const detail = detailOf(stderr, options) || describeExit(exit);
         return { code: exit.code, signal: exit.signal, detail };
       }),
+      tail: () => detailOf(stderr, options),
       stop: () => guarded.end(STOP_GRACE_MS),
     };
   } finally {

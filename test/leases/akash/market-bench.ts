@@ -7,11 +7,11 @@ import { systemClock } from '../../../src/clock.ts';
 import { createMemoryLedger } from '../../../src/ledger/memory.ts';
 import type { Ledger } from '../../../src/ledger/operations.ts';
 import { Chain, type ChainOptions } from '../../../src/leases/akash/chain.ts';
-import { Keyring } from '../../../src/leases/akash/chain-wallet.ts';
-import type { FaultName } from '../../../src/leases/akash/devnet/faults.ts';
+import { OwnKeyring } from '../../../src/leases/akash/chain-wallet.ts';
 import { DEFAULT_PROVIDERS, type ProviderSpec } from '../../../src/leases/akash/devnet/provider-spec.ts';
 import { startDevnet, type Devnet, type DevnetOptions } from '../../../src/leases/akash/devnet/network.ts';
-import { AkashMarket, type AkashMarketOptions } from '../../../src/leases/akash/market.ts';
+import { AkashMarket } from '../../../src/leases/akash/market.ts';
+import type { AkashMarketOptions } from '../../../src/leases/akash/parts.ts';
 import { TreasuryRecords } from '../../../src/leases/akash/treasury-records.ts';
 import { AkashRecords } from '../../../src/leases/akash/records.ts';
 import { MarketRecords } from '../../../src/leases/records.ts';
@@ -39,7 +39,9 @@ export interface AkashBench extends MarketBench {
 }
 
 export interface AkashBenchOptions {
-  readonly faults?: readonly FaultName[];
+  readonly faults?: readonly string[];
+  /** False: a test starts model servers by hand. */
+  readonly automatic?: boolean;
   readonly change?: Partial<AkashMarketOptions>;
   readonly rules?: Partial<AkashMarketOptions['rules']>;
   /** What the tenant begins with; default: plenty. */
@@ -51,7 +53,7 @@ export interface AkashBenchOptions {
 /** The market over the emulated network, on real sockets, with blocks that come quickly. */
 export async function openAkash(t: TestContext, options: AkashBenchOptions = {}): Promise<AkashBench> {
   const folder = mkdtempSync(join(tmpdir(), 'underbid-akash-'));
-  const servers = new FakeServers(true);
+  const servers = new FakeServers(options.automatic ?? true);
   const devnet = await startDevnet({
     clock: systemClock,
     random: systemRandom,
@@ -66,7 +68,7 @@ export async function openAkash(t: TestContext, options: AkashBenchOptions = {})
   const dispatcher = new Agent();
   const logs: string[] = [];
   const markets: AkashMarket[] = [];
-  const keyring = await Keyring.open(devnet.tenant.mnemonic);
+  const keyring = await OwnKeyring.open(devnet.tenant.mnemonic);
   const again = async (change: Partial<AkashMarketOptions> = {}): Promise<AkashMarket> => {
     const market = new AkashMarket({
       newChain: (signal) => newChain(devnet, { dispatcher, signal, log: (line) => logs.push(line) }),
@@ -117,10 +119,10 @@ export async function openAkash(t: TestContext, options: AkashBenchOptions = {})
     escrow: true,
     disputes: true,
     stepNanoUsd: 1000n,
-    until: (what, check) => until(what, check, 20_000),
+    until: (what, check) => until(what, check, 60_000),
     passBlocks: async (count) => {
       const end = devnet.chain.height + count;
-      await until(`block ${end}`, () => devnet.chain.height >= end && market.block() >= end, 20_000);
+      await until(`block ${end}`, () => devnet.chain.height >= end && market.block() >= end, 60_000);
     },
   };
 }

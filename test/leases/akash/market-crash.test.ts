@@ -8,7 +8,7 @@ import { systemClock } from '../../../src/clock.ts';
 import { createMemoryLedger } from '../../../src/ledger/memory.ts';
 import type { Ledger } from '../../../src/ledger/operations.ts';
 import type { Chain } from '../../../src/leases/akash/chain.ts';
-import { Keyring } from '../../../src/leases/akash/chain-wallet.ts';
+import { OwnKeyring } from '../../../src/leases/akash/chain-wallet.ts';
 import { startDevnet, type Devnet } from '../../../src/leases/akash/devnet/network.ts';
 import { DEFAULT_PROVIDERS } from '../../../src/leases/akash/devnet/provider-spec.ts';
 import { AkashMarket } from '../../../src/leases/akash/market.ts';
@@ -43,7 +43,7 @@ type When = 'before' | 'after';
 
 let devnet: Devnet;
 let dispatcher: Agent;
-let keyring: Keyring;
+let keyring: OwnKeyring;
 /** Another client, that nothing befalls. */
 let client: Chain;
 
@@ -57,7 +57,7 @@ before(async () => {
     blockMs: 15,
     providers: DEFAULT_PROVIDERS.slice(0, 1).map((provider) => ({ ...provider, bidDelayMs: 0 })),
   });
-  keyring = await Keyring.open(devnet.tenant.mnemonic);
+  keyring = await OwnKeyring.open(devnet.tenant.mnemonic);
   client = newChain(devnet, { dispatcher, signal: new AbortController().signal, log: () => undefined });
   await client.open();
 });

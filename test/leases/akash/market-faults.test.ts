@@ -160,17 +160,6 @@ test('no more than the limit of an hour goes into escrows, whatever asks for it'
   await done(bench, () => bench.market.close(id, 'tenant'));
 });
 
-test('what a container prints and what its cluster says of it can be read, so many lines and no more', async (t) => {
-  const bench = await openAkash(t);
-  const { id } = await lease(bench, 'o1');
-  await bench.until('it runs', async () => (await bench.market.status(id))?.delivery.state === 'running');
-  const logs = await bench.market.lines(id, 'logs', { linesMax: 10, withinMs: 2000 });
-  assert.match(logs.join('\n'), /the model server answers/);
-  const events = await bench.market.lines(id, 'events', { linesMax: 2, withinMs: 2000 });
-  assert.equal(events.length, 2);
-  await assert.rejects(bench.market.lines('lease-never', 'logs', { linesMax: 1, withinMs: 100 }), /no such lease/);
-});
-
 test('secrets of a lease are in no row and no log', async (t) => {
   const bench = await openAkash(t);
   const { id } = await lease(bench, 'o1');

@@ -9,7 +9,7 @@ import { createMemoryLedger } from '../../../src/ledger/memory.ts';
 import type { Ledger } from '../../../src/ledger/operations.ts';
 import { Alarms } from '../../../src/leases/akash/alarms.ts';
 import type { Chain } from '../../../src/leases/akash/chain.ts';
-import { Keyring } from '../../../src/leases/akash/chain-wallet.ts';
+import { OwnKeyring } from '../../../src/leases/akash/chain-wallet.ts';
 import { startDevnet, type Devnet } from '../../../src/leases/akash/devnet/network.ts';
 import { Minting, type MintingOptions } from '../../../src/leases/akash/minting.ts';
 import { Purse } from '../../../src/leases/akash/purse.ts';
@@ -29,7 +29,7 @@ const GAP = 12n * ONE;
 
 let devnet: Devnet;
 let dispatcher: Agent;
-let keyring: Keyring;
+let keyring: OwnKeyring;
 
 before(async () => {
   dispatcher = new Agent();
@@ -40,7 +40,7 @@ before(async () => {
     blockMs: 10,
     providers: [],
   });
-  keyring = await Keyring.open(devnet.tenant.mnemonic);
+  keyring = await OwnKeyring.open(devnet.tenant.mnemonic);
 });
 
 after(async () => {

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
@@ -8,7 +9,8 @@ import { JwtValidator } from '@akashnetwork/chain-sdk';
 import { systemClock } from '../../../src/clock.ts';
 import { isPrivateAddress } from '../../../src/leases/akash/address.ts';
 import { createCertificate, type OwnCertificate } from '../../../src/leases/akash/devnet/certificate.ts';
-import { Keyring } from '../../../src/leases/akash/chain-wallet.ts';
+import { OwnKeyring } from '../../../src/leases/akash/chain-wallet.ts';
+import type { ShownCertificate } from '../../../src/leases/akash/provider-connect.ts';
 import { Provider, type ProviderOptions } from '../../../src/leases/akash/provider.ts';
 
 const MNEMONIC =
@@ -114,6 +116,40 @@ for (const [what, wrong] of Object.entries<(own: OwnCertificate) => Wrong>({
   });
 }
 
+test('a certificate of a public authority is taken for the host that it names, and for no other', async (t) => {
+  const [root, certPem, keyPem] = ['ca', 'provider', 'provider.key'].map((name) =>
+    readFileSync(new URL(`../../fixtures/akash/authority/${name}.pem`, import.meta.url), 'utf8'),
+  );
+  assert.ok(root && certPem && keyPem);
+  const serves = { ...certify(), certPem, keyPem };
+  // On the chain stands another one, as it does for a provider that has both.
+  const site = await openSite(
+    t,
+    (_request, response) => response.end('{}'),
+    (own) => ({ serves, onChain: [own.certPem] }),
+  );
+  const { port } = site;
+  const resolve = (): Promise<{ address: string; family: number }[]> =>
+    Promise.resolve([{ address: '127.0.0.1', family: 4 }]);
+  const at = (host: string, roots: readonly string[]): Provider =>
+    site.provider({ hostUri: `https://${host}:${port}`, resolve, roots });
+  const shown: ShownCertificate[] = [];
+  const right = site.provider({
+    ...{ hostUri: `https://provider.example:${port}`, resolve, roots: [root] },
+    onCertificate: (certificate) => shown.push(certificate),
+  });
+  assert.deepEqual(await right.leaseStatus(AT), { available: false, uris: [], ports: [] });
+  assert.deepEqual([shown.length, shown[0]?.by], [1, 'authority']);
+  assert.match(site.requests[0]?.authorization ?? '', /^Bearer /);
+  const before = site.bytes;
+  await assert.rejects(at('other.example', [root]).leaseStatus(AT), /altnames|other\.example/i);
+  await assert.rejects(at('provider.example', []).leaseStatus(AT), /certificate|issuer/i);
+  // Node's own authorities know nothing of this one.
+  const plain = site.provider({ hostUri: `https://provider.example:${port}`, resolve });
+  await assert.rejects(plain.leaseStatus(AT), /certificate|issuer/i);
+  assert.equal(site.bytes, before, 'no byte went to any of them');
+});
+
 test('an earlier good connection opens no door: each one has its certificate checked', async (t) => {
   const site = await openSite(t, (_request, response) => response.end('{}'));
   const provider = site.provider();
@@ -197,6 +233,7 @@ interface Site {
   /** Of application data. */
   readonly bytes: number;
   readonly connections: number;
+  readonly port: number;
   readonly provider: (change?: Partial<ProviderOptions>) => Provider;
   readonly show: (certificate: OwnCertificate) => void;
 }
@@ -234,7 +271,7 @@ async function openSite(
     server.closeAllConnections();
     server.close();
   });
-  const wallet = (await Keyring.open(MNEMONIC)).wallet(0);
+  const wallet = (await OwnKeyring.open(MNEMONIC)).wallet(0);
   const provider = (change: Partial<ProviderOptions> = {}): Provider =>
     new Provider({
       hostUri: `https://127.0.0.1:${port}`,
@@ -255,6 +292,7 @@ async function openSite(
     get connections() {
       return connections;
     },
+    port,
     provider,
     show: ({ certPem, keyPem }) => server.setSecureContext({ cert: certPem, key: keyPem, minVersion: 'TLSv1.3' }),
   };

@@ -5,8 +5,8 @@ import { generateManifest, generateManifestVersion } from '@akashnetwork/chain-s
 import { GroupSpec, MsgCreateDeployment } from '@akashnetwork/chain-sdk/private-types/akash.v1beta4';
 import { parse } from 'yaml';
 import { messageOf } from '../../../src/leases/akash/chain-messages.ts';
-import { Keyring } from '../../../src/leases/akash/chain-wallet.ts';
-import { signToken } from '../../../src/leases/akash/jwt.ts';
+import { OwnKeyring } from '../../../src/leases/akash/chain-wallet.ts';
+import { signedToken, textOf } from '../../../src/leases/akash/jwt.ts';
 import { sortedJson, versionOf, type GroupSpecJson } from '../../../src/leases/akash/sdl.ts';
 
 /** What goes over the wire is what Akash's own code makes: messages to the last byte, hashes, and tokens. */
@@ -48,7 +48,7 @@ interface TokenVector {
 }
 
 test("a token is the one that Akash's own code signs, to the last character", async () => {
-  const wallet = (await Keyring.open(read('jwt-mnemonic.txt'))).wallet(0);
+  const wallet = (await OwnKeyring.open(read('jwt-mnemonic.txt'))).wallet(0);
   const tokens = (JSON.parse(read('jwt-es256k.json')) as TokenVector[]).filter(
     ({ description, mustFail }) => description.startsWith('ES256K -') && !mustFail,
   );
@@ -58,10 +58,8 @@ test("a token is the one that Akash's own code signs, to the last character", as
       .split('.')
       .slice(0, 2)
       .map((part): unknown => JSON.parse(Buffer.from(part, 'base64url').toString()));
-    assert.equal(
-      signToken(header, claims, (bytes) => wallet.sign(bytes)),
-      tokenString,
-    );
+    const text = textOf(header, claims);
+    assert.equal(signedToken(text, await wallet.sign(Buffer.from(text))), tokenString);
   }
 });
 
