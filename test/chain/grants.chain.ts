@@ -33,6 +33,9 @@ test('the treasury grants a pool deposits and fees in one transaction, once', as
   await new Grants(chain, rules(tenant, { deposits: 200_000_000n })).renew();
   assert.equal(await deposits(chain, wallet.address, pool.address), 200_000_000n, 'more replaces less');
   assert.equal(await paysFees(chain, wallet.address, pool.address), true);
+  await new Grants(chain, rules(tenant, { deposits: 200_000_000n, feesUakt: 20_000_000n })).renew();
+  const fees = await chain.feeGrant(wallet.address, pool.address);
+  assert.equal(fees?.amount, 20_000_000n, 'revoked and granted in one transaction');
 });
 
 test("a pool's wallet pays with the treasury's allowance for deployments alone", async (t) => {
