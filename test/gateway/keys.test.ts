@@ -27,7 +27,7 @@ onBothDoors('GET /v1/key tells what the key may spend and has spent, by day, wee
     ...{ limit: 0.5, limit_remaining: 0.5 - cost, ...week },
     ...{ usage: cost, usage_daily: cost, usage_weekly: cost, usage_monthly: cost },
     expires_at: '2031-01-01T00:00:00.000Z',
-    models: [MODEL],
+    ...{ models: [MODEL], trust: null, regions: null, providers: null },
     project: { name: 'web', limit: 2, limit_remaining: 2 - cost, ...month },
     rate_limit: { requests_per_minute: 60, tokens_per_minute: 90_000, concurrency: 3 },
   });
