@@ -27,8 +27,7 @@ onBothDoors('GET /v1/key tells what the key may spend and has spent, by day, wee
     ...{ limit: 0.5, limit_remaining: 0.5 - cost, ...week },
     ...{ usage: cost, usage_daily: cost, usage_weekly: cost, usage_monthly: cost },
     expires_at: '2031-01-01T00:00:00.000Z',
-    models: [MODEL],
-    ...{ trust: null, regions: null, providers: null },
+    ...{ models: [MODEL], trust: null, regions: null, providers: null },
     project: { name: 'web', limit: 2, limit_remaining: 2 - cost, ...month },
     rate_limit: { requests_per_minute: 60, tokens_per_minute: 90_000, concurrency: 3 },
   });
@@ -75,7 +74,6 @@ onBothDoors(
     assert.equal(code, 'insufficient_credits');
     assert.match(message, /this API key's spend limit/);
     assert.deepEqual([metadata?.['limit_source'], metadata?.['transient']], ['key', false]);
-    assert.equal(metadata?.['resets_at'], '2030-08-01T00:00:00.000Z');
     assert.equal(refused.headers.get('x-should-retry'), null);
     clock.moveTo(Date.parse('2030-08-01T00:00:00Z') - 1000);
     await errorOf(await as(key).chat({ max_tokens: 5 }), 402);
