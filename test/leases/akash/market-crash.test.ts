@@ -222,7 +222,11 @@ async function openWorld(id: string, folderName = ''): Promise<World> {
     };
     const made = new AkashMarket({
       newChain: (signal): Chain =>
-        faulty(newChain(devnet, { dispatcher, signal, log: () => undefined, pollMs: 5, lifeMs: 15_000 }), fault, STRUCK),
+        faulty(
+          newChain(devnet, { dispatcher, signal, log: () => undefined, pollMs: 5, lifeMs: 15_000 }),
+          fault,
+          STRUCK,
+        ),
       // No looks of its own: the story is the same every time.
       pollMs: 3_600_000,
       rules: RULES,
