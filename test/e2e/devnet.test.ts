@@ -43,7 +43,7 @@ test('a tenant of the devnet rents a machine, gets tokens from its model server,
   assert.equal((await ask('another-key')).statusCode, 401);
   const { address } = described.tenant;
   const closed = await send(closeDeployment(address, 7));
-  const spent = 1_000_000_000n - BigInt((await client.getBalance(address, 'uact')).amount);
+  const spent = 10_000_000n - BigInt((await client.getBalance(address, 'uact')).amount);
   // Bids end well below the ceiling of 10,000 uact.
   assert.ok(spent > 0n && spent < 10_000n * BigInt(closed.height - rentedAt), `${spent} uact`);
   await until('the model server is gone', 20_000, async () =>

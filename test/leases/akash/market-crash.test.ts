@@ -70,7 +70,7 @@ after(async () => {
 for (const when of ['before', 'after'] as const) {
   test(
     `a crash ${when} any write or call of the chain loses no lease and pays nothing twice`,
-    { timeout: 120_000 },
+    { timeout: 300_000 },
     async () => {
       let told = 0;
       for (let at = 1; at <= CALLS_MAX; at += 1) {
@@ -95,7 +95,7 @@ for (const when of ['before', 'after'] as const) {
 
   test(
     `an error ${when} any write or call of the chain is made up for by asking again`,
-    { timeout: 120_000 },
+    { timeout: 300_000 },
     async () => {
       let told = 0;
       for (let at = 1; at <= CALLS_MAX; at += 1) {
@@ -222,7 +222,11 @@ async function openWorld(id: string, folderName = ''): Promise<World> {
     };
     const made = new AkashMarket({
       newChain: (signal): Chain =>
-        faulty(newChain(devnet, { dispatcher, signal, log: () => undefined, pollMs: 5, lifeMs: 2000 }), fault, STRUCK),
+        faulty(
+          newChain(devnet, { dispatcher, signal, log: () => undefined, pollMs: 5, lifeMs: 15_000 }),
+          fault,
+          STRUCK,
+        ),
       // No looks of its own: the story is the same every time.
       pollMs: 3_600_000,
       rules: RULES,

@@ -52,7 +52,7 @@ for (const kind of ['crash', 'error'] as const) {
   for (const when of ['before', 'after'] as const) {
     test(
       `${kind} ${when} any write or call: the need is met once, and the books agree`,
-      { timeout: 180_000 },
+      { timeout: 300_000 },
       async () => {
         let told = 0;
         for (let at = 1; at <= CALLS_MAX; at += 1) {
@@ -158,7 +158,7 @@ async function openWorld() {
   const posted = async (name: string): Promise<bigint> => (await ledger.ask({ op: 'account', name }))?.posted ?? 0n;
 
   async function open(fault: Fault | null): Promise<{ minting: Minting; wire: Chain }> {
-    const wire = newChain(devnet, { dispatcher, signal: stop.signal, log, pollMs: 5, lifeMs: 1500 });
+    const wire = newChain(devnet, { dispatcher, signal: stop.signal, log, pollMs: 5, lifeMs: 15_000 });
     await wire.open();
     const records = faulty(new TreasuryRecords(store), fault, OF_RECORDS);
     const asked: Ledger = {
