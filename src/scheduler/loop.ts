@@ -2,7 +2,7 @@ import type { Clock } from '../clock.ts';
 import { describeError } from '../errors.ts';
 import type { Market } from '../leases/market.ts';
 import type { MarketName } from '../spec.ts';
-import type { EpochMs } from '../units.ts';
+import type { EpochMs, Ms } from '../units.ts';
 import { Adoption } from './adoption.ts';
 import { Ending } from './ending.ts';
 import { Fleet } from './fleet.ts';
@@ -29,6 +29,8 @@ export interface SchedulerOptions {
 const TICK_MS = 500;
 /** So long a stop waits for steps that are under way. */
 const STOP_MS = 20_000;
+/** So long a start waits to hear what became of what an earlier run left; what is not heard by then is heard later. */
+const START_MS = 5000;
 /** What failed is tried again after this. */
 const RETRY_MS = 2000;
 /** So long between two looks at a replica whose market reports nothing: many requests that wait make many ticks. */
@@ -89,7 +91,10 @@ export class Scheduler {
     const { records, pools, markets } = this.#options;
     await records.open();
     await this.#fleet.open();
-    for (const record of this.#fleet.active()) await this.#adoption.adopt(record);
+    for (const record of this.#fleet.active()) {
+      const work = (): Promise<void> => this.#adoption.adopt(record);
+      this.#run(record.id, work, `replica ${record.id} (of an earlier run)`, () => undefined);
+    }
     for (const market of markets.values()) {
       this.#unswept.add(market);
       market.onChange(() => {
@@ -98,7 +103,7 @@ export class Scheduler {
       });
     }
     this.#sweep();
-    await Promise.all(this.#busy.values());
+    await this.#idle(START_MS);
     pools.onDemand(() => this.wake());
     this.wake();
   }
@@ -131,7 +136,7 @@ export class Scheduler {
     this.#stop.abort(new Error('the scheduler stops'));
     this.#cancelTimer?.();
     await this.#ticking;
-    await this.#idle();
+    await this.#idle(STOP_MS);
     const ends = this.#fleet.active().map(async (record) => {
       const market = record.market === null ? null : this.#options.markets.get(record.market);
       if (this.#busy.has(record.id) || (market && !market.terms().endsWithProcess)) return;
@@ -145,17 +150,17 @@ export class Scheduler {
   }
 
   /** Resolves when nothing is under way; a market that does not answer is not waited for without end. */
-  async #idle(): Promise<void> {
+  async #idle(ms: Ms): Promise<void> {
     const { clock, log } = this.#options;
     let late = false;
     const cut = new AbortController();
-    const limit = clock.sleep(STOP_MS, cut.signal).then(
+    const limit = clock.sleep(ms, cut.signal).then(
       () => (late = true),
       () => undefined,
     );
     while (this.#busy.size > 0 && !late) await Promise.race([limit, Promise.all(this.#busy.values())]);
     cut.abort();
-    if (late) log(`left under way: ${[...this.#busy.keys()].join(', ')}`);
+    if (late) log(`still under way: ${[...this.#busy.keys()].join(', ')}`);
   }
 
   /** An operator closes a lease: its requests may end first. Null: no replica has it. */

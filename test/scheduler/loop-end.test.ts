@@ -161,7 +161,7 @@ test('a market that does not answer holds a stop up for twenty seconds, not for 
   assert.equal(stopped, false);
   await bench.pass(2000);
   assert.equal(stopped, true);
-  assert.match(bench.logs.join('\n'), /left under way: rep-/);
+  assert.match(bench.logs.join('\n'), /still under way: rep-/);
   never.resolve();
   await stop;
 });
