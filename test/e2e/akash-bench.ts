@@ -12,7 +12,7 @@ import { decodeTxRaw } from '@cosmjs/proto-signing';
 import { checkLedger } from '../../src/ledger/check.ts';
 import { openSql } from '../../src/store/libsql.ts';
 import { bigintOf, textOf } from '../../src/store/sql.ts';
-import { ChainDoor } from './chain-door.ts';
+import { ChainDoor } from '../fakes/chain-door.ts';
 import { until, type GatewayProcess } from './gateway-process.ts';
 
 /** The emulated network as a process of its own, and what its chain says of the tenant's money and leases. */

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { assertAllClosed, assertPaidOnce, leasesOf, MODEL, startDevnet, type DevnetProcess } from './akash-bench.ts';
-import type { Call } from './chain-door.ts';
+import type { Call } from '../fakes/chain-door.ts';
 import { startGateway, until, type GatewayProcess } from './gateway-process.ts';
 import { askStreamed } from './streamed-answer.ts';
 

@@ -8,8 +8,8 @@ import type { ProviderLease } from './provider-reply.ts';
 
 export interface DeliveryOptions {
   readonly at: LeaseAt;
-  /** Looks the provider up anew for each conversation: its address and certificate may change. */
-  readonly provider: () => Promise<Provider>;
+  /** Looks the provider up anew for each conversation: its address and certificate may change. Null: there is none. */
+  readonly provider: () => Promise<Provider | null>;
   readonly manifest: string;
   readonly apiKey: string;
   readonly expose: 'port' | 'ingress';
@@ -78,7 +78,7 @@ export class AkashDelivery {
     const { provider, at, manifest, clock, onSent } = this.#options;
     this.#set({ ...NO_DELIVERY, state: 'starting', sinceMs: clock.now(), detail: 'sending the manifest' });
     try {
-      const outcome = await (await provider()).putManifest(at, manifest);
+      const outcome = await existing(await provider()).putManifest(at, manifest);
       if (outcome.kind === 'done') {
         this.#sent = true;
         await onSent();
@@ -94,10 +94,12 @@ export class AkashDelivery {
   }
 
   async #ask(): Promise<void> {
-    const { provider, at, clock } = this.#options;
+    const { at, clock } = this.#options;
     this.#askedMs = clock.now();
+    const provider = await this.#lookUp();
+    if (provider === undefined) return;
     try {
-      const status = await (await provider()).leaseStatus(at);
+      const status = await existing(provider).leaseStatus(at);
       this.#answeredMs = clock.now();
       if (!status) return;
       const url = await this.#urlOf(status);
@@ -122,6 +124,18 @@ export class AkashDelivery {
     }
   }
 
+  /** Undefined: the chain does not say now where it is, which says nothing of the provider: that is no silence of its. */
+  async #lookUp(): Promise<Provider | null | undefined> {
+    try {
+      return await this.#options.provider();
+    } catch (error) {
+      this.#answeredMs = this.#options.clock.now();
+      const detail = `the provider could not be looked up: ${describeError(error)}`.slice(0, 500);
+      if (this.#view.state === 'starting') this.#view = { ...this.#view, detail };
+      return undefined;
+    }
+  }
+
   /** By the forwarded port the address is taken once, so that its name cannot lead elsewhere later. */
   async #urlOf({ ports, uris }: ProviderLease): Promise<string | null> {
     const { expose, ingressTls, allowPrivate, resolve } = this.#options;
@@ -142,4 +156,9 @@ export class AkashDelivery {
     this.#view = view;
     if (changed) this.#options.onChange();
   }
+}
+
+function existing(provider: Provider | null): Provider {
+  if (!provider) throw new Error('the chain has no such provider');
+  return provider;
 }

@@ -16,12 +16,20 @@ const DRAW_EVERY_BLOCKS = 100;
 /** Between two looks at a lease on the chain. */
 const LOOK_BLOCKS = 2;
 
+interface Whereabouts {
+  readonly hostUri: string;
+  readonly certificates: readonly string[];
+}
+
 /** Leases on the chain from the manifest to the refund. */
 export class AkashLeases {
   readonly #parts: AkashParts;
   readonly #deliveries = new Map<string, AkashDelivery>();
   /** By order: the block at which the chain was last asked whether the lease stands. */
   readonly #looked = new Map<string, number>();
+
+  /** By order, as long as the lease is at work. */
+  readonly #whereaboutsOf = new Map<string, Whereabouts>();
 
   constructor(parts: AkashParts) {
     this.#parts = parts;
@@ -45,7 +53,7 @@ export class AkashLeases {
   async status(leaseId: string): Promise<LeaseStatus | null> {
     const found = await this.#row(leaseId);
     if (!found?.lease) return null;
-    const row = found.booked ? found : await this.#look(found);
+    const row = found.booked ? found : await this.#seen(found);
     const { lease } = row;
     if (!lease) return null;
     const delivery = this.#deliveries.get(row.orderId);
@@ -67,6 +75,7 @@ export class AkashLeases {
     const row = await this.#row(leaseId);
     if (!row?.lease) throw new Error('there is no such lease');
     const provider = await this.#provider(row);
+    if (!provider) throw new Error('the chain has no such provider');
     const { dseq, gseq, oseq } = row;
     return provider.lines({ dseq, gseq, oseq }, what, limit);
   }
@@ -138,7 +147,9 @@ export class AkashLeases {
       ),
     );
     for (const row of orders.live()) if (row.closing) this.#finish(row);
-    for (const id of this.#deliveries.keys()) if (orders.known(id)?.booked !== false) this.#deliveries.delete(id);
+    for (const map of [this.#deliveries, this.#looked, this.#whereaboutsOf]) {
+      for (const id of map.keys()) if (orders.known(id)?.booked !== false) map.delete(id);
+    }
   }
 
   /** An end that was begun and did not come about yet. */
@@ -156,6 +167,16 @@ export class AkashLeases {
     const ended = await orders.end(row.orderId, reason);
     if (ended.kind === 'done' && !row.booked) onChange();
     return ended;
+  }
+
+  /** A chain that does not answer now changes nothing: the lease goes on as it was last seen. */
+  async #seen(row: OrderRow): Promise<OrderRow> {
+    try {
+      return await this.#look(row);
+    } catch (error) {
+      this.#parts.log(`lease of ${row.orderId}: ${describeError(error)}`);
+      return (await this.#parts.orders.find(row.orderId)) ?? row;
+    }
   }
 
   /** Does the lease still stand on the chain? One that does not is ended here too: its deposit would stay locked. */
@@ -206,18 +227,33 @@ export class AkashLeases {
     return delivery;
   }
 
-  async #provider(row: OrderRow): Promise<Provider> {
-    const { chain, providers, wallet, rules, clock, resolve, signal } = this.#parts;
+  async #provider(row: OrderRow): Promise<Provider | null> {
+    const { wallet, rules, clock, resolve, signal } = this.#parts;
     const owner = row.lease?.provider ?? '';
-    const [found, certificates] = await Promise.all([providers.find(owner), chain.certificates(owner, '')]);
-    if (!found) throw new Error(`the chain has no provider ${owner}`);
+    const at = await this.#whereabouts(row.orderId, owner);
+    if (!at) return null;
     const tenant = wallet(row.walletIndex);
     const { allowPrivate } = rules;
     return new Provider({
-      hostUri: found.hostUri,
-      trust: { owner, certificates },
+      hostUri: at.hostUri,
+      trust: { owner, certificates: at.certificates },
       ...{ tenant, allowPrivate, clock, resolve, signal },
     });
+  }
+
+  /** Where a lease's provider is, and how it shows that it is the one: as the chain says, or said when it last answered. */
+  async #whereabouts(orderId: string, owner: string): Promise<Whereabouts | null> {
+    const { chain, providers } = this.#parts;
+    try {
+      const [found, certificates] = await Promise.all([providers.find(owner), chain.certificates(owner, '')]);
+      const at = found && { hostUri: found.hostUri, certificates };
+      if (at) this.#whereaboutsOf.set(orderId, at);
+      return at;
+    } catch (error) {
+      const known = this.#whereaboutsOf.get(orderId);
+      if (!known) throw error;
+      return known;
+    }
   }
 
   #run<T>(leaseId: string, work: () => Promise<T>): Promise<T> {

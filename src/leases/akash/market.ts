@@ -73,6 +73,8 @@ export class AkashMarket implements Market {
   #ticking: Promise<void> = Promise.resolve();
   #ticks = 0;
   #height = 0;
+  /** The chain was asked what is ours on it. */
+  #connected = false;
 
   constructor(options: AkashMarketOptions) {
     this.#options = options;
@@ -100,8 +102,24 @@ export class AkashMarket implements Market {
     this.#upkeep = new Upkeep(parts);
   }
 
-  /** @throws AppError `setup_failed` when no node answers, or this chain does not take our money */
+  /**
+   * A first start needs the chain; a gateway that has rented here before goes on without it until a node answers.
+   * @throws AppError `setup_failed` when no node answers, or this chain does not take our money
+   */
   async open(): Promise<void> {
+    await this.#providers.open();
+    const before = await this.#orders.open();
+    try {
+      await this.#connect();
+    } catch (error) {
+      const wrong = error instanceof AppError && this.#chain.head !== null;
+      if (!before || wrong) throw error;
+      this.#options.log(`Akash market: ${describeError(error)}; nothing is ordered here until a node answers`);
+    }
+    this.#schedule();
+  }
+
+  async #connect(): Promise<void> {
     const { rules, pools, keyring, grants, log } = this.#options;
     const head = await this.#chain.open();
     this.#height = head.height;
@@ -111,9 +129,8 @@ export class AkashMarket implements Market {
     }
     this.#depositMin = least;
     await this.#measure();
-    await this.#providers.open();
     const derived = rules.walletPerPool ? pools.map((pool) => ({ index: walletIndexOf(pool), pool })) : [];
-    await this.#orders.open([{ index: 0, pool: null }, ...derived]);
+    await this.#orders.search([{ index: 0, pool: null }, ...derived]);
     if (derived.length > 0) {
       const pools = derived.map(({ index, pool }) => ({ pool, wallet: keyring.wallet(index) }));
       await openGrants(this.#chain, { treasury: keyring.wallet(0), pools, clock: this.#options.clock, ...grants, log });
@@ -121,7 +138,7 @@ export class AkashMarket implements Market {
     // What a crash kept out of the ledger. What it left open on the chain is looked up when somebody asks for it.
     for (const row of this.#orders.live()) await this.#orders.run(row.orderId, () => this.#orders.catchUp(row));
     await this.#reconcile();
-    this.#schedule();
+    this.#connected = true;
   }
 
   terms(): MarketTerms {
@@ -145,6 +162,7 @@ export class AkashMarket implements Market {
 
   tender(request: OrderRequest): Promise<Outcome<OrderView>> {
     if (this.#stop.signal.aborted) return Promise.resolve(refused('the market has stopped'));
+    if (!this.#connected) return Promise.resolve(refused('no node of the chain answers'));
     return this.#posting.tender(request);
   }
 
@@ -190,6 +208,7 @@ export class AkashMarket implements Market {
   }
 
   async list(): Promise<{ orders: readonly OrderView[]; leases: readonly LeaseStatus[] }> {
+    if (!this.#connected) throw new Error('no node of the chain answers: what is ours there is not known yet');
     for (const row of this.#orders.live()) {
       if (row.pending) await this.#orders.run(row.orderId, () => this.#orders.settleNow(row.orderId));
     }
@@ -238,6 +257,11 @@ export class AkashMarket implements Market {
     const { signal } = this.#stop;
     if (signal.aborted) return;
     const head = await this.#chain.refresh();
+    if (!this.#connected) {
+      if (!head) return;
+      await this.#connect();
+      this.#changed();
+    }
     if (head && head.height > this.#height) {
       this.#height = head.height;
       await this.#posting.watch();

@@ -54,10 +54,16 @@ export class AkashOrders {
     this.#options = options;
   }
 
-  /** Reads what an earlier run left, and finds on the chain what no row tells of. */
-  async open(owners: readonly { readonly index: number; readonly pool: string | null }[]): Promise<void> {
-    const { records, chain, wallet } = this.#options;
+  /** Reads what an earlier run left. True: it rented here before. */
+  async open(): Promise<boolean> {
+    const { records } = this.#options;
     for (const row of await records.open()) this.#put(row, true);
+    return records.any();
+  }
+
+  /** Finds on the chain what no row tells of. */
+  async search(owners: readonly { readonly index: number; readonly pool: string | null }[]): Promise<void> {
+    const { chain, wallet } = this.#options;
     for (const { index, pool } of owners) {
       const { address } = wallet(index);
       for (const deployment of await chain.deployments(address)) await this.#adopt(deployment, index, pool);

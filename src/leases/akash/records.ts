@@ -97,6 +97,11 @@ export class AkashRecords {
     return row ? (row.body as OrderRow) : null;
   }
 
+  /** Whether there is, or was, any. */
+  async any(): Promise<boolean> {
+    return (await this.#store.db.select({ id: akashOrders.id }).from(akashOrders).limit(1)).length > 0;
+  }
+
   /** All that is not over. */
   async open(): Promise<OrderRow[]> {
     const rows = await this.#store.db.select().from(akashOrders).where(eq(akashOrders.state, 'open'));
