@@ -11,7 +11,7 @@ export interface Surface {
   out(text: string): void;
   err(text: string): void;
   /** Runs the gateway until it is told to stop. */
-  serve(): Promise<void>;
+  serve(options: { readonly closeLeases?: boolean }): Promise<void>;
 }
 
 export interface OutputOptions {

@@ -2,7 +2,7 @@ import type { Clock } from '../clock.ts';
 import { describeError } from '../errors.ts';
 import type { Market } from '../leases/market.ts';
 import type { MarketName } from '../spec.ts';
-import type { EpochMs, Ms } from '../units.ts';
+import type { EpochMs } from '../units.ts';
 import { Adoption } from './adoption.ts';
 import { Ending } from './ending.ts';
 import { Fleet } from './fleet.ts';
@@ -13,6 +13,7 @@ import type { Pool, Pools } from './pool/pools.ts';
 import type { ReplicaRecord, ReplicaState, SchedulerRecords } from './records.ts';
 import { wantedReplicas } from './scale.ts';
 import { Steps } from './steps.ts';
+import { RETRY_MS, Work } from './work.ts';
 
 export interface SchedulerOptions {
   readonly clock: Clock;
@@ -31,8 +32,8 @@ const TICK_MS = 500;
 const STOP_MS = 20_000;
 /** So long a start waits to hear what became of what an earlier run left; what is not heard by then is heard later. */
 const START_MS = 5000;
-/** What failed is tried again after this. */
-const RETRY_MS = 2000;
+/** So long it is tried to close what would outlive this process. */
+const CLOSE_MS = 60_000;
 /** So long between two looks at a replica whose market reports nothing: many requests that wait make many ticks. */
 const LOOK_MS: Record<ReplicaState, number> = {
   ordering: 100,
@@ -61,10 +62,8 @@ export class Scheduler {
   readonly #steps: Steps;
   readonly #adoption: Adoption;
   readonly #stop = new AbortController();
-  /** What is under way, by replica (or market, for a sweep): one thing at a time for each. */
-  readonly #busy = new Map<string, Promise<void>>();
-  /** By the same ids: not before then. */
-  readonly #notBefore = new Map<string, number>();
+  /** By replica, or by market for a sweep. */
+  readonly #work: Work;
   /** Markets in which strangers may be left. */
   readonly #unswept = new Set<Market>();
   readonly #heldBack = new Map<string, string>();
@@ -75,8 +74,9 @@ export class Scheduler {
 
   constructor(options: SchedulerOptions) {
     this.#options = options;
-    const { clock, records } = options;
+    const { clock, records, log } = options;
     this.#sinceMs = clock.now();
+    this.#work = new Work(clock, log);
     this.#fleet = new Fleet(records, clock);
     const decide: Decide = ({ pool, kind, reason, detail = {} }) =>
       records.decide({ atMs: clock.now(), pool, kind, reason, detail });
@@ -93,17 +93,17 @@ export class Scheduler {
     await this.#fleet.open();
     for (const record of this.#fleet.active()) {
       const work = (): Promise<void> => this.#adoption.adopt(record);
-      this.#run(record.id, work, `replica ${record.id} (of an earlier run)`, () => undefined);
+      this.#work.run(record.id, work, `replica ${record.id} (of an earlier run)`);
     }
     for (const market of markets.values()) {
       this.#unswept.add(market);
       market.onChange(() => {
-        this.#notBefore.clear();
+        this.#work.hurry();
         this.wake();
       });
     }
     this.#sweep();
-    await this.#idle(START_MS);
+    await this.#work.idle(START_MS);
     pools.onDemand(() => this.wake());
     this.wake();
   }
@@ -131,43 +131,45 @@ export class Scheduler {
       });
   }
 
-  /** Ends the loop and the leases of markets that end with this process; the others keep theirs. */
-  async stop(): Promise<void> {
+  /**
+   * Ends the loop and the leases of markets that end with this process; the others keep theirs, unless all are to be
+   * closed: that is tried again for a while, and said of those that stay.
+   */
+  async stop({ closeLeases = false }: { readonly closeLeases?: boolean } = {}): Promise<void> {
+    const { markets, clock, log } = this.#options;
     this.#stop.abort(new Error('the scheduler stops'));
     this.#cancelTimer?.();
     await this.#ticking;
-    await this.#idle(STOP_MS);
-    const ends = this.#fleet.active().map(async (record) => {
-      const market = record.market === null ? null : this.#options.markets.get(record.market);
-      if (this.#busy.has(record.id) || (market && !market.terms().endsWithProcess)) return;
-      try {
-        await this.#steps.end(record, 'the gateway stopped', 'shutdown');
-      } catch (error) {
-        this.#options.log(`replica ${record.id} could not be ended: ${describeError(error)}`);
-      }
-    });
-    await Promise.all(ends);
+    await this.#work.idle(STOP_MS);
+    const ends = ({ id, market: name }: ReplicaRecord): boolean => {
+      const market = name === null ? undefined : markets.get(name);
+      return !this.#work.has(id) && (closeLeases || !market || market.terms().endsWithProcess);
+    };
+    const untilMs = clock.monotonic() + (closeLeases ? CLOSE_MS : 0);
+    for (;;) {
+      const left = this.#fleet.active().filter(ends);
+      await Promise.all(left.map((record) => this.#endAtStop(record)));
+      if (!this.#fleet.active().some(ends) || clock.monotonic() >= untilMs) break;
+      await clock.sleep(RETRY_MS);
+    }
+    if (!closeLeases) return;
+    for (const { leaseId } of this.#fleet.active()) if (leaseId !== null) log(`lease ${leaseId} is still open`);
   }
 
-  /** Resolves when nothing is under way; a market that does not answer is not waited for without end. */
-  async #idle(ms: Ms): Promise<void> {
-    const { clock, log } = this.#options;
-    let late = false;
-    const cut = new AbortController();
-    const limit = clock.sleep(ms, cut.signal).then(
-      () => (late = true),
-      () => undefined,
-    );
-    while (this.#busy.size > 0 && !late) await Promise.race([limit, Promise.all(this.#busy.values())]);
-    cut.abort();
-    if (late) log(`still under way: ${[...this.#busy.keys()].join(', ')}`);
+  async #endAtStop(record: ReplicaRecord): Promise<void> {
+    const { log } = this.#options;
+    try {
+      await this.#steps.end(record, 'the gateway stopped', 'shutdown');
+    } catch (error) {
+      log(`replica ${record.id} could not be ended: ${describeError(error)}`);
+    }
   }
 
   /** An operator closes a lease: its requests may end first. Null: no replica has it. */
   async closeLease(leaseId: string): Promise<ReplicaRecord | null> {
     const record = this.#fleet.active().find((replica) => replica.leaseId === leaseId);
     if (!record) return null;
-    await this.#alone(record.id, async () => {
+    await this.#work.alone(record.id, async () => {
       const current = this.#fleet.find(record.id);
       if (current?.state === 'ready') await this.#steps.drain(current, 'closed by the operator');
       else if (current) await this.#steps.end(current, 'closed by the operator');
@@ -181,7 +183,7 @@ export class Scheduler {
   }
 
   async #tick(): Promise<void> {
-    const { clock, pools, log } = this.#options;
+    const { pools, log } = this.#options;
     for (const pool of [...pools.list(), ...pools.retired()]) {
       try {
         await this.#planPool(pool);
@@ -193,8 +195,7 @@ export class Scheduler {
     }
     for (const record of this.#fleet.active()) this.#advance(record);
     this.#sweep();
-    const now = clock.now();
-    for (const [id, untilMs] of this.#notBefore) if (untilMs <= now) this.#notBefore.delete(id);
+    this.#work.forget();
   }
 
   async #planPool(pool: Pool): Promise<void> {
@@ -232,7 +233,7 @@ export class Scheduler {
     }
     const { replica, reason, type } = action;
     // A replica in the middle of a step is left for the next tick.
-    if (this.#busy.has(replica)) return;
+    if (this.#work.has(replica)) return;
     const work = async (): Promise<void> => {
       const record = this.#fleet.find(replica);
       if (!record || !PLANNED[type].includes(record.state)) return;
@@ -240,7 +241,7 @@ export class Scheduler {
       else await this.#steps.end(record, reason);
     };
     // Not awaited: a provider that is slow to close holds up no other pool.
-    this.#run(replica, work, `replica ${replica} (${type})`, () => this.wake());
+    this.#work.run(replica, work, `replica ${replica} (${type})`, () => this.wake());
   }
 
   #advance(record: ReplicaRecord): void {
@@ -248,52 +249,28 @@ export class Scheduler {
     const suspectMs = this.#options.pools.find(record.pool)?.router.load(id)?.suspectMs ?? null;
     const notes = this.#fleet.notes(id);
     // One that has begun to fail requests is looked at now, then again and again until it is known whether it lives.
-    if (suspectMs !== null && suspectMs !== notes.suspectMs) this.#notBefore.delete(id);
+    if (suspectMs !== null && suspectMs !== notes.suspectMs) this.#work.hurry(id);
     notes.suspectMs = suspectMs;
-    if (this.#isEarly(id)) return;
-    const lookMs = suspectMs === null ? LOOK_MS[state] : SUSPECT_LOOK_MS;
-    this.#notBefore.set(id, this.#options.clock.now() + lookMs);
+    if (this.#work.isEarly(id)) return;
+    this.#work.rest(id, suspectMs === null ? LOOK_MS[state] : SUSPECT_LOOK_MS);
     const after = (): void => {
       if (this.#fleet.find(id)?.state === state) return;
-      this.#notBefore.delete(id);
+      this.#work.hurry(id);
       this.wake();
     };
-    this.#run(id, () => this.#steps.advance(record), `replica ${id} (${state})`, after);
+    this.#work.run(id, () => this.#steps.advance(record), `replica ${id} (${state})`, after);
   }
 
   /** Ends leases and orders that belong to nothing here, until every market has said that none is left. */
   #sweep(): void {
     for (const market of this.#unswept) {
       const id = `market ${market.name}`;
-      if (this.#isEarly(id)) continue;
-      this.#notBefore.set(id, this.#options.clock.now() + RETRY_MS);
+      if (this.#work.isEarly(id)) continue;
+      this.#work.rest(id, RETRY_MS);
       const work = async (): Promise<void> => {
         if (await this.#adoption.sweep(market)) this.#unswept.delete(market);
       };
-      this.#run(id, work, `sweep of the ${id}`, () => undefined);
+      this.#work.run(id, work, `sweep of the ${id}`);
     }
-  }
-
-  #isEarly(id: string): boolean {
-    return this.#busy.has(id) || this.#options.clock.now() < (this.#notBefore.get(id) ?? 0);
-  }
-
-  /** Work that nobody waits for: when it fails, it is told and tried again later. */
-  #run(id: string, work: () => Promise<void>, what: string, after: () => void): void {
-    this.#alone(id, work).then(after, (error: unknown) => {
-      this.#notBefore.set(id, this.#options.clock.now() + RETRY_MS);
-      this.#options.log(`${what}: ${describeError(error)}`);
-    });
-  }
-
-  #alone(id: string, work: () => Promise<void>): Promise<void> {
-    const before = this.#busy.get(id) ?? Promise.resolve();
-    const turn = before.then(work);
-    const settled = turn.catch(() => undefined);
-    this.#busy.set(id, settled);
-    void settled.then(() => {
-      if (this.#busy.get(id) === settled) this.#busy.delete(id);
-    });
-    return turn;
   }
 }

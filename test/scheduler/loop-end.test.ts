@@ -149,6 +149,33 @@ test('a lease that cannot be closed at a stop keeps no other from being closed',
   assert.match(bench.logs.join('\n'), /could not be ended/);
 });
 
+test('a stop that is to close every lease closes those too that would outlive it, and tries again', async (t) => {
+  const { bench, market } = await setup(t);
+  const asking = bench.ask(4);
+  await bench.until('all are served', () => served(asking).length === 4);
+  assert.equal(market.open().length, 2);
+  market.mishaps.close = ['throws', 'unknown'];
+  let stopped = false;
+  const stop = bench.run.scheduler.stop({ closeLeases: true }).then(() => (stopped = true));
+  await bench.until('it stops', () => stopped, 30_000);
+  await stop;
+  assert.deepEqual(market.open(), []);
+  assert.deepEqual(bench.run.scheduler.replicas(), []);
+});
+
+test('a lease that cannot be closed for a minute is named, and the stop ends', async (t) => {
+  const { bench, market } = await setup(t);
+  bench.ask(1);
+  await bench.until('a lease is made', () => market.open().length === 1);
+  market.mishaps.close = Array.from({ length: 200 }, () => 'throws' as const);
+  let stopped = false;
+  const stop = bench.run.scheduler.stop({ closeLeases: true }).then(() => (stopped = true));
+  const took = await bench.until('it stops', () => stopped);
+  await stop;
+  assert.ok(took >= 55_000, `${took} ms`);
+  assert.match(bench.logs.join('\n'), /lease \S+ is still open/);
+});
+
 test('a market that does not answer holds a stop up for twenty seconds, not for ever', async (t) => {
   const { bench, market } = await setup(t);
   const never = Promise.withResolvers<void>();
