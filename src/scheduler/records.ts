@@ -30,6 +30,9 @@ export interface ReplicaRecord {
   readonly drainMs: EpochMs | null;
   readonly closedMs: EpochMs | null;
   readonly failed: boolean;
+  /** When it failed, and whom that was blamed on. Rows of earlier versions have neither. */
+  readonly failedMs?: EpochMs | null;
+  readonly blamed?: string | null;
   readonly reason: string;
   /** Payments into the escrow after the deposit, counted so that each has an id of its own. */
   readonly fundings: number;
