@@ -193,6 +193,10 @@ export class Scheduler {
         this.#fleet.failures.failed(pool.router.spec.id, null);
       }
     }
+    for (const { router } of pools.retired()) {
+      const { id } = router.spec;
+      if (router.stats.inFlight === 0 && this.#fleet.ofPool(id).length === 0) pools.forget(id);
+    }
     for (const record of this.#fleet.active()) this.#advance(record);
     this.#sweep();
     this.#work.forget();

@@ -41,8 +41,10 @@ test('a pool that is deleted lets its answers end, then gives its machines back'
   await bench.pass(10_000);
   assert.ok(market.open().length >= 1, 'answers are still on the way');
   for (const { slot } of asking) slot?.release('served');
+  assert.equal(bench.run.pools.retired().length, 1);
   await bench.until('every lease is closed', () => market.open().length === 0, 5000);
   assert.deepEqual(bench.run.scheduler.replicas(), []);
+  await bench.until('it is forgotten', () => bench.run.pools.retired().length === 0, 5000);
 });
 
 test('answers that do not end hold a draining replica for the time to drain, and are told', async (t) => {
