@@ -81,7 +81,7 @@ export class Relay {
         onCounts: () => this.#budget.check(),
         onRead: () => this.#flush(),
         // A crash charges what was delivered; of an answer in one piece that is nothing until its end.
-        onTick: () => (job.stream ? job.reservation.progress(this.#tokens()) : undefined),
+        onTick: () => (job.stream ? job.reservation.progress(this.#tokens(), this.#detail(null)) : undefined),
       });
     });
   }
