@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
 import { test } from 'node:test';
 import { assertAllClosed, assertPaidOnce, leasesOf, MODEL, startDevnet, type DevnetProcess } from './akash-bench.ts';
 import { startGateway, until, type GatewayProcess } from './gateway-process.ts';
@@ -6,6 +8,7 @@ import { askStreamed } from './streamed-answer.ts';
 
 /** Several things go wrong in a row on the emulated network, with real processes. */
 
+const ENTRY = fileURLToPath(new URL('../../bin/underbid.js', import.meta.url));
 const WAIT_MS = 180_000;
 
 test('a refused manifest, a chain that stalls, no node at all, two restarts: one answer after the other comes, and all is given back', async (t) => {
@@ -60,11 +63,19 @@ test('a refused manifest, a chain that stalls, no node at all, two restarts: one
   third.child.kill('SIGTERM');
   assert.equal(await third.exited, 0, third.stderr());
   assert.deepEqual(await devnet.deployments(), []);
+  assert.equal(await checkOffline(folder), 0, 'underbid ledger check');
 
   const last = await startGateway(t, { folder });
   await assertAllClosed(last, devnet, { heldBefore });
   await assertPaidOnce(devnet);
 });
+
+/** The exit code of `underbid ledger check` beside a gateway that is not running. */
+function checkOffline(folder: string): Promise<number | null> {
+  const env = { ...process.env, UNDERBID_DATA: 'data' };
+  const child = spawn(process.execPath, [ENTRY, 'ledger', 'check'], { cwd: folder, env, stdio: 'ignore' });
+  return new Promise((resolve) => child.once('exit', resolve));
+}
 
 async function assertAnswered(gateway: GatewayProcess): Promise<void> {
   const messages = [{ role: 'user', content: 'Name three colours.' }];

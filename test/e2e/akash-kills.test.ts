@@ -3,6 +3,8 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { assertAllClosed, assertPaidOnce, leasesOf, MODEL, startDevnet, type DevnetProcess } from './akash-bench.ts';
+import { openSql } from '../../src/store/libsql.ts';
+import { textOf } from '../../src/store/sql.ts';
 import type { Call } from '../fakes/chain-door.ts';
 import { startGateway, until, type GatewayProcess } from './gateway-process.ts';
 import { askStreamed } from './streamed-answer.ts';
@@ -50,13 +52,16 @@ test('kill -9 at each step: the next start pays nothing twice, forgets no lease,
   await devnet.fault('dark-provider', false);
 
   gateway = await lives.begin();
-  let text = '';
-  const cut = askStreamed(gateway, QUESTION, (soFar) => (text = soFar)).catch(() => null);
-  await until('an answer is under way', WAIT_MS, () => (text.length > 40 ? true : null));
+  let id: string | undefined;
+  const cut = askStreamed(gateway, { ...QUESTION, max_tokens: 1500 }, (_, ids) => ([id] = ids)).catch(() => null);
+  await until('an answer is under way, with a checkpoint', WAIT_MS, () => checkpointOf(gateway, id));
   await lives.end('it serves');
   assert.equal(await cut, null);
 
   gateway = await lives.begin();
+  const { data } = (await generation(gateway, id)) as { data: Record<string, unknown> };
+  assert.deepEqual([data['status'], data['lease'], data['provider']], ['recovered', lease.id, lease.provider]);
+  assert.ok(Number(data['first_token_ms']) > 0 && Number(data['tokens_completion']) > 0, JSON.stringify(data));
   const answer = await askStreamed(gateway, { ...QUESTION, max_tokens: 16 });
   assert.ok(answer.done, JSON.stringify(answer.error));
   const active = await devnet.leases('active');
@@ -131,6 +136,22 @@ class Lives {
 /** A question that dies with the gateway. */
 function want(gateway: GatewayProcess): void {
   askStreamed(gateway, QUESTION).catch(() => undefined);
+}
+
+/** Not null once the ledger's file knows how far the answer is. */
+function checkpointOf({ dataDir }: GatewayProcess, id: string | undefined): true | null {
+  const sql = openSql(join(dataDir, 'ledger.db'), { readonly: true });
+  try {
+    const rows = sql.all('SELECT progress FROM holds WHERE request = ?', [id ?? '']);
+    return rows.some((row) => /"outputTokens":[1-9]/.test(textOf(row, 'progress'))) ? true : null;
+  } finally {
+    sql.close();
+  }
+}
+
+async function generation({ url, demoKey }: GatewayProcess, id: string | undefined): Promise<unknown> {
+  const headers = { authorization: `Bearer ${demoKey}` };
+  return (await fetch(`${url}/v1/generation?id=${id}`, { headers })).json();
 }
 
 function configOf({ file }: DevnetProcess): string {

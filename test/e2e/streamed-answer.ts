@@ -11,11 +11,11 @@ export interface Answer {
   status: number;
 }
 
-/** @param onText called with all of the text so far, whenever more came */
+/** @param onText called with what there is so far, whenever more came */
 export async function askStreamed(
   gateway: GatewayProcess,
   fields: Record<string, unknown>,
-  onText: (soFar: string) => void = () => undefined,
+  onText: (text: string, ids: ReadonlySet<string>) => void = () => undefined,
 ): Promise<Answer> {
   const reply = await fetch(`${gateway.url}/v1/chat/completions`, {
     method: 'POST',
@@ -31,7 +31,7 @@ export async function askStreamed(
     const lines = rest.split('\n');
     rest = lines.pop() ?? '';
     for (const line of lines) take(answer, line);
-    onText(answer.text);
+    onText(answer.text, answer.ids);
   }
   return answer;
 }
