@@ -31,9 +31,9 @@ async function main(args: readonly string[]): Promise<number> {
   });
 }
 
-async function startGateway(): Promise<void> {
+async function startGateway(options: { readonly closeLeases?: boolean }): Promise<void> {
   const { serve } = await import('./node.ts');
-  process.exit(await serve(process.env));
+  process.exit(await serve(process.env, options));
 }
 
 async function prompt(question: string): Promise<string | null> {

@@ -44,10 +44,18 @@ const log = (line: string): void => {
   );
 };
 
+export interface ServeOptions {
+  /** The end closes every lease, also those that would be found again at the next start. */
+  readonly closeLeases?: boolean;
+}
+
 /** Builds every part once, serves until told to stop, ends the parts in reverse order. Resolves with the exit code. */
-export async function serve(env: Readonly<Record<string, string | undefined>>): Promise<number> {
+export async function serve(
+  env: Readonly<Record<string, string | undefined>>,
+  options: ServeOptions = {},
+): Promise<number> {
   try {
-    const gateway = await start(env, systemClock);
+    const gateway = await start(env, systemClock, options);
     await untilStopped(gateway);
     return 0;
   } catch (error) {
@@ -66,7 +74,11 @@ interface Gateway {
   close(): Promise<void>;
 }
 
-async function start(env: Readonly<Record<string, string | undefined>>, clock: Clock): Promise<Gateway> {
+async function start(
+  env: Readonly<Record<string, string | undefined>>,
+  clock: Clock,
+  options: ServeOptions,
+): Promise<Gateway> {
   const settings = loadSettings({ env, cwd: process.cwd(), nowMs: clock.now() });
   for (const warning of warnSettings(settings, clock.now())) log(`warning: ${warning}`);
   const { dataDir } = settings;
@@ -103,7 +115,7 @@ async function start(env: Readonly<Record<string, string | undefined>>, clock: C
     closers.push(() => store.close());
     const markets = await openMarkets({ settings, store, ledger, clock, runtime, log });
     for (const market of markets.values()) closers.push(() => market.stop());
-    return await startGateway({ settings, clock, store, ledger, markets, closers, closeAll });
+    return await startGateway({ settings, options, clock, store, ledger, markets, closers, closeAll });
   } catch (error) {
     await closeAll();
     throw error;
@@ -112,6 +124,7 @@ async function start(env: Readonly<Record<string, string | undefined>>, clock: C
 
 interface Parts {
   readonly settings: Settings;
+  readonly options: ServeOptions;
   readonly clock: Clock;
   readonly store: Store;
   readonly ledger: Ledger;
@@ -121,7 +134,7 @@ interface Parts {
 }
 
 async function startGateway(parts: Parts): Promise<Gateway> {
-  const { settings, clock, store, ledger, markets, closers, closeAll } = parts;
+  const { settings, options, clock, store, ledger, markets, closers, closeAll } = parts;
   const { dataDir, limits } = settings;
   const newId = createIds(systemRandom);
   const pools = new Pools(clock, true);
@@ -151,7 +164,7 @@ async function startGateway(parts: Parts): Promise<Gateway> {
     secretFile(join(dataDir, 'admin.key'), () => `sk-ub-admin-${randomText(systemRandom, 40)}`).value;
   const demoKey = await openDemo({ ledger, keys, dataDir, clock, random: systemRandom });
   await scheduler.start();
-  closers.push(() => scheduler.stop());
+  closers.push(() => scheduler.stop(options));
   const watch = new Watch(clock);
   let refusing: string | null = null;
   const deps: AppDeps = {

@@ -37,7 +37,8 @@ function buildProgram(surface: Surface): Command {
   program
     .command('serve')
     .description('run the gateway until SIGTERM')
-    .action(() => surface.serve());
+    .option('--close-leases', 'at its end close every lease; without it those on Akash stay and are found again')
+    .action((options: { readonly closeLeases?: boolean }) => surface.serve(options));
   addConfigCommands(program, surface);
   addFleetCommands(program, surface);
   addMoneyCommands(program, surface);

@@ -13,7 +13,7 @@ export interface Surface {
   /** Asks the person at the terminal; null when there is none. */
   prompt?(question: string): Promise<string | null>;
   /** Runs the gateway until it is told to stop. */
-  serve(): Promise<void>;
+  serve(options: { readonly closeLeases?: boolean }): Promise<void>;
 }
 
 export interface OutputOptions {

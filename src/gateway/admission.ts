@@ -145,10 +145,10 @@ export class Reservation {
     return more;
   }
 
-  /** A checkpoint for recovery: nothing above it is charged if we die now. */
-  progress(tokens: TokenCounts): void {
+  /** A checkpoint for recovery: nothing above it is charged if we die now, and this is what is known of the answer then. */
+  progress(tokens: TokenCounts, detail: UsageDetail): void {
     // A ledger that has closed takes no checkpoints; what matters is told by the settlement.
-    this.#ledger.ask({ op: 'progress', request: this.#ask.request, tokens }).catch(() => undefined);
+    this.#ledger.ask({ op: 'progress', request: this.#ask.request, tokens, detail }).catch(() => undefined);
   }
 
   /** What a settlement of these tokens will charge. */

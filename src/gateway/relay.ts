@@ -1,5 +1,5 @@
 import { AppError, describeError } from '../errors.ts';
-import type { UsageStatus } from '../ledger/operations.ts';
+import type { UsageDetail, UsageStatus } from '../ledger/operations.ts';
 import type { TokenCounts } from '../ledger/pricing.ts';
 import type { Slot } from '../scheduler/pool/slot.ts';
 import type { EpochMs, Ms, NanoUsd } from '../units.ts';
@@ -82,7 +82,7 @@ export class Relay {
         onCounts: () => this.#budget.check(),
         onRead: () => this.#flush(),
         // A crash charges what was delivered; of an answer in one piece that is nothing until its end.
-        onTick: () => (job.stream ? job.reservation.progress(this.#tokens()) : undefined),
+        onTick: () => (job.stream ? job.reservation.progress(this.#tokens(), this.#detail(null)) : undefined),
       });
     });
   }
@@ -280,7 +280,11 @@ export class Relay {
   }
 
   #settle(tokens: TokenCounts, status: UsageStatus, error: string | null): Promise<NanoUsd> {
-    const detail = detailOf({
+    return this.#job.reservation.settle(tokens, status, this.#detail(error), this.#purchases.all);
+  }
+
+  #detail(error: string | null): UsageDetail {
+    return detailOf({
       finish: this.#legs[0]?.finishReason ?? null,
       refused: this.#legs.reduce((sum, { counts }) => sum + counts.refused, 0),
       stream: this.#job.stream,
@@ -288,13 +292,9 @@ export class Relay {
       resumed: this.#resumed,
       error,
       timings: {
-        createdMs: this.#job.createdMs,
-        nowMs: this.#deps.clock.now(),
-        firstTokenMs: this.#firstTokenMs,
-        waitedMs: this.#waitedMs,
-        coldStartMs: this.#coldStartMs,
+        ...{ createdMs: this.#job.createdMs, nowMs: this.#deps.clock.now(), firstTokenMs: this.#firstTokenMs },
+        ...{ waitedMs: this.#waitedMs, coldStartMs: this.#coldStartMs },
       },
     });
-    return this.#job.reservation.settle(tokens, status, detail, this.#purchases.all);
   }
 }

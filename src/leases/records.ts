@@ -1,5 +1,6 @@
 import { eq, ne } from 'drizzle-orm';
 import type { Store } from '../store/open.ts';
+import { CLOSED_KEPT, PRUNE_EVERY, pruneClosed } from '../store/retention.ts';
 import { marketLeases, marketProviders } from '../store/schema.ts';
 import type { NanoUsd } from '../units.ts';
 import type { Lease } from './market.ts';
@@ -27,9 +28,13 @@ export const NEW_PROVIDER: ProviderRecord = { leases: 0, failures: 0, disputes: 
 /** The embedded market's rows. */
 export class MarketRecords {
   readonly #store: Store;
+  readonly #kept: number;
+  #closed = PRUNE_EVERY - 1;
 
-  constructor(store: Store) {
+  /** @param kept closed leases whose rows stay */
+  constructor(store: Store, kept: number = CLOSED_KEPT) {
     this.#store = store;
+    this.#kept = kept;
   }
 
   async saveLease(row: LeaseRow): Promise<void> {
@@ -39,6 +44,9 @@ export class MarketRecords {
       .insert(marketLeases)
       .values({ id, orderId, atMs: openedAtMs, ...changed })
       .onConflictDoUpdate({ target: marketLeases.id, set: changed });
+    if (state !== 'closed') return;
+    this.#closed += 1;
+    if (this.#closed % PRUNE_EVERY === 0) await pruneClosed(this.#store, 'market_leases', this.#kept);
   }
 
   async findLease(id: string): Promise<LeaseRow | null> {

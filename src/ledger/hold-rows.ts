@@ -4,6 +4,7 @@ import type { EpochMs, NanoUsd } from '../units.ts';
 import type { Key } from './api-keys.ts';
 import type { Customer } from './customers.ts';
 import type { Account, Journal } from './journal.ts';
+import type { UsageDetail } from './operations.ts';
 import type { TokenCounts } from './pricing.ts';
 
 /** What a hold reserves in one lot of credit. */
@@ -26,20 +27,23 @@ export interface Hold {
   readonly legs: Leg[];
   amount: NanoUsd;
   progress: TokenCounts;
+  /** As of that progress. */
+  detail: UsageDetail | undefined;
   /** Whether its row is on disk, and whether that row is behind. */
   journaled: boolean;
   stale: boolean;
 }
 
 export function insertHold(journal: Journal, hold: Hold, epoch: number): void {
-  const { request, customer, keyId, model, priceVersion, amount, legs, progress, atMs, deadlineMs } = hold;
+  const { request, customer, keyId, model, priceVersion, amount, legs, atMs, deadlineMs } = hold;
   const values = [request, customer.record.id, keyId, model, BigInt(priceVersion), amount, writeLegs(legs)];
-  const rest = [JSON.stringify(progress), BigInt(epoch), BigInt(atMs), BigInt(deadlineMs)];
+  const rest = [writeProgress(hold), BigInt(epoch), BigInt(atMs), BigInt(deadlineMs)];
   journal.write(`INSERT INTO holds VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'pending', ?, ?, ?)`, [...values, ...rest]);
 }
 
-export function updateHold(journal: Journal, { request, amount, legs, progress }: Hold): void {
-  const values = [amount, writeLegs(legs), JSON.stringify(progress), request];
+export function updateHold(journal: Journal, hold: Hold): void {
+  const { request, amount, legs } = hold;
+  const values = [amount, writeLegs(legs), writeProgress(hold), request];
   journal.write('UPDATE holds SET amount = ?, legs = ?, progress = ? WHERE request = ?', values);
 }
 
@@ -62,6 +66,7 @@ export function readHold(row: SqlRow, owners: HoldOwners): Hold {
     return { account, amount };
   });
   const keyId = textOrNull(row, 'key');
+  const { detail, ...progress } = JSON.parse(textOf(row, 'progress')) as TokenCounts & { detail?: UsageDetail };
   return {
     request: textOf(row, 'request'),
     customer,
@@ -74,10 +79,16 @@ export function readHold(row: SqlRow, owners: HoldOwners): Hold {
     deadlineMs: numberOf(row, 'deadline_ms'),
     legs,
     amount: bigintOf(row, 'amount'),
-    progress: JSON.parse(textOf(row, 'progress')) as TokenCounts,
+    progress,
+    detail,
     journaled: true,
     stale: false,
   };
+}
+
+/** Rows of earlier versions have the counts alone. */
+function writeProgress({ progress, detail }: Hold): string {
+  return JSON.stringify({ ...progress, detail });
 }
 
 /** JSON, since an account's name may hold any character. */

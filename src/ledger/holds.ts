@@ -90,6 +90,7 @@ export class Holds {
       legs: [],
       amount: 0n,
       progress: NOTHING,
+      detail: undefined,
       journaled: false,
       stale: false,
     };
@@ -113,13 +114,14 @@ export class Holds {
     return { ok: true };
   }
 
-  progress({ request, tokens: claimed }: ProgressOp): void {
+  progress({ request, tokens: claimed, detail }: ProgressOp): void {
     const hold = this.#holds.get(request);
     const tokens = soundCounts(claimed);
     if (!hold || tokens.outputTokens < hold.progress.outputTokens) return;
     const { inputTokens, outputTokens } = hold.progress;
     hold.stale ||= tokens.outputTokens !== outputTokens || tokens.inputTokens !== inputTokens;
     hold.progress = tokens;
+    if (detail) hold.detail = detail;
   }
 
   settle(operation: SettleOp): SettleResult {
@@ -204,7 +206,8 @@ export class Holds {
     for (const hold of this.#holds.values()) {
       if (!dead(hold)) continue;
       const { request, progress: tokens } = hold;
-      this.settle({ op: 'settle', request, tokens, status: 'recovered', detail: { error }, atMs: nowMs });
+      const detail = { ...hold.detail, error };
+      this.settle({ op: 'settle', request, tokens, status: 'recovered', detail, atMs: nowMs });
       count += 1;
     }
     return count;

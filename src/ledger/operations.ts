@@ -75,6 +75,8 @@ export interface ProgressOp {
   readonly op: 'progress';
   readonly request: string;
   readonly tokens: TokenCounts;
+  /** What the usage row shows if nobody settles it. */
+  readonly detail?: UsageDetail;
 }
 
 /** Ends a hold: charges what was used (at most what is held), gives the rest back, writes the usage row. Durable. */

@@ -7,7 +7,8 @@ import type { Pool } from './pool/pools.ts';
 import type { Target } from './pool/slot.ts';
 import type { ReplicaRecord } from './records.ts';
 
-const PROBE_MS: Ms = 20_000;
+/** A probe is given as long as the pool gives a request for its first token, within these. */
+const PROBE_MS = { least: 1000, most: 20_000 } as const;
 const PROOF_MS: Ms = 120_000;
 /** Probes that a machine under suspicion may leave unanswered, in a row. */
 const SILENT_MAX = 3;
@@ -33,7 +34,8 @@ export class Checking {
   async #probe(target: Target, spec: PoolSpec): Promise<unknown> {
     const { clock, probe, signal } = this.#parts;
     const late = new AbortController();
-    const cancel = clock.timer(PROBE_MS, () => late.abort(new Error(`no answer within ${PROBE_MS / 1000} s`)));
+    const ms = Math.max(PROBE_MS.least, Math.min(PROBE_MS.most, spec.limits.firstTokenMs));
+    const cancel = clock.timer(ms, () => late.abort(new Error(`no answer within ${ms / 1000} s`)));
     try {
       await probe(target, spec, AbortSignal.any([signal, late.signal]));
       return null;

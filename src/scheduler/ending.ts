@@ -35,10 +35,11 @@ export class Ending {
 
   /** It did not work out: the pool pauses before the next order, and the provider when it is to blame. */
   async fail(record: ReplicaRecord, reason: string, blamed: string | null): Promise<void> {
-    const { fleet, pools, decide } = this.#parts;
+    const { clock, fleet, pools, decide } = this.#parts;
     pools.find(record.pool)?.router.remove(record.id);
     fleet.failures.failed(backoffKey(record, fleet.notes(record.id).reserve), blamed);
-    const failed = await fleet.save({ ...record, state: 'closing', failed: true, reason: reason.slice(0, 500) });
+    const told = { failed: true, failedMs: clock.now(), blamed, reason: reason.slice(0, 500) };
+    const failed = await fleet.save({ ...record, ...told, state: 'closing' });
     const { id, pool, orderId, leaseId, provider } = record;
     const detail = { replica: id, order: orderId, lease: leaseId, provider };
     // An order that fell has told its reason.

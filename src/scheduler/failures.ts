@@ -40,13 +40,21 @@ export class Failures {
   }
 
   /** A start-up or a lease failed: the pool pauses (1 s, doubled, at most a minute); so does its provider, if to blame. */
-  failed(pool: string, provider: string | null): void {
-    const now = this.#clock.now();
+  failed(pool: string, provider: string | null, atMs: EpochMs = this.#clock.now()): void {
     const inRow = (this.#pools.get(pool)?.inRow ?? 0) + 1;
-    this.#pools.set(pool, { inRow, untilMs: now + Math.min(BACKOFF_MAX_MS, 1000 * 2 ** (inRow - 1)) });
+    this.#pools.set(pool, { inRow, untilMs: atMs + Math.min(BACKOFF_MAX_MS, 1000 * 2 ** (inRow - 1)) });
     if (provider === null) return;
     const row = (this.#providers.get(provider)?.inRow ?? 0) + 1;
-    this.#providers.set(provider, { inRow: row, untilMs: now + quarantineMs(row) });
+    this.#providers.set(provider, { inRow: row, untilMs: atMs + quarantineMs(row) });
+  }
+
+  /** What an earlier run saw, told by its replicas' rows: a provider that failed then is not trusted anew for a restart. */
+  recall(records: readonly ReplicaRecord[]): void {
+    const events = records.flatMap(({ pool, provider, readyMs, failedMs = null, blamed = null }) => [
+      ...(readyMs !== null && provider !== null ? [{ atMs: readyMs, tell: () => this.succeeded(pool, provider) }] : []),
+      ...(failedMs !== null ? [{ atMs: failedMs, tell: () => this.failed(pool, blamed, failedMs) }] : []),
+    ]);
+    for (const { tell } of events.sort((a, b) => a.atMs - b.atMs)) tell();
   }
 
   succeeded(pool: string, provider: string): void {

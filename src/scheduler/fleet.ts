@@ -57,8 +57,11 @@ export class Fleet {
   }
 
   async open(): Promise<void> {
-    for (const record of await this.#records.openReplicas()) this.#replicas.set(record.id, record);
-    for (const record of await this.#records.closedSince(this.#midnight())) this.#tally(record);
+    const open = await this.#records.openReplicas();
+    const closed = await this.#records.closedSince(this.#clock.now() - DAY_MS);
+    for (const record of open) this.#replicas.set(record.id, record);
+    for (const record of closed) this.#tally(record);
+    this.failures.recall([...closed, ...open]);
   }
 
   active(): ReplicaRecord[] {

@@ -5,7 +5,7 @@ import type { MarketName } from '../spec.ts';
 import { Adoption } from './adoption.ts';
 import { Ending } from './ending.ts';
 import { Fleet } from './fleet.ts';
-import { allEnded, LOOK_MS, PLANNED, SUSPECT_LOOK_MS } from './pace.ts';
+import { LOOK_MS, PLANNED, SUSPECT_LOOK_MS } from './pace.ts';
 import { describeStop, Panic, turnAway, type Stop } from './panic.ts';
 import type { Decide, Parts, Probe, ProveResumption } from './parts.ts';
 import { BACKING_OFF, type Action } from './plan.ts';
@@ -14,6 +14,7 @@ import type { Pool, Pools } from './pool/pools.ts';
 import type { ReplicaRecord, SchedulerRecords } from './records.ts';
 import type { ReserveAction } from './reserve.ts';
 import { Steps } from './steps.ts';
+import { RETRY_MS, Work } from './work.ts';
 
 export interface SchedulerOptions {
   readonly clock: Clock;
@@ -28,8 +29,13 @@ export interface SchedulerOptions {
 
 /** Without a reason to look sooner. */
 const TICK_MS = 500;
-/** What failed is tried again after this. */
-const RETRY_MS = 2000;
+/** So long a stop waits for steps that are under way. */
+const STOP_MS = 20_000;
+/** So long a start waits to hear what became of what an earlier run left; what is not heard by then is heard later. */
+const START_MS = 5000;
+/** So long it is tried to close what would outlive this process. */
+const CLOSE_MS = 60_000;
+
 /**
  * The one runner: observes demand, markets and leases, decides by the pure functions (`demand`, `scale`, `plan`, `place`)
  * and carries out what they say. Each replica advances on its own, one step at a time, so a slow provider holds up nobody.
@@ -42,10 +48,8 @@ export class Scheduler {
   /** Switched by an operator: every lease ends, nothing is ordered. */
   readonly panic: Panic;
   readonly #stop = new AbortController();
-  /** What is under way, by replica (or market, for a sweep): one thing at a time for each. */
-  readonly #busy = new Map<string, Promise<void>>();
-  /** By the same ids: not before then. */
-  readonly #notBefore = new Map<string, number>();
+  /** By replica, or by market for a sweep. */
+  readonly #work: Work;
   /** Markets in which strangers may be left. */
   readonly #unswept = new Set<Market>();
   readonly #heldBack = new Map<string, string>();
@@ -56,7 +60,8 @@ export class Scheduler {
 
   constructor(options: SchedulerOptions) {
     this.#options = options;
-    const { clock, records } = options;
+    const { clock, records, log } = options;
+    this.#work = new Work(clock, log);
     this.#fleet = new Fleet(records, clock);
     this.#planner = new Planner(options, this.#fleet);
     this.panic = new Panic(records, clock);
@@ -74,16 +79,19 @@ export class Scheduler {
     await records.open();
     await this.panic.open();
     await this.#fleet.open();
-    for (const record of this.#fleet.active()) await this.#adoption.adopt(record);
+    for (const record of this.#fleet.active()) {
+      const work = (): Promise<void> => this.#adoption.adopt(record);
+      this.#work.run(record.id, work, `replica ${record.id} (of an earlier run)`);
+    }
     for (const market of markets.values()) {
       this.#unswept.add(market);
       market.onChange(() => {
-        this.#notBefore.clear();
+        this.#work.hurry();
         this.wake();
       });
     }
     this.#sweep();
-    await Promise.all(this.#busy.values());
+    await this.#work.idle(START_MS);
     pools.onDemand(() => this.wake());
     this.wake();
   }
@@ -111,29 +119,45 @@ export class Scheduler {
       });
   }
 
-  /** Ends the loop and the leases of markets that end with this process; the others keep theirs. */
-  async stop(): Promise<void> {
+  /**
+   * Ends the loop and the leases of markets that end with this process; the others keep theirs, unless all are to be
+   * closed: that is tried again for a while, and said of those that stay.
+   */
+  async stop({ closeLeases = false }: { readonly closeLeases?: boolean } = {}): Promise<void> {
+    const { markets, clock, log } = this.#options;
     this.#stop.abort(new Error('the scheduler stops'));
     this.#cancelTimer?.();
     await this.#ticking;
-    await allEnded(this.#busy, this.#options);
-    const ends = this.#fleet.active().map(async (record) => {
-      const market = record.market === null ? null : this.#options.markets.get(record.market);
-      if (this.#busy.has(record.id) || (market && !market.terms().endsWithProcess)) return;
-      try {
-        await this.#steps.end(record, 'the gateway stopped', 'shutdown');
-      } catch (error) {
-        this.#options.log(`replica ${record.id} could not be ended: ${describeError(error)}`);
-      }
-    });
-    await Promise.all(ends);
+    await this.#work.idle(STOP_MS);
+    const ends = ({ id, market: name }: ReplicaRecord): boolean => {
+      const market = name === null ? undefined : markets.get(name);
+      return !this.#work.has(id) && (closeLeases || !market || market.terms().endsWithProcess);
+    };
+    const untilMs = clock.monotonic() + (closeLeases ? CLOSE_MS : 0);
+    for (;;) {
+      const left = this.#fleet.active().filter(ends);
+      await Promise.all(left.map((record) => this.#endAtStop(record)));
+      if (!this.#fleet.active().some(ends) || clock.monotonic() >= untilMs) break;
+      await clock.sleep(RETRY_MS);
+    }
+    if (!closeLeases) return;
+    for (const { leaseId } of this.#fleet.active()) if (leaseId !== null) log(`lease ${leaseId} is still open`);
+  }
+
+  async #endAtStop(record: ReplicaRecord): Promise<void> {
+    const { log } = this.#options;
+    try {
+      await this.#steps.end(record, 'the gateway stopped', 'shutdown');
+    } catch (error) {
+      log(`replica ${record.id} could not be ended: ${describeError(error)}`);
+    }
   }
 
   /** An operator closes a lease: its requests may end first. Null: no replica has it. */
   async closeLease(leaseId: string): Promise<ReplicaRecord | null> {
     const record = this.#fleet.active().find((replica) => replica.leaseId === leaseId);
     if (!record) return null;
-    await this.#alone(record.id, async () => {
+    await this.#work.alone(record.id, async () => {
       const current = this.#fleet.find(record.id);
       if (current?.state === 'ready') await this.#steps.drain(current, 'closed by the operator');
       else if (current) await this.#steps.end(current, 'closed by the operator');
@@ -142,19 +166,19 @@ export class Scheduler {
     return this.#fleet.find(record.id) ?? this.#options.records.findByLease(leaseId);
   }
 
-  /** Looks through every market anew for what belongs to nothing here, and at everything now. */
+  /** Looks in every market for what belongs to nothing here. */
   sweepAgain(): void {
     for (const market of this.#options.markets.values()) this.#unswept.add(market);
-    this.#notBefore.clear();
+    this.#work.hurry();
     this.wake();
   }
 
-  /** Markets that may still have leases or orders that no replica here has. */
+  /** Markets that have not said yet that nothing else of ours is left there. */
   unswept(): MarketName[] {
     return [...this.#unswept].map(({ name }) => name);
   }
 
-  /** What its market said when it could not be closed. */
+  /** What a market last said of a replica that could not be ended. */
   whyOpen(id: string): string | null {
     return this.#fleet.notes(id).told;
   }
@@ -164,7 +188,7 @@ export class Scheduler {
   }
 
   async #tick(): Promise<void> {
-    const { clock, pools, log } = this.#options;
+    const { pools, log } = this.#options;
     const { stop } = this.panic;
     const all = [...pools.list(), ...pools.retired()];
     if (stop) this.#endAll(all, stop);
@@ -177,22 +201,25 @@ export class Scheduler {
         this.#fleet.failures.failed(pool.router.spec.id, null);
       }
     }
+    for (const { router } of pools.retired()) {
+      const { id } = router.spec;
+      if (router.stats.inFlight === 0 && this.#fleet.ofPool(id).length === 0) pools.forget(id);
+    }
     for (const record of this.#fleet.active()) this.#advance(record);
     this.#sweep();
-    const now = clock.now();
-    for (const [id, untilMs] of this.#notBefore) if (untilMs <= now) this.#notBefore.delete(id);
+    this.#work.forget();
   }
 
   /** Again at every tick: what could not be closed is tried until it is. */
   #endAll(pools: readonly Pool[], stop: Stop): void {
     for (const { router } of pools) turnAway(router);
     for (const { id, state } of this.#fleet.active()) {
-      if (state === 'closing' || this.#isEarly(id)) continue;
+      if (state === 'closing' || this.#work.isEarly(id)) continue;
       const work = async (): Promise<void> => {
         const record = this.#fleet.find(id);
         if (record) await this.#steps.end(record, describeStop(stop));
       };
-      this.#run(id, work, `replica ${id} (panic)`, () => this.wake());
+      this.#work.run(id, work, `replica ${id} (panic)`, () => this.wake());
     }
   }
 
@@ -229,7 +256,7 @@ export class Scheduler {
     }
     const { replica, reason, type } = action;
     // A replica in the middle of a step is left for the next tick.
-    if (this.#busy.has(replica)) return;
+    if (this.#work.has(replica)) return;
     const work = async (): Promise<void> => {
       const record = this.#fleet.find(replica);
       if (!record || !PLANNED[type].includes(record.state)) return;
@@ -237,7 +264,7 @@ export class Scheduler {
       else await this.#steps.end(record, reason);
     };
     // Not awaited: a provider that is slow to close holds up no other pool.
-    this.#run(replica, work, `replica ${replica} (${type})`, () => this.wake());
+    this.#work.run(replica, work, `replica ${replica} (${type})`, () => this.wake());
   }
 
   #advance(record: ReplicaRecord): void {
@@ -245,52 +272,28 @@ export class Scheduler {
     const suspectMs = this.#options.pools.find(record.pool)?.router.load(id)?.suspectMs ?? null;
     const notes = this.#fleet.notes(id);
     // One that has begun to fail requests is looked at now, then again and again until it is known whether it lives.
-    if (suspectMs !== null && suspectMs !== notes.suspectMs) this.#notBefore.delete(id);
+    if (suspectMs !== null && suspectMs !== notes.suspectMs) this.#work.hurry(id);
     notes.suspectMs = suspectMs;
-    if (this.#isEarly(id) || (this.panic.stop && state !== 'closing')) return;
-    const lookMs = suspectMs === null ? LOOK_MS[state] : SUSPECT_LOOK_MS;
-    this.#notBefore.set(id, this.#options.clock.now() + lookMs);
+    if (this.#work.isEarly(id) || (this.panic.stop && state !== 'closing')) return;
+    this.#work.rest(id, suspectMs === null ? LOOK_MS[state] : SUSPECT_LOOK_MS);
     const after = (): void => {
       if (this.#fleet.find(id)?.state === state) return;
-      this.#notBefore.delete(id);
+      this.#work.hurry(id);
       this.wake();
     };
-    this.#run(id, () => this.#steps.advance(record), `replica ${id} (${state})`, after);
+    this.#work.run(id, () => this.#steps.advance(record), `replica ${id} (${state})`, after);
   }
 
   /** Ends leases and orders that belong to nothing here, until every market has said that none is left. */
   #sweep(): void {
     for (const market of this.#unswept) {
       const id = `market ${market.name}`;
-      if (this.#isEarly(id)) continue;
-      this.#notBefore.set(id, this.#options.clock.now() + RETRY_MS);
+      if (this.#work.isEarly(id)) continue;
+      this.#work.rest(id, RETRY_MS);
       const work = async (): Promise<void> => {
         if (await this.#adoption.sweep(market)) this.#unswept.delete(market);
       };
-      this.#run(id, work, `sweep of the ${id}`, () => undefined);
+      this.#work.run(id, work, `sweep of the ${id}`);
     }
-  }
-
-  #isEarly(id: string): boolean {
-    return this.#busy.has(id) || this.#options.clock.now() < (this.#notBefore.get(id) ?? 0);
-  }
-
-  /** Work that nobody waits for: when it fails, it is told and tried again later. */
-  #run(id: string, work: () => Promise<void>, what: string, after: () => void): void {
-    this.#alone(id, work).then(after, (error: unknown) => {
-      this.#notBefore.set(id, this.#options.clock.now() + RETRY_MS);
-      this.#options.log(`${what}: ${describeError(error)}`);
-    });
-  }
-
-  #alone(id: string, work: () => Promise<void>): Promise<void> {
-    const before = this.#busy.get(id) ?? Promise.resolve();
-    const turn = before.then(work);
-    const settled = turn.catch(() => undefined);
-    this.#busy.set(id, settled);
-    void settled.then(() => {
-      if (this.#busy.get(id) === settled) this.#busy.delete(id);
-    });
-    return turn;
   }
 }

@@ -1,4 +1,3 @@
-import type { Clock } from '../clock.ts';
 import type { ReplicaState } from './records.ts';
 
 /** So long between two looks at a replica whose market reports nothing: many requests that wait make many ticks. */
@@ -18,22 +17,3 @@ export const PLANNED: Record<'withdraw' | 'drain' | 'close', readonly ReplicaSta
   drain: ['ready'],
   close: ['draining'],
 };
-
-/** So long a stop waits for steps that are under way. */
-const STOP_MS = 20_000;
-
-/** Resolves when nothing is under way; a market that does not answer is not waited for without end. */
-export async function allEnded(
-  busy: ReadonlyMap<string, Promise<void>>,
-  { clock, log }: { readonly clock: Clock; readonly log: (line: string) => void },
-): Promise<void> {
-  let late = false;
-  const cut = new AbortController();
-  const limit = clock.sleep(STOP_MS, cut.signal).then(
-    () => (late = true),
-    () => undefined,
-  );
-  while (busy.size > 0 && !late) await Promise.race([limit, Promise.all(busy.values())]);
-  cut.abort();
-  if (late) log(`left under way: ${[...busy.keys()].join(', ')}`);
-}

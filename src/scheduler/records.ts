@@ -3,6 +3,7 @@ import type { Bid } from '../leases/market.ts';
 import type { Engine, MarketName, PoolKind } from '../spec.ts';
 import type { Needs, Trust } from '../spec/trust.ts';
 import type { Store } from '../store/open.ts';
+import { CLOSED_KEPT, PRUNE_EVERY, pruneReplicas } from '../store/retention.ts';
 import { decisions, orders, pools, replicas, switches } from '../store/schema.ts';
 import type { EpochMs, NanoUsd } from '../units.ts';
 import type { ScoredBid } from './place.ts';
@@ -31,6 +32,9 @@ export interface ReplicaRecord {
   readonly drainMs: EpochMs | null;
   readonly closedMs: EpochMs | null;
   readonly failed: boolean;
+  /** When it failed, and whom that was blamed on. Rows of earlier versions have neither. */
+  readonly failedMs?: EpochMs | null;
+  readonly blamed?: string | null;
   readonly reason: string;
   /** Payments into the escrow after the deposit, counted so that each has an id of its own. */
   readonly fundings: number;
@@ -108,13 +112,20 @@ export interface DecisionRecord {
 const DECISIONS_KEPT = 10_000;
 const ORDERS_LISTED = 500;
 
+const DAY_MS = 86_400_000;
+
 /** The scheduler's rows. Writes of one row follow one another: `libSQL` has one connection here. */
 export class SchedulerRecords {
   readonly #store: Store;
+  readonly #kept: number;
   #seq = 0;
+  /** The first one that closes is an occasion too. */
+  #closed = PRUNE_EVERY - 1;
 
-  constructor(store: Store) {
+  /** @param kept closed replicas whose rows stay */
+  constructor(store: Store, kept: number = CLOSED_KEPT) {
     this.#store = store;
+    this.#kept = kept;
   }
 
   async open(): Promise<void> {
@@ -129,6 +140,9 @@ export class SchedulerRecords {
       .insert(replicas)
       .values({ id, pool, atMs: orderedMs, ...changed })
       .onConflictDoUpdate({ target: replicas.id, set: changed });
+    if (record.closedMs === null) return;
+    this.#closed += 1;
+    if (this.#closed % PRUNE_EVERY === 0) await pruneReplicas(this.#store, record.closedMs - DAY_MS, this.#kept);
   }
 
   async openReplicas(): Promise<ReplicaRecord[]> {

@@ -24,6 +24,8 @@ export interface GatewayOptions {
   readonly folder?: string;
   /** Text of underbid.yaml; default: none, so the embedded pools. */
   readonly config?: string;
+  /** Of `underbid serve`. */
+  readonly args?: readonly string[];
 }
 
 const ENTRY = fileURLToPath(new URL('../../bin/underbid.js', import.meta.url));
@@ -33,7 +35,7 @@ export async function startGateway(t: TestContext, options: GatewayOptions = {})
   const folder = options.folder ?? mkdtempSync(join(tmpdir(), 'underbid-e2e-'));
   if (options.folder === undefined) t.after(() => rmSync(folder, { recursive: true, force: true }));
   if (options.config !== undefined) writeFileSync(join(folder, 'underbid.yaml'), options.config);
-  const child = spawn(process.execPath, [ENTRY, 'serve'], {
+  const child = spawn(process.execPath, [ENTRY, 'serve', ...(options.args ?? [])], {
     cwd: folder,
     env: { ...process.env, UNDERBID_PORT: '0', UNDERBID_HOST: '127.0.0.1', UNDERBID_DATA: 'data' },
     stdio: ['ignore', 'pipe', 'pipe'],

@@ -52,6 +52,22 @@ test('progress that did not move is not written again', (t) => {
   assert.equal(ledger.book.dirty, false);
 });
 
+test('what was known of the answer at the last checkpoint is in the row that a crash leaves', (t) => {
+  const { ledger, open } = setup(t);
+  ledger.do(hold('r1', 40n));
+  const detail = { stream: true, lease: 'lease-1', provider: 'desk', market: 'local', firstTokenMs: 70, totalMs: 900 };
+  ledger.do({ op: 'progress', request: 'r1', tokens: tokens(10, 1), detail });
+  ledger.book.tick(1000);
+  ledger.do({ op: 'progress', request: 'r1', tokens: tokens(10, 2), detail: { ...detail, totalMs: 1900 } });
+  ledger.book.tick(2000);
+  ledger.book.commit();
+  const usage = open(3000).do({ op: 'usage', request: 'r1' });
+  assert.equal(usage?.tokens.outputTokens, 2);
+  const { error, ...known } = usage.detail;
+  assert.deepEqual(known, { ...detail, totalMs: 1900 });
+  assert.match(error ?? '', /./);
+});
+
 test('a crash charges what the last checkpoint had, frees the rest and says so', (t) => {
   const { ledger, open } = setup(t);
   ledger.do(hold('r1', 40n));

@@ -41,8 +41,10 @@ test('a pool that is deleted lets its answers end, then gives its machines back'
   await bench.pass(10_000);
   assert.ok(market.open().length >= 1, 'answers are still on the way');
   for (const { slot } of asking) slot?.release('served');
+  assert.equal(bench.run.pools.retired().length, 1);
   await bench.until('every lease is closed', () => market.open().length === 0, 5000);
   assert.deepEqual(bench.run.scheduler.replicas(), []);
+  await bench.until('it is forgotten', () => bench.run.pools.retired().length === 0, 5000);
 });
 
 test('answers that do not end hold a draining replica for the time to drain, and are told', async (t) => {
@@ -149,6 +151,33 @@ test('a lease that cannot be closed at a stop keeps no other from being closed',
   assert.match(bench.logs.join('\n'), /could not be ended/);
 });
 
+test('a stop that is to close every lease closes those too that would outlive it, and tries again', async (t) => {
+  const { bench, market } = await setup(t);
+  const asking = bench.ask(4);
+  await bench.until('all are served', () => served(asking).length === 4);
+  assert.equal(market.open().length, 2);
+  market.mishaps.close = ['throws', 'unknown'];
+  let stopped = false;
+  const stop = bench.run.scheduler.stop({ closeLeases: true }).then(() => (stopped = true));
+  await bench.until('it stops', () => stopped, 30_000);
+  await stop;
+  assert.deepEqual(market.open(), []);
+  assert.deepEqual(bench.run.scheduler.replicas(), []);
+});
+
+test('a lease that cannot be closed for a minute is named, and the stop ends', async (t) => {
+  const { bench, market } = await setup(t);
+  bench.ask(1);
+  await bench.until('a lease is made', () => market.open().length === 1);
+  market.mishaps.close = Array.from({ length: 200 }, () => 'throws' as const);
+  let stopped = false;
+  const stop = bench.run.scheduler.stop({ closeLeases: true }).then(() => (stopped = true));
+  const took = await bench.until('it stops', () => stopped);
+  await stop;
+  assert.ok(took >= 55_000, `${took} ms`);
+  assert.match(bench.logs.join('\n'), /lease \S+ is still open/);
+});
+
 test('a market that does not answer holds a stop up for twenty seconds, not for ever', async (t) => {
   const { bench, market } = await setup(t);
   const never = Promise.withResolvers<void>();
@@ -161,7 +190,7 @@ test('a market that does not answer holds a stop up for twenty seconds, not for 
   assert.equal(stopped, false);
   await bench.pass(2000);
   assert.equal(stopped, true);
-  assert.match(bench.logs.join('\n'), /left under way: rep-/);
+  assert.match(bench.logs.join('\n'), /still under way: rep-/);
   never.resolve();
   await stop;
 });

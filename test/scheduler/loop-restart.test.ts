@@ -34,6 +34,27 @@ test('an adopted lease whose model server does not answer is given up after the 
   assert.ok(took >= 30_000 && took < 33_000, `${took} ms`);
 });
 
+test('a provider that failed is passed over by the next run too, and taken again when its time is over', async (t) => {
+  const { bench, world, restart, market } = await setup(t);
+  const [lease] = await ready(bench, world);
+  assert.ok(lease?.provider === 'cheap');
+  market.deliver(lease.id, 'failed');
+  await bench.until('its end is seen', () => market.open().length === 0);
+  bench.kill();
+  await bench.clock.advance(10_000);
+  const asked = async (): Promise<string | undefined> => {
+    const { run } = await restart();
+    const asking = bench.ask(1, run);
+    await bench.until('another serves', () => served(asking).length === 1, 20_000);
+    asking[0]?.slot?.release('served');
+    return asking[0]?.slot?.target.provider;
+  };
+  assert.equal(await asked(), 'dear');
+  for (const { id } of market.open()) await market.close(id, 'tenant');
+  await bench.clock.advance(60_000);
+  assert.equal(await asked(), 'cheap');
+});
+
 test('a bid that was being taken when the process died is looked up, not taken twice', async (t) => {
   const { bench, restart, market: first } = await setup(t);
   first.mishaps.accept = ['unknown_but_done'];

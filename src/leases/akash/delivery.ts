@@ -8,8 +8,8 @@ import type { ProviderLease } from './provider-reply.ts';
 
 export interface DeliveryOptions {
   readonly at: LeaseAt;
-  /** Looks the provider up anew for each conversation: its address and certificate may change. */
-  readonly provider: () => Promise<Provider>;
+  /** Looks the provider up anew for each conversation: its address and certificate may change. Null: there is none. */
+  readonly provider: () => Promise<Provider | null>;
   readonly manifest: string;
   readonly apiKey: string;
   readonly expose: 'port' | 'ingress' | 'ip';
@@ -81,7 +81,7 @@ export class AkashDelivery {
       const tell = (reason: string): void => {
         this.#view = { ...this.#view, detail: `sending the manifest: ${reason}`.slice(0, 500) };
       };
-      const outcome = await (await provider()).putManifest(at, manifest, tell);
+      const outcome = await existing(await provider()).putManifest(at, manifest, tell);
       if (outcome.kind === 'done') {
         this.#sent = true;
         await onSent();
@@ -97,10 +97,12 @@ export class AkashDelivery {
   }
 
   async #ask(): Promise<void> {
-    const { provider, at, clock } = this.#options;
+    const { at, clock } = this.#options;
     this.#askedMs = clock.now();
+    const provider = await this.#lookUp();
+    if (provider === undefined) return;
     try {
-      const status = await (await provider()).leaseStatus(at);
+      const status = await existing(provider).leaseStatus(at);
       this.#answeredMs = clock.now();
       if (!status) return;
       const url = await this.#urlOf(status);
@@ -122,6 +124,18 @@ export class AkashDelivery {
       const detail = `the provider does not answer: ${describeError(error)}`.slice(0, 500);
       if (silentMs > DARK_MS) this.#set({ ...NO_DELIVERY, state: 'failed', sinceMs: clock.now(), detail });
       else if (this.#view.state === 'starting') this.#view = { ...this.#view, detail };
+    }
+  }
+
+  /** Undefined: the chain does not say now where it is, which says nothing of the provider: that is no silence of its. */
+  async #lookUp(): Promise<Provider | null | undefined> {
+    try {
+      return await this.#options.provider();
+    } catch (error) {
+      this.#answeredMs = this.#options.clock.now();
+      const detail = `the provider could not be looked up: ${describeError(error)}`.slice(0, 500);
+      if (this.#view.state === 'starting') this.#view = { ...this.#view, detail };
+      return undefined;
     }
   }
 
@@ -147,4 +161,9 @@ export class AkashDelivery {
     this.#view = view;
     if (changed) this.#options.onChange();
   }
+}
+
+function existing(provider: Provider | null): Provider {
+  if (!provider) throw new Error('the chain has no such provider');
+  return provider;
 }

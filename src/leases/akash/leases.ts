@@ -59,7 +59,7 @@ export class AkashLeases {
   async status(leaseId: string): Promise<LeaseStatus | null> {
     const found = await this.#row(leaseId);
     if (!found?.lease) return null;
-    const row = found.booked ? found : await this.#look(found);
+    const row = found.booked ? found : await this.#seen(found);
     const { lease } = row;
     if (!lease) return null;
     const delivery = this.#deliveries.get(row.orderId);
@@ -78,6 +78,7 @@ export class AkashLeases {
     if (!row?.lease) throw new Error('there is no such lease');
     const apiKey = this.#parts.leaseKey(leaseId);
     const provider = await this.#provider(row);
+    if (!provider) throw new Error('the chain has no such provider');
     for await (const frame of provider.stream(row, request, signal)) {
       const { source, text } = readLogFrame(frame);
       // Some servers print the key that they are started with.
@@ -154,10 +155,8 @@ export class AkashLeases {
       ),
     );
     for (const row of orders.live()) if (row.closing) this.#finish(row);
-    for (const id of this.#deliveries.keys()) {
-      if (orders.known(id)?.booked === false) continue;
-      this.#deliveries.delete(id);
-      this.#doors.delete(id);
+    for (const map of [this.#deliveries, this.#looked, this.#doors]) {
+      for (const id of map.keys()) if (orders.known(id)?.booked !== false) map.delete(id);
     }
   }
 
@@ -178,6 +177,16 @@ export class AkashLeases {
     const ended = await orders.end(row.orderId, reason);
     if (ended.kind === 'done' && !row.booked) onChange();
     return ended;
+  }
+
+  /** A chain that does not answer now changes nothing: the lease goes on as it was last seen. */
+  async #seen(row: OrderRow): Promise<OrderRow> {
+    try {
+      return await this.#look(row);
+    } catch (error) {
+      this.#parts.log(`lease of ${row.orderId}: ${describeError(error)}`);
+      return (await this.#parts.orders.find(row.orderId)) ?? row;
+    }
   }
 
   /** Does the lease still stand on the chain? One that does not is ended here too: its deposit would stay locked. */
@@ -240,20 +249,22 @@ export class AkashLeases {
     return delivery;
   }
 
-  async #provider(row: OrderRow): Promise<Provider> {
+  /** Null: the chain has no such provider. */
+  async #provider(row: OrderRow): Promise<Provider | null> {
     const { wallet, rules, clock, resolve, signal } = this.#parts;
-    const { hostUri, certificates } = await this.#door(row);
+    const door = await this.#door(row);
+    if (!door) return null;
     const tenant = wallet(row.walletIndex);
     const { allowPrivate } = rules;
     return new Provider({
-      hostUri,
-      trust: { owner: row.lease?.provider ?? '', certificates },
+      hostUri: door.hostUri,
+      trust: { owner: row.lease?.provider ?? '', certificates: door.certificates },
       ...{ tenant, allowPrivate, clock, resolve, signal },
     });
   }
 
   /** As the chain has it; while that is silent, as it had it last: a lease is served on though no node answers. */
-  async #door(row: OrderRow): Promise<ProviderDoor> {
+  async #door(row: OrderRow): Promise<ProviderDoor | null> {
     const { chain, providers } = this.#parts;
     const { orderId, lease } = row;
     const owner = lease?.provider ?? '';
@@ -261,12 +272,11 @@ export class AkashLeases {
     if (last !== null && chain.head === null) return last;
     try {
       const [found, certificates] = await Promise.all([providers.find(owner), chain.certificates(owner, '')]);
-      if (!found) throw new Error(`the chain has no provider ${owner}`);
-      const door = { hostUri: found.hostUri, certificates };
-      this.#doors.set(orderId, door);
+      const door = found && { hostUri: found.hostUri, certificates };
+      if (door) this.#doors.set(orderId, door);
       return door;
     } catch (error) {
-      if (last === null || chain.head !== null) throw error;
+      if (last === null) throw error;
       return last;
     }
   }

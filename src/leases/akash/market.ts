@@ -59,6 +59,7 @@ export class AkashMarket implements Market {
   #ticking: Promise<void> = Promise.resolve();
   #ticks = 0;
   #height = 0;
+  /** The chain was asked what is ours on it. */
 
   constructor(options: AkashMarketOptions) {
     this.#options = options;

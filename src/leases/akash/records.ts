@@ -1,5 +1,6 @@
 import { eq } from 'drizzle-orm';
 import type { Store } from '../../store/open.ts';
+import { CLOSED_KEPT, PRUNE_EVERY, pruneClosed } from '../../store/retention.ts';
 import { akashOrders } from '../../store/schema.ts';
 import type { EpochMs, NanoUsd } from '../../units.ts';
 import type { Bid, CloseReason, Lease, OrderRequest, OrderState } from '../market.ts';
@@ -87,9 +88,13 @@ export interface OrderRow {
 /** Rows of orders on the Akash network. */
 export class AkashRecords {
   readonly #store: Store;
+  readonly #kept: number;
+  #booked = PRUNE_EVERY - 1;
 
-  constructor(store: Store) {
+  /** @param kept rows that stay of orders that are over */
+  constructor(store: Store, kept: number = CLOSED_KEPT) {
     this.#store = store;
+    this.#kept = kept;
   }
 
   async save(row: OrderRow): Promise<void> {
@@ -98,11 +103,19 @@ export class AkashRecords {
       .insert(akashOrders)
       .values({ id: row.orderId, owner: row.owner, atMs: row.postedAtMs, ...changed })
       .onConflictDoUpdate({ target: akashOrders.id, set: changed });
+    if (!row.booked) return;
+    this.#booked += 1;
+    if (this.#booked % PRUNE_EVERY === 0) await pruneClosed(this.#store, 'akash_orders', this.#kept);
   }
 
   async find(orderId: string): Promise<OrderRow | null> {
     const [row] = await this.#store.db.select().from(akashOrders).where(eq(akashOrders.id, orderId)).limit(1);
     return row ? (row.body as OrderRow) : null;
+  }
+
+  /** Whether there is, or was, any. */
+  async any(): Promise<boolean> {
+    return (await this.#store.db.select({ id: akashOrders.id }).from(akashOrders).limit(1)).length > 0;
   }
 
   /** All that is not over. */

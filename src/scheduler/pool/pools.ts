@@ -67,4 +67,8 @@ export class Pools {
     this.#onDemand();
     return true;
   }
+  /** A deleted pool has nothing left to close. */
+  forget(id: string): void {
+    this.#retired.delete(id);
+  }
 }

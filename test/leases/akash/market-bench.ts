@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { Agent } from 'undici';
-import { systemClock } from '../../../src/clock.ts';
+import { systemClock, type Clock } from '../../../src/clock.ts';
 import { createMemoryLedger } from '../../../src/ledger/memory.ts';
 import type { Ledger } from '../../../src/ledger/operations.ts';
 import { Chain, type ChainOptions } from '../../../src/leases/akash/chain.ts';
@@ -48,6 +48,8 @@ export interface AkashBenchOptions {
   readonly funds?: DevnetOptions['tenantFunds'];
   /** Of every emulated provider. */
   readonly provider?: Partial<ProviderSpec>;
+  /** Of the network; tokens are checked by it. */
+  readonly clock?: Clock;
 }
 
 /** The market over the emulated network, on real sockets, with blocks that come quickly. */
@@ -55,7 +57,7 @@ export async function openAkash(t: TestContext, options: AkashBenchOptions = {})
   const folder = mkdtempSync(join(tmpdir(), 'underbid-akash-'));
   const servers = new FakeServers(options.automatic ?? true);
   const devnet = await startDevnet({
-    clock: systemClock,
+    clock: options.clock ?? systemClock,
     random: systemRandom,
     startContainer: ({ env }, signal) => servers.start(testOrder('any').workload, env['LLAMA_API_KEY'] ?? '', signal),
     blockMs: BLOCK_MS,
