@@ -110,7 +110,11 @@ function dropNow({ record: { id, state } }: Live): Turnover['drop'] {
 function planSpecial(live: readonly Live[], spec: PoolSpec, { unmet }: LineNeeds): Turnover {
   const coming = live.filter(({ record }) => record.beside?.needs !== undefined && record.state !== 'ready');
   const beside = new Set(coming.filter(({ record }) => !record.beside?.counted).map(({ record }) => record.id));
-  if (!unmet || coming.length > 0 || spec.replicasMax === 0) return { ...NOTHING, beside };
+  // Whoever waited has left, or is served: an order costs nothing yet, a start-up is half paid.
+  const left = coming.filter(({ record: { id, state } }) => !unmet && state === 'ordering' && beside.has(id));
+  const gone = 'nobody waits for it any more';
+  const drop = left.map(({ record: { id } }) => ({ type: 'withdraw' as const, replica: id, reason: gone }));
+  if (!unmet || coming.length > 0 || spec.replicasMax === 0) return { ...NOTHING, beside, drop };
   const reason = `${unmet.waiting} requests wait for ${describeNeeds(unmet.needs)}, which no replica here is`;
   return { ...NOTHING, beside, order: { reason, beside: { needs: unmet.needs } } };
 }
