@@ -16,3 +16,121 @@ export function measureDemand(stats: RouterStats, nowMs: EpochMs, sinceMs: Epoch
   const lastMs = Math.max(stats.lastUsedMs, sinceMs);
   return { slots, waiting: stats.waiting, idleMs: slots > 0 ? 0 : Math.max(0, nowMs - lastMs) };
 }
+
+/** What was asked since the last sample. */
+export interface DemandSample {
+  readonly atMs: EpochMs;
+  /** Requests at work or in line, and how many of them one replica takes. */
+  readonly slots: number;
+  readonly slotsPerReplica: number;
+  /**
+   * The work that came, as time of one replica at its best: tokens over the rates that a replica was measured to have. Null
+   * while no replica was measured: requests at work and in line are counted instead.
+   */
+  readonly workMs: Ms | null;
+  /** Requests that got their first token since then, and those of them that got it too late. */
+  readonly begun: number;
+  readonly late: number;
+}
+
+/** The n-th replica of a pool: when it was last needed, and the pauses between two times. */
+export interface Level {
+  readonly neededMs: EpochMs;
+  readonly pausesMs: readonly Ms[];
+}
+
+/** All that a pool's demand has shown so far, as far as decisions need it. Bounded. */
+export interface DemandHistory {
+  readonly atMs: EpochMs;
+  /** Work in line if the pool had had so many replicas all the time; the first entry is for one. */
+  readonly backlogsMs: readonly Ms[];
+  readonly levels: readonly Level[];
+  /** How many replicas are needed now. */
+  readonly needed: number;
+  /** What a missing replica weighs, in start-ups: it grows while too many answers are late, and comes down slowly. */
+  readonly lateWeight: number;
+  readonly begun: number;
+  readonly late: number;
+}
+
+export interface DemandRules {
+  /** No more levels than the pool may have. */
+  readonly replicasMax: number;
+  /** Work that may wait on a replica without a first token coming too late. */
+  readonly slackMs: Ms;
+  /** Share of requests that may be late. */
+  readonly lateShare: number;
+}
+
+/** Of the work that comes, what is planned for: chance comes on top of the mean. */
+const HEADROOM = Number(process.env.HR??1.05);
+/** What a missing replica weighs, in start-ups: at first, at least, at most. */
+const LATE_WEIGHT = { first: Number(process.env.WF??3), least: Number(process.env.WL??1), most: 40 };
+/** With each sample in which too many were late, and in so many hours without. */
+const LATE_WEIGHT_UP = 1.1;
+const LATE_WEIGHT_FADES_H = Number(process.env.FADE??1);
+/** Late answers are remembered for about a day. */
+const LATE_MEMORY_H = 24;
+/** Pauses of a level that are remembered. */
+const PAUSES_MAX = 32;
+/** A level that is needed again within so long was needed all the time. */
+const PAUSE_LEAST_MS: Ms = 30_000;
+
+export function newHistory(atMs: EpochMs): DemandHistory {
+  return { atMs, backlogsMs: [], levels: [], needed: 0, lateWeight: LATE_WEIGHT.first, begun: 0, late: 0 };
+}
+
+/**
+ * A history with one more sample. A bank of counters, one for each number of replicas, fills with the work that came and
+ * empties as fast as that many replicas work: the least number whose line stays short enough is needed. It does not hang on
+ * how many replicas there are, so a line that grows while machines start does not order more and more of them.
+ */
+export function foldDemand(history: DemandHistory, sample: DemandSample, rules: DemandRules): DemandHistory {
+  const tookMs = Math.max(0, sample.atMs - history.atMs);
+  const lateness = foldLateness(history, sample, rules, tookMs);
+  const backlogsMs: Ms[] = [];
+  let needed = sample.slots > 0 ? 1 : 0;
+  if (sample.workMs === null) needed = Math.ceil(sample.slots / sample.slotsPerReplica);
+  else {
+    const workMs = sample.workMs * HEADROOM;
+    for (let count = 1; count < rules.replicasMax; count += 1) {
+      const backlog = Math.max(0, (history.backlogsMs[count - 1] ?? 0) + workMs - count * tookMs);
+      backlogsMs.push(backlog);
+      if (backlog > count * rules.slackMs) needed = count + 1;
+    }
+  }
+  needed = Math.min(rules.replicasMax, needed);
+  const levels = foldLevels(history.levels, needed, sample.atMs);
+  return { atMs: sample.atMs, backlogsMs, levels, needed, ...lateness };
+}
+
+function foldLateness(
+  history: DemandHistory,
+  sample: DemandSample,
+  rules: DemandRules,
+  tookMs: Ms,
+): Pick<DemandHistory, 'begun' | 'late' | 'lateWeight'> {
+  const tookHours = tookMs / 3_600_000;
+  const keep = Math.exp(-tookHours / LATE_MEMORY_H);
+  const begun = history.begun * keep + sample.begun;
+  const late = history.late * keep + sample.late;
+  let { lateWeight } = history;
+  if (sample.late > 0 && late > rules.lateShare * begun) lateWeight *= LATE_WEIGHT_UP;
+  else if (late < (rules.lateShare * begun) / 2) lateWeight *= Math.exp(-tookHours / LATE_WEIGHT_FADES_H);
+  return { begun, late, lateWeight: Math.min(LATE_WEIGHT.most, Math.max(LATE_WEIGHT.least, lateWeight)) };
+}
+
+function foldLevels(levels: readonly Level[], needed: number, atMs: EpochMs): readonly Level[] {
+  if (needed === 0) return levels;
+  const folded = [...levels];
+  for (let at = 0; at < needed; at += 1) {
+    const before = levels[at];
+    const pauseMs = before ? atMs - before.neededMs : 0;
+    const pausesMs = before?.pausesMs ?? [];
+    folded[at] = {
+      neededMs: atMs,
+      pausesMs: pauseMs >= PAUSE_LEAST_MS ? [...pausesMs, pauseMs].slice(-PAUSES_MAX) : pausesMs,
+    };
+  }
+  return folded;
+}
