@@ -49,6 +49,8 @@ export interface DemandHistory {
   readonly needed: number;
   /** What a missing replica weighs, in start-ups: it grows while too many answers are late, and comes down slowly. */
   readonly lateWeight: number;
+  /** Work is planned for as if so many times as much came: follows late answers like the weight, but slowly. */
+  readonly headroom: number;
   readonly begun: number;
   readonly late: number;
 }
@@ -62,13 +64,15 @@ export interface DemandRules {
   readonly lateShare: number;
 }
 
-/** Of the work that comes, what is planned for: chance comes on top of the mean. */
-const HEADROOM = Number(process.env.HR??1.05);
+/** What is planned for, as a multiple of the work that comes; chance comes on top of the mean. */
+const HEADROOM = { least: 1, most: 1.6, up: 1.003, fadesHours: 6 };
 /** What a missing replica weighs, in start-ups: at first, at least, at most. */
-const LATE_WEIGHT = { first: Number(process.env.WF??3), least: Number(process.env.WL??1), most: 40 };
+const LATE_WEIGHT = { first: 3, least: 1, most: 40 };
 /** With each sample in which too many were late, and in so many hours without. */
 const LATE_WEIGHT_UP = 1.1;
-const LATE_WEIGHT_FADES_H = Number(process.env.FADE??1);
+const LATE_WEIGHT_FADES_H = 1;
+/** Both come down while there are fewer late answers than this share of what is allowed. */
+const FADES_BELOW = 0.7;
 /** Late answers are remembered for about a day. */
 const LATE_MEMORY_H = 24;
 /** Pauses of a level that are remembered. */
@@ -77,7 +81,16 @@ const PAUSES_MAX = 32;
 const PAUSE_LEAST_MS: Ms = 30_000;
 
 export function newHistory(atMs: EpochMs): DemandHistory {
-  return { atMs, backlogsMs: [], levels: [], needed: 0, lateWeight: LATE_WEIGHT.first, begun: 0, late: 0 };
+  return {
+    atMs,
+    backlogsMs: [],
+    levels: [],
+    needed: 0,
+    lateWeight: LATE_WEIGHT.first,
+    headroom: HEADROOM.least,
+    begun: 0,
+    late: 0,
+  };
 }
 
 /**
@@ -92,7 +105,7 @@ export function foldDemand(history: DemandHistory, sample: DemandSample, rules: 
   let needed = sample.slots > 0 ? 1 : 0;
   if (sample.workMs === null) needed = Math.ceil(sample.slots / sample.slotsPerReplica);
   else {
-    const workMs = sample.workMs * HEADROOM;
+    const workMs = sample.workMs * lateness.headroom;
     for (let count = 1; count < rules.replicasMax; count += 1) {
       const backlog = Math.max(0, (history.backlogsMs[count - 1] ?? 0) + workMs - count * tookMs);
       backlogsMs.push(backlog);
@@ -109,15 +122,25 @@ function foldLateness(
   sample: DemandSample,
   rules: DemandRules,
   tookMs: Ms,
-): Pick<DemandHistory, 'begun' | 'late' | 'lateWeight'> {
+): Pick<DemandHistory, 'begun' | 'late' | 'lateWeight' | 'headroom'> {
   const tookHours = tookMs / 3_600_000;
   const keep = Math.exp(-tookHours / LATE_MEMORY_H);
   const begun = history.begun * keep + sample.begun;
   const late = history.late * keep + sample.late;
-  let { lateWeight } = history;
-  if (sample.late > 0 && late > rules.lateShare * begun) lateWeight *= LATE_WEIGHT_UP;
-  else if (late < (rules.lateShare * begun) / 2) lateWeight *= Math.exp(-tookHours / LATE_WEIGHT_FADES_H);
-  return { begun, late, lateWeight: Math.min(LATE_WEIGHT.most, Math.max(LATE_WEIGHT.least, lateWeight)) };
+  let { lateWeight, headroom } = history;
+  if (sample.late > 0 && late > rules.lateShare * begun) {
+    lateWeight *= LATE_WEIGHT_UP;
+    headroom *= HEADROOM.up;
+  } else if (late < FADES_BELOW * rules.lateShare * begun) {
+    lateWeight *= Math.exp(-tookHours / LATE_WEIGHT_FADES_H);
+    headroom *= Math.exp(-tookHours / HEADROOM.fadesHours);
+  }
+  return {
+    begun,
+    late,
+    lateWeight: Math.min(LATE_WEIGHT.most, Math.max(LATE_WEIGHT.least, lateWeight)),
+    headroom: Math.min(HEADROOM.most, Math.max(HEADROOM.least, headroom)),
+  };
 }
 
 function foldLevels(levels: readonly Level[], needed: number, atMs: EpochMs): readonly Level[] {

@@ -2,11 +2,10 @@ import type { Clock } from '../clock.ts';
 import { describeError } from '../errors.ts';
 import type { Market } from '../leases/market.ts';
 import type { MarketName } from '../spec.ts';
-import type { EpochMs } from '../units.ts';
 import { Adoption } from './adoption.ts';
 import { Ending } from './ending.ts';
 import { Fleet } from './fleet.ts';
-import { observePool } from './observation.ts';
+import { Observations } from './observation.ts';
 import type { Decide, Parts, Probe, ProveResumption } from './parts.ts';
 import { planPool, type Action } from './plan.ts';
 import type { Pool, Pools } from './pool/pools.ts';
@@ -66,7 +65,7 @@ export class Scheduler {
   /** Markets in which strangers may be left. */
   readonly #unswept = new Set<Market>();
   readonly #heldBack = new Map<string, string>();
-  readonly #sinceMs: EpochMs;
+  readonly #observations: Observations;
   #ticking: Promise<void> | null = null;
   #again = false;
   #cancelTimer: (() => void) | null = null;
@@ -74,7 +73,7 @@ export class Scheduler {
   constructor(options: SchedulerOptions) {
     this.#options = options;
     const { clock, records } = options;
-    this.#sinceMs = clock.now();
+    this.#observations = new Observations(clock.now());
     this.#fleet = new Fleet(records, clock);
     const decide: Decide = ({ pool, kind, reason, detail = {} }) =>
       records.decide({ atMs: clock.now(), pool, kind, reason, detail });
@@ -177,7 +176,9 @@ export class Scheduler {
 
   async #tick(): Promise<void> {
     const { clock, pools, log } = this.#options;
-    for (const pool of [...pools.list(), ...pools.retired()]) {
+    const all = [...pools.list(), ...pools.retired()];
+    this.#observations.keep(new Set(all.map(({ router }) => router.spec.id)));
+    for (const pool of all) {
       try {
         await this.#planPool(pool);
       } catch (error) {
@@ -196,11 +197,12 @@ export class Scheduler {
     const { router } = pool;
     const { spec } = router;
     const nowMs = this.#options.clock.now();
-    const { demand, replicas, idleMs } = observePool(router, this.#fleet.ofPool(spec.id), {
+    const { demand, replicas, idleMs, learned } = this.#observations.observe(
+      router,
+      this.#fleet.ofPool(spec.id),
       nowMs,
-      sinceMs: this.#sinceMs,
-    });
-    const scale = wantedReplicas(spec, demand, idleMs);
+    );
+    const scale = wantedReplicas(spec, demand, idleMs, learned);
     const budget = { spentTodayNanoUsd: this.#fleet.spentToday(spec.id) };
     const backoffUntilMs = this.#fleet.failures.backoffUntil(spec.id);
     const actions = planPool({ spec, scale, replicas, budget, backoffUntilMs, nowMs });

@@ -1,22 +1,55 @@
 import type { EpochMs, Ms } from '../units.ts';
-import { measureDemand, type Demand } from './demand.ts';
+import { foldDemand, measureDemand, newHistory, type Demand, type DemandHistory } from './demand.ts';
 import type { PlannedReplica } from './plan.ts';
 import type { PoolRouter } from './pool/router.ts';
 import type { ReplicaRecord } from './records.ts';
+import { LATE_SHARE, type Learned } from './scale.ts';
 
 /** A pool as the decisions see it: what is asked, its replicas, and how long each live one had nothing to do. */
 export interface Observation {
   readonly demand: Demand;
   readonly replicas: readonly PlannedReplica[];
   readonly idleMs: readonly Ms[];
+  readonly learned: Learned;
 }
 
-/** @param sinceMs when this process began */
-export function observePool(
+/** What a start-up takes, as far as nothing is known. */
+const START_GUESS_MS: Ms = 60_000;
+
+/** Pools as they are seen tick by tick: what each has shown so far is kept from one to the next. */
+export class Observations {
+  readonly #sinceMs: EpochMs;
+  readonly #histories = new Map<string, DemandHistory>();
+
+  /** @param sinceMs when this process began */
+  constructor(sinceMs: EpochMs) {
+    this.#sinceMs = sinceMs;
+  }
+
+  observe(router: PoolRouter, records: readonly ReplicaRecord[], nowMs: EpochMs): Observation {
+    const seen = observePool(router, records, { nowMs, sinceMs: this.#sinceMs });
+    const { id, slots, replicasMax, slo } = router.spec;
+    const sample = { atMs: nowMs, slots: seen.demand.slots, slotsPerReplica: slots, workMs: null, begun: 0, late: 0 };
+    const rules = { replicasMax, slackMs: slo.ttftMs, lateShare: LATE_SHARE };
+    const history = foldDemand(this.#histories.get(id) ?? newHistory(nowMs), sample, rules);
+    this.#histories.set(id, history);
+    return {
+      ...seen,
+      learned: { nowMs, history, startMs: router.expectedStartMs ?? START_GUESS_MS, lossesPerHour: 0 },
+    };
+  }
+
+  /** Forgets pools that are gone. */
+  keep(pools: ReadonlySet<string>): void {
+    for (const id of this.#histories.keys()) if (!pools.has(id)) this.#histories.delete(id);
+  }
+}
+
+function observePool(
   router: PoolRouter,
   records: readonly ReplicaRecord[],
   { nowMs, sinceMs }: { readonly nowMs: EpochMs; readonly sinceMs: EpochMs },
-): Observation {
+): Omit<Observation, 'learned'> {
   const demand = measureDemand(router.stats, nowMs, sinceMs);
   const replicas = records.map((record) => plannedReplica(record, router, nowMs));
   // An order that nobody waits for any more is withdrawn at once, a start-up only after the idle time: it is half paid.

@@ -65,7 +65,9 @@ function learnedReplicas(spec: PoolSpec, demand: Demand, idleMs: readonly Ms[], 
   for (let at = history.levels.length - 1; at >= history.needed; at -= 1) {
     const level = history.levels[at];
     const sinceMs = nowMs - (level?.neededMs ?? -Infinity);
-    const held = level ? holdMs(level, { startMs, lateWeight: at === 0 ? COLD_WEIGHT : history.lateWeight }, sinceMs) : 0;
+    const held = level
+      ? holdMs(level, { startMs, lateWeight: at === 0 ? COLD_WEIGHT : history.lateWeight }, sinceMs)
+      : 0;
     if (sinceMs >= held) continue;
     wanted = at + 1;
     reason = `replica ${at + 1} was needed ${seconds(sinceMs)} s ago, held for ${seconds(held)} s`;
@@ -90,7 +92,7 @@ const ORDER_IDLE_MS: Ms = 10_000;
 const seconds = (ms: Ms): number => Math.round(ms / 1000);
 
 /** The first replica's absence is no breach: whoever comes then has been told of a cold start. */
-const COLD_WEIGHT = Number(process.env.CW??1);
+const COLD_WEIGHT = 1;
 /** Below so many pauses they say little. */
 const PAUSES_LEAST = 3;
 
@@ -128,5 +130,5 @@ function isSpareWorth(wanted: number, { lossesPerHour, startMs }: Learned): bool
   return (wanted * lossesPerHour * startMs) / 3_600_000 > LATE_SHARE;
 }
 
-/** Of a hundred requests one may come too late. */
-export const LATE_SHARE = 0.01;
+/** Of a hundred requests one may be late; what is steered for is a little less. */
+export const LATE_SHARE = 0.008;

@@ -119,7 +119,10 @@ export class SimulatedMarket {
 
   /** From the lease to the first answer. */
   drawStartMs(providerId: string, model: ServedModel): Ms {
-    return startMs(model, this.provider(providerId).bytesPerS) * drawBetween(this.#random, START_SHARE_LEAST, START_SHARE_MOST);
+    return (
+      startMs(model, this.provider(providerId).bytesPerS) *
+      drawBetween(this.#random, START_SHARE_LEAST, START_SHARE_MOST)
+    );
   }
 
   #bids(providerId: string, nowMs: number): boolean {

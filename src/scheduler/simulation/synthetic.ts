@@ -17,7 +17,7 @@ export interface Shape {
 export function drawLoad({ spanMs, rate, mostPerS, inputTokens, outputTokens }: Shape, random: Seeded): Load {
   const rows: LoadRow[] = [];
   const draw = (mean: number): number => Math.max(1, Math.round(mean * Math.exp(0.8 * drawNormal(random) - 0.32)));
-  for (let atMs = 0; ; ) {
+  for (let atMs = 0; ;) {
     atMs += drawExponential(random, 1000 / mostPerS);
     if (atMs >= spanMs) return loadOf(rows, spanMs);
     if (random() * mostPerS >= rate(atMs)) continue;
@@ -47,7 +47,7 @@ export function bursty(
   random: Seeded,
 ): RateAt {
   const starts: number[] = [];
-  for (let atMs = 0; atMs < spanMs; ) {
+  for (let atMs = 0; atMs < spanMs;) {
     atMs += burst.lengthMs + drawExponential(random, burst.everyMs - burst.lengthMs);
     starts.push(atMs);
   }

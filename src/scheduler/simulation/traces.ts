@@ -114,7 +114,11 @@ export function drawServeGen(clients: readonly string[], sizes: Load, perS: numb
       const rate = window.perS * share;
       if (rate <= 0) continue;
       const end = window.startS + lengthS;
-      for (let at = window.startS + drawGap(window, random) * random() / rate; at < end; at += drawGap(window, random) / rate) {
+      for (
+        let at = window.startS + (drawGap(window, random) * random()) / rate;
+        at < end;
+        at += drawGap(window, random) / rate
+      ) {
         size = (size + 1) % sizes.atMs.length;
         const [inputTokens, outputTokens] = [sizes.inputTokens[size] ?? 1, sizes.outputTokens[size] ?? 1];
         rows.push({ atMs: at * 1000, inputTokens, outputTokens });

@@ -44,7 +44,7 @@ export function underbid(rates: MeasuredRates, lateShare = LATE_SHARE): Policy {
     const output = view.ended < 20 ? OUTPUT_GUESS : view.outputTokens / view.ended;
     const workMs = (asked / rates.prefillTokensPerS + (arrived * output) / rates.outputTokensPerS) * 1000;
     // An answer is no later for tokens that wait behind others' in the batch: a batch of them is always in the line.
-    const slackMs = SLACK * TTFT_MS + (view.spec.slots * output * 1000) / rates.outputTokensPerS;
+    const slackMs = TTFT_MS + (view.spec.slots * output * 1000) / rates.outputTokensPerS;
     history = foldDemand(
       history,
       {
@@ -112,6 +112,3 @@ export function underbid(rates: MeasuredRates, lateShare = LATE_SHARE): Policy {
     },
   };
 }
-
-/** Of the time to the first token, what work in line may take: the rest is for chance. */
-const SLACK = Number(process.env.SL??0.8);

@@ -51,13 +51,15 @@ export function skyServe({ name, qpsPerReplica, upMs, downMs, overprovision }: S
       rate.add(nowMs, view.arrivals);
       target ??= spec.replicasMin;
       const empty = target === 0;
-      if (!empty && nowMs - decidedMs < DECISION_MS) return moveTowards(view, target + (target > 0 ? overprovision : 0));
+      if (!empty && nowMs - decidedMs < DECISION_MS)
+        return moveTowards(view, target + (target > 0 ? overprovision : 0));
       decidedMs = nowMs;
       const qps = rate.perMs(WINDOW_MS) * 1000;
       const asked = Math.min(spec.replicasMax, Math.max(spec.replicasMin, Math.ceil(qps / qpsPerReplica)));
       upSinceMs = asked > target ? (upSinceMs ?? nowMs) : null;
       downSinceMs = asked < target ? (downSinceMs ?? nowMs) : null;
-      const agreed = (sinceMs: number | null, delayMs: number): boolean => sinceMs !== null && nowMs - sinceMs >= delayMs;
+      const agreed = (sinceMs: number | null, delayMs: number): boolean =>
+        sinceMs !== null && nowMs - sinceMs >= delayMs;
       if (empty || agreed(upSinceMs, upMs) || agreed(downSinceMs, downMs)) {
         target = asked;
         [upSinceMs, downSinceMs] = [null, null];
