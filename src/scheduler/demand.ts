@@ -28,6 +28,8 @@ export interface DemandSample {
    * while no replica was measured: requests at work and in line are counted instead.
    */
   readonly workMs: Ms | null;
+  /** The same measure of what is in line now. */
+  readonly lineMs: Ms;
   /** Requests that got their first token since then, and those of them that got it too late. */
   readonly begun: number;
   readonly late: number;
@@ -45,6 +47,9 @@ export interface DemandHistory {
   /** Work in line if the pool had had so many replicas all the time; the first entry is for one. */
   readonly backlogsMs: readonly Ms[];
   readonly levels: readonly Level[];
+  /** Work that came in a millisecond, smoothed over a short and a long time: their difference is the trend. */
+  readonly shortRate: number;
+  readonly longRate: number;
   /** How many replicas are needed now. */
   readonly needed: number;
   /** What a missing replica weighs, in start-ups: it grows while too many answers are late, and comes down slowly. */
@@ -60,6 +65,8 @@ export interface DemandRules {
   readonly replicasMax: number;
   /** Work that may wait on a replica without a first token coming too late. */
   readonly slackMs: Ms;
+  /** What a start-up takes: a replica that is ordered now works so much later. */
+  readonly startMs: Ms;
   /** Share of requests that may be late. */
   readonly lateShare: number;
 }
@@ -67,14 +74,20 @@ export interface DemandRules {
 /** What is planned for, as a multiple of the work that comes; chance comes on top of the mean. */
 const HEADROOM = { least: 1, most: 1.6, up: 1.003, fadesHours: 6 };
 /** What a missing replica weighs, in start-ups: at first, at least, at most. */
-const LATE_WEIGHT = { first: 3, least: 1, most: 40 };
+const LATE_WEIGHT = { first: 2, least: 0.5, most: 40 };
 /** With each sample in which too many were late, and in so many hours without. */
-const LATE_WEIGHT_UP = 1.1;
+const LATE_WEIGHT_UP = 1.02;
 const LATE_WEIGHT_FADES_H = 1;
 /** Both come down while there are fewer late answers than this share of what is allowed. */
 const FADES_BELOW = 0.7;
 /** Late answers are remembered for about a day. */
 const LATE_MEMORY_H = 24;
+const SHORT_MS: Ms = 120_000;
+const LONG_MS: Ms = 600_000;
+/** Nobody is to work all the time: answers would be late by chance. */
+const RATE_MARGIN = 1.1;
+/** A burst is no trend. */
+const GROWTH_MOST = 1.15;
 /** Pauses of a level that are remembered. */
 const PAUSES_MAX = 32;
 /** A level that is needed again within so long was needed all the time. */
@@ -85,6 +98,8 @@ export function newHistory(atMs: EpochMs): DemandHistory {
     atMs,
     backlogsMs: [],
     levels: [],
+    shortRate: 0,
+    longRate: 0,
     needed: 0,
     lateWeight: LATE_WEIGHT.first,
     headroom: HEADROOM.least,
@@ -101,20 +116,41 @@ export function newHistory(atMs: EpochMs): DemandHistory {
 export function foldDemand(history: DemandHistory, sample: DemandSample, rules: DemandRules): DemandHistory {
   const tookMs = Math.max(0, sample.atMs - history.atMs);
   const lateness = foldLateness(history, sample, rules, tookMs);
+  const rates = foldRates(history, sample.workMs ?? 0, tookMs);
   const backlogsMs: Ms[] = [];
   let needed = sample.slots > 0 ? 1 : 0;
   if (sample.workMs === null) needed = Math.ceil(sample.slots / sample.slotsPerReplica);
   else {
-    const workMs = sample.workMs * lateness.headroom;
+    const planned = lateness.headroom * growth(rates, rules.startMs);
+    const workMs = sample.workMs * planned;
+    needed = Math.max(needed, Math.ceil(rates.shortRate * planned * RATE_MARGIN));
     for (let count = 1; count < rules.replicasMax; count += 1) {
       const backlog = Math.max(0, (history.backlogsMs[count - 1] ?? 0) + workMs - count * tookMs);
       backlogsMs.push(backlog);
-      if (backlog > count * rules.slackMs) needed = count + 1;
+      if (backlog > count * rules.slackMs) needed = Math.max(needed, count + 1);
     }
+    // What is in line by then has to be done besides what comes; within another start-up, or one more would be too late.
+    if (sample.lineMs > 0) needed = Math.max(needed, Math.ceil(rates.shortRate + sample.lineMs / rules.startMs));
   }
   needed = Math.min(rules.replicasMax, needed);
   const levels = foldLevels(history.levels, needed, sample.atMs);
-  return { atMs: sample.atMs, backlogsMs, levels, needed, ...lateness };
+  return { atMs: sample.atMs, backlogsMs, levels, needed, ...rates, ...lateness };
+}
+
+type Rates = Pick<DemandHistory, 'shortRate' | 'longRate'>;
+
+function foldRates({ shortRate, longRate }: DemandHistory, workMs: Ms, tookMs: Ms): Rates {
+  if (tookMs <= 0) return { shortRate, longRate };
+  const rate = workMs / tookMs;
+  const follow = (before: number, overMs: Ms): number => before + (rate - before) * (1 - Math.exp(-tookMs / overMs));
+  return { shortRate: follow(shortRate, SHORT_MS), longRate: follow(longRate, LONG_MS) };
+}
+
+/** By how much the work will have grown when a replica that is ordered now works, if it goes on growing as it does. */
+function growth({ shortRate, longRate }: Rates, startMs: Ms): number {
+  if (shortRate <= longRate) return 1;
+  const perMs = (shortRate - longRate) / (LONG_MS - SHORT_MS);
+  return Math.min(GROWTH_MOST, 1 + (perMs * startMs) / shortRate);
 }
 
 function foldLateness(

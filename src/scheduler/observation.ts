@@ -29,13 +29,22 @@ export class Observations {
   observe(router: PoolRouter, records: readonly ReplicaRecord[], nowMs: EpochMs): Observation {
     const seen = observePool(router, records, { nowMs, sinceMs: this.#sinceMs });
     const { id, slots, replicasMax, slo } = router.spec;
-    const sample = { atMs: nowMs, slots: seen.demand.slots, slotsPerReplica: slots, workMs: null, begun: 0, late: 0 };
-    const rules = { replicasMax, slackMs: slo.ttftMs, lateShare: LATE_SHARE };
+    const sample = {
+      atMs: nowMs,
+      slots: seen.demand.slots,
+      slotsPerReplica: slots,
+      workMs: null,
+      lineMs: 0,
+      begun: 0,
+      late: 0,
+    };
+    const startMs = router.expectedStartMs ?? START_GUESS_MS;
+    const rules = { replicasMax, slackMs: slo.ttftMs, startMs, lateShare: LATE_SHARE };
     const history = foldDemand(this.#histories.get(id) ?? newHistory(nowMs), sample, rules);
     this.#histories.set(id, history);
     return {
       ...seen,
-      learned: { nowMs, history, startMs: router.expectedStartMs ?? START_GUESS_MS, lossesPerHour: 0 },
+      learned: { nowMs, history, startMs, lossesPerHour: 0 },
     };
   }
 

@@ -92,7 +92,7 @@ const ORDER_IDLE_MS: Ms = 10_000;
 const seconds = (ms: Ms): number => Math.round(ms / 1000);
 
 /** The first replica's absence is no breach: whoever comes then has been told of a cold start. */
-const COLD_WEIGHT = 1;
+const COLD_WEIGHT = 0;
 /** Below so many pauses they say little. */
 const PAUSES_LEAST = 3;
 
@@ -110,11 +110,12 @@ export function holdMs(
 ): Ms {
   const breakEvenMs = startMs * (1 + lateWeight);
   if (pausesMs.length < PAUSES_LEAST) return breakEvenMs;
-  if (sinceMs !== null && sinceMs < startMs) return startMs;
-  if (sinceMs !== null && sinceMs >= HOLD_MOST * breakEvenMs) return startMs;
+  const leastMs = HOLD_LEAST * startMs;
+  if (sinceMs !== null && sinceMs < leastMs) return leastMs;
+  if (sinceMs !== null && sinceMs >= HOLD_MOST * breakEvenMs) return leastMs;
   let best = { holdMs: breakEvenMs, costMs: Infinity };
-  for (const hold of [startMs, breakEvenMs, ...pausesMs.map((pause) => pause * PAUSE_MARGIN)]) {
-    if (hold < startMs || hold > HOLD_MOST * breakEvenMs) continue;
+  for (const hold of [leastMs, breakEvenMs, ...pausesMs.map((pause) => pause * PAUSE_MARGIN)]) {
+    if (hold < leastMs || hold > HOLD_MOST * breakEvenMs) continue;
     let costMs = 0;
     for (const pause of pausesMs) costMs += pause <= hold ? pause : hold + breakEvenMs;
     if (costMs < best.costMs) best = { holdMs: hold, costMs };
@@ -122,6 +123,8 @@ export function holdMs(
   return best.holdMs;
 }
 
+/** Of a start-up, the least that a replica is held; of the break-even, the most. */
+const HOLD_LEAST = 0.25;
 const PAUSE_MARGIN = 1.25;
 const HOLD_MOST = 2;
 

@@ -28,14 +28,15 @@ export class Requests {
   askedTokens = 0;
   #sinceMs = 0;
 
-  constructor(load: Load, { reference, model }: Scenario) {
+  constructor(load: Load, { reference, model, spec }: Scenario) {
     const count = load.atMs.length;
     this.load = load;
     this.ttftMs = new Float64Array(count).fill(Number.NaN);
     this.cold = new Uint8Array(count);
     this.failed = new Uint8Array(count);
     this.#tokensLeft = Int32Array.from(load.outputTokens);
-    this.#coldMs = coldAllowanceMs(model);
+    // A pool with a minimum promises to be warm, whatever happens to it.
+    this.#coldMs = spec.replicasMin === 0 ? coldAllowanceMs(model) : 0;
     this.#limitMs = (request) => TTFT_MS + prefillMs(reference, load.inputTokens[request] ?? 1);
   }
 

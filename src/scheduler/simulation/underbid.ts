@@ -42,6 +42,7 @@ export function underbid(rates: MeasuredRates, lateShare = LATE_SHARE): Policy {
     const asked = view.askedTokens - (before?.askedTokens ?? 0);
     const arrived = view.arrivals - (before?.arrivals ?? 0);
     const output = view.ended < 20 ? OUTPUT_GUESS : view.outputTokens / view.ended;
+    const totalMs = (view.inputTokens / rates.prefillTokensPerS + view.outputTokens / rates.outputTokensPerS) * 1000;
     const workMs = (asked / rates.prefillTokensPerS + (arrived * output) / rates.outputTokensPerS) * 1000;
     // An answer is no later for tokens that wait behind others' in the batch: a batch of them is always in the line.
     const slackMs = TTFT_MS + (view.spec.slots * output * 1000) / rates.outputTokensPerS;
@@ -52,10 +53,11 @@ export function underbid(rates: MeasuredRates, lateShare = LATE_SHARE): Policy {
         slots: view.waiting + view.inFlight,
         slotsPerReplica: view.spec.slots,
         workMs,
+        lineMs: view.ended === 0 ? 0 : (view.waiting * totalMs) / view.ended,
         begun: view.begun - (before?.begun ?? 0),
         late: view.late - (before?.late ?? 0),
       },
-      { replicasMax: view.spec.replicasMax, slackMs, lateShare },
+      { replicasMax: view.spec.replicasMax, slackMs, startMs: startMs ?? START_GUESS_MS, lateShare },
     );
     replicaHours += (liveReplicas(view).length * (view.nowMs - (before?.nowMs ?? 0))) / 3_600_000;
     before = view;
