@@ -86,6 +86,8 @@ const SHORT_MS: Ms = 120_000;
 const LONG_MS: Ms = 600_000;
 /** Nobody is to work all the time: answers would be late by chance. */
 const RATE_MARGIN = 1.1;
+/** A rate that fades away, and a little over a whole number, want no replica more. */
+const RATE_LEAST = 0.05;
 /** A burst is no trend. */
 const GROWTH_MOST = 1.15;
 /** Pauses of a level that are remembered. */
@@ -123,7 +125,7 @@ export function foldDemand(history: DemandHistory, sample: DemandSample, rules: 
   else {
     const planned = lateness.headroom * growth(rates, rules.startMs);
     const workMs = sample.workMs * planned;
-    needed = Math.max(needed, Math.ceil(rates.shortRate * planned * RATE_MARGIN));
+    needed = Math.max(needed, Math.ceil(rates.shortRate * planned * RATE_MARGIN - RATE_LEAST));
     for (let count = 1; count < rules.replicasMax; count += 1) {
       const backlog = Math.max(0, (history.backlogsMs[count - 1] ?? 0) + workMs - count * tookMs);
       backlogsMs.push(backlog);
