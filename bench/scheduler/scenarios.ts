@@ -2,7 +2,7 @@ import { loadOf, type Load } from '../../src/scheduler/simulation/load.ts';
 import type { SimulatedProvider, Trouble } from '../../src/scheduler/simulation/market.ts';
 import type { Scenario } from '../../src/scheduler/simulation/scenario.ts';
 import { seeded } from '../../src/scheduler/simulation/seeded.ts';
-import { MODELS, rateOn, workMs, type ServedModel } from '../../src/scheduler/simulation/service.ts';
+import { MODELS, rateOn, workMs, type ServedModel } from '../../src/scheduler/simulation/speeds.ts';
 import { bursty, daily, drawLoad, steady, type RateAt } from '../../src/scheduler/simulation/synthetic.ts';
 import { parsePool } from '../../src/spec.ts';
 

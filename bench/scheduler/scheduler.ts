@@ -28,16 +28,19 @@ interface Options {
   readonly quick: boolean;
 }
 
-async function run({ argv, signal, say }: BenchContext): Promise<BenchResult> {
-  const options = parseOptions(argv);
+async function run(context: BenchContext): Promise<BenchResult> {
+  const { signal } = context;
+  const options = parseOptions(context.argv);
   const { traces, seeds, scenario, quick } = options;
   const known = traces.length > 0 ? traces.flatMap(readCases) : madeUpCases(quick);
   const cases = known.filter((one) => scenario === null || one.scenario.name === scenario);
-  if (cases.length === 0) throw new UsageError(`no scenario ${scenario}: ${known.map((one) => one.scenario.name)}`);
+  if (cases.length === 0) {
+    throw new UsageError(`no scenario ${scenario}, only ${known.map((one) => one.scenario.name).join(', ')}`);
+  }
   const rows: BenchRow[] = [];
   for (const one of cases) {
     for (const seed of seeds) {
-      say(`${one.scenario.name}, seed ${seed}`);
+      context.say(`${one.scenario.name}, seed ${seed}`);
       for (const row of runCase(one, seed, seed === seeds[0])) {
         rows.push(row);
         // Nothing here waits for anything, so nobody else would have a turn.
@@ -49,7 +52,7 @@ async function run({ argv, signal, say }: BenchContext): Promise<BenchResult> {
   const settings = {
     ...options,
     scenarios: cases.map((one) => describe(one, seeds[0] ?? 1)),
-    note: 'simulated; the service model and its rates are in src/scheduler/simulation/service.ts',
+    note: 'simulated; the service model and its rates are in src/scheduler/simulation/speeds.ts',
   };
   return { settings, rows, report: report(rows), problems: problemsOf(rows) };
 }

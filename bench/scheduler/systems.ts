@@ -10,7 +10,7 @@ import { runpod } from '../../src/scheduler/simulation/rivals/runpod.ts';
 import { skyServe } from '../../src/scheduler/simulation/rivals/skyserve.ts';
 import { staticPeak } from '../../src/scheduler/simulation/rivals/static-peak.ts';
 import type { Scenario } from '../../src/scheduler/simulation/scenario.ts';
-import { tokenMs } from '../../src/scheduler/simulation/service.ts';
+import { tokenMs } from '../../src/scheduler/simulation/speeds.ts';
 import { simulate } from '../../src/scheduler/simulation/simulation.ts';
 import { underbid } from '../../src/scheduler/simulation/underbid.ts';
 import { workOf } from './scenarios.ts';

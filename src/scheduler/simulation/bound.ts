@@ -1,7 +1,7 @@
 import type { Load } from './load.ts';
 import type { Scenario } from './scenario.ts';
 import { START_SHARE_LEAST } from './market.ts';
-import { coldAllowanceMs, prefillMs, rateOn, startMs, TTFT_MS, tokenMs, workMs, type ServerRate } from './service.ts';
+import { coldAllowanceMs, prefillMs, rateOn, startMs, TTFT_MS, tokenMs, workMs, type ServerRate } from './speeds.ts';
 
 /**
  * A cost that no policy can go below while 99 % of its requests are within the limit and none fails: the optimum with the

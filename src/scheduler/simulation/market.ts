@@ -2,7 +2,7 @@ import type { MarketTerms } from '../../leases/market.ts';
 import { parseUsd, perBlockFromPerHour, type Ms, type NanoUsd } from '../../units.ts';
 import type { Offer } from '../place.ts';
 import { drawBetween, type Seeded } from './seeded.ts';
-import { startMs, type ServedModel } from './service.ts';
+import { startMs, type ServedModel } from './speeds.ts';
 
 /** A provider of the simulated market: posted prices, as on Akash. */
 export interface SimulatedProvider {

@@ -1,7 +1,7 @@
 import type { Load } from './load.ts';
 import { Fifo } from './queue.ts';
 import type { Scenario } from './scenario.ts';
-import { coldAllowanceMs, prefillMs, TTFT_MS } from './service.ts';
+import { coldAllowanceMs, prefillMs, TTFT_MS } from './speeds.ts';
 
 /** What became of every request of a run, and who waits. */
 export class Requests {

@@ -1,6 +1,6 @@
 import type { PoolSpec } from '../../spec.ts';
 import type { SimulatedProvider, Trouble } from './market.ts';
-import type { ServedModel, ServerRate } from './service.ts';
+import type { ServedModel, ServerRate } from './speeds.ts';
 
 /** Everything a run is made of besides its load, its policy and its seed. */
 export interface Scenario {

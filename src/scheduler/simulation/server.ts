@@ -1,4 +1,4 @@
-import { prefillMs, stepMs, type ServerRate } from './service.ts';
+import { prefillMs, stepMs, type ServerRate } from './speeds.ts';
 import { Fifo, Heap } from './queue.ts';
 
 /** What happened on a server at a moment: prompts that got their first token, answers that ended. */

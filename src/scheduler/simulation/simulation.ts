@@ -10,7 +10,7 @@ import { Requests } from './requests.ts';
 import type { Scenario } from './scenario.ts';
 import { seeded } from './seeded.ts';
 import { Server } from './server.ts';
-import { rateOn } from './service.ts';
+import { rateOn } from './speeds.ts';
 
 /** An order that nobody bid for falls after so long, whoever placed it. */
 const NO_BID_MS = 30_000;

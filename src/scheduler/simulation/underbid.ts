@@ -4,7 +4,7 @@ import { planPool } from '../plan.ts';
 import { quarantineMs } from '../reputation.ts';
 import { LATE_SHARE, wantedReplicas } from '../scale.ts';
 import { liveReplicas, type GatewayTraits, type Policy, type PolicyView } from './policy.ts';
-import { TTFT_MS } from './service.ts';
+import { TTFT_MS } from './speeds.ts';
 
 /** What replicas of the pool were measured to do: tokens a second of prompts, and of answers with every slot taken. */
 export interface MeasuredRates {

@@ -4,7 +4,7 @@ import type { SimulatedProvider } from '../../../src/scheduler/simulation/market
 import type { Policy } from '../../../src/scheduler/simulation/policy.ts';
 import type { Scenario } from '../../../src/scheduler/simulation/scenario.ts';
 import { seeded } from '../../../src/scheduler/simulation/seeded.ts';
-import { MODELS, rateOn, tokenMs } from '../../../src/scheduler/simulation/service.ts';
+import { MODELS, rateOn, tokenMs } from '../../../src/scheduler/simulation/speeds.ts';
 import { underbid } from '../../../src/scheduler/simulation/underbid.ts';
 import { testSpec } from '../../fakes/market-samples.ts';
 

@@ -3,7 +3,7 @@ import { cheapest, liveReplicas, moveTowards, type GatewayTraits, type Policy } 
 const QUEUE_DELAY_MS = 4_000;
 const IDLE_MS = 5_000;
 
-/** A queue in front of workers; a job whose worker dies is not given to another one. */
+/** A queue in front of workers; a job that has not begun goes to another one. How soon a dark one is seen is a guess. */
 const TRAITS: GatewayTraits = {
   holdsAtZero: true,
   retriesUnbegun: true,
