@@ -102,7 +102,7 @@ function draw(seed: number, name: string, hours: number, rate: (spanMs: number) 
 
 /** @param quick shorter runs and fewer of them */
 export function madeUpCases(quick: boolean): Case[] {
-  const dayHours = quick ? 6 : 12;
+  const dayHours = quick ? 6 : 24;
   const first = { atMs: 40 * MINUTE_MS };
   const provider = 'provider-1';
   const onSteady = (name: string, trouble: Trouble): Case => {
