@@ -92,7 +92,9 @@ export const poolSchema = z
       .optional()
       .describe('where the machine must stand, as its market names it; default: anywhere'),
     trust: z.enum(TRUST_LEVELS).default('any').describe('who may have its prompts and weights, at least'),
-    idle_s: count(1, 86_400).default(300).describe('a replica unused for so long is returned'),
+    idle_s: count(1, 86_400)
+      .optional()
+      .describe('a replica unused for so long is returned; default: by what a start-up costs and the pauses seen'),
     runway_s: count(30, 86_400).default(600).describe('rent kept in escrow ahead of now: what a dead gateway can burn'),
     bid_window_s: z.number().min(0).max(300).default(1).describe('how long bids are gathered after the first one'),
     slo: z
@@ -206,7 +208,8 @@ export interface PoolSpec {
   readonly reclamationMs?: Ms | null;
   readonly region: string | null;
   readonly trust: Trust;
-  readonly idleMs: Ms;
+  /** Null: replicas are kept by what a start-up costs and the pauses seen. */
+  readonly idleMs: Ms | null;
   readonly runwayMs: Ms;
   readonly bidWindowMs: Ms;
   readonly slo: { readonly ttftMs: Ms; readonly tokensPerSecond: number };
@@ -261,7 +264,7 @@ export function parsePool(id: string, input: unknown, loadedAtMs: EpochMs): Pool
     reclamationMs: pool.reclamation_s === undefined ? null : seconds(pool.reclamation_s),
     region: pool.region ?? null,
     trust: pool.trust,
-    idleMs: seconds(pool.idle_s),
+    idleMs: pool.idle_s === undefined ? null : seconds(pool.idle_s),
     runwayMs: seconds(pool.runway_s),
     bidWindowMs: seconds(pool.bid_window_s),
     slo: { ttftMs: pool.slo.ttft_ms, tokensPerSecond: pool.slo.tokens_per_second },

@@ -69,7 +69,7 @@ export function describePool(pool: PoolSpec): unknown {
     ...describeExtras(pool),
     ...optional('region', pool.region),
     trust: pool.trust,
-    idle_s: seconds(pool.idleMs),
+    ...(pool.idleMs === null ? {} : { idle_s: seconds(pool.idleMs) }),
     runway_s: seconds(pool.runwayMs),
     bid_window_s: seconds(pool.bidWindowMs),
     slo: { ttft_ms: pool.slo.ttftMs, tokens_per_second: pool.slo.tokensPerSecond },

@@ -191,6 +191,7 @@ export class Scheduler {
     const { pools, log } = this.#options;
     const { stop } = this.panic;
     const all = [...pools.list(), ...pools.retired()];
+    this.#planner.keep(all);
     if (stop) this.#endAll(all, stop);
     for (const pool of stop ? [] : all) {
       try {

@@ -1,14 +1,41 @@
 import type { EpochMs, Ms } from '../units.ts';
-import { measureDemand, type Demand } from './demand.ts';
+import { foldDemand, measureDemand, newHistory, type Demand, type DemandHistory } from './demand.ts';
 import { isSuccessor, type PlannedReplica } from './plan.ts';
 import type { PoolRouter } from './pool/router.ts';
 import type { ReplicaRecord } from './records.ts';
+import { LATE_SHARE, type Learned } from './scale.ts';
 
 /** A pool as the decisions see it: what is asked, its replicas, and how long each live one had nothing to do. */
 export interface Observation {
   readonly demand: Demand;
   readonly replicas: readonly PlannedReplica[];
   readonly idleMs: readonly Ms[];
+}
+
+/** What a start-up takes, as far as nothing is known. */
+const START_GUESS_MS: Ms = 60_000;
+
+/** What pools have shown, tick by tick: kept from one to the next. */
+export class Observations {
+  readonly #histories = new Map<string, DemandHistory>();
+
+  /** Once a tick: what is asked now becomes part of what is known. */
+  learn(router: PoolRouter, nowMs: EpochMs): Learned {
+    const { id, slots: slotsPerReplica, replicasMax, slo } = router.spec;
+    const { waiting, inFlight } = router.stats;
+    const nothing = { workMs: null, lineMs: 0, begun: 0, late: 0 };
+    const sample = { atMs: nowMs, slots: waiting + inFlight, slotsPerReplica, ...nothing };
+    const startMs = router.expectedStartMs ?? START_GUESS_MS;
+    const rules = { replicasMax, slackMs: slo.ttftMs, startMs, lateShare: LATE_SHARE };
+    const history = foldDemand(this.#histories.get(id) ?? newHistory(nowMs), sample, rules);
+    this.#histories.set(id, history);
+    return { nowMs, history, startMs, lossesPerHour: 0 };
+  }
+
+  /** Forgets pools that are gone. */
+  keep(pools: ReadonlySet<string>): void {
+    for (const id of this.#histories.keys()) if (!pools.has(id)) this.#histories.delete(id);
+  }
 }
 
 /** @param sinceMs when this process began */

@@ -4,7 +4,7 @@ import type { MarketName } from '../spec.ts';
 import type { EpochMs } from '../units.ts';
 import { reserveOf, specialOf } from './failures.ts';
 import type { Fleet } from './fleet.ts';
-import { observePool } from './observation.ts';
+import { Observations, observePool } from './observation.ts';
 import type { Action } from './plan.ts';
 import { planWhole } from './pool-plan.ts';
 import type { Pool } from './pool/pools.ts';
@@ -26,6 +26,7 @@ export class Planner {
   readonly #fleet: Fleet;
   /** When this process began. */
   readonly #sinceMs: EpochMs;
+  readonly #observations = new Observations();
 
   constructor(options: PlannerOptions, fleet: Fleet) {
     this.#options = options;
@@ -44,7 +45,7 @@ export class Planner {
     const times = { nowMs, sinceMs: this.#sinceMs };
     const budget = { spentTodayNanoUsd: this.#fleet.spentToday(spec.id) };
     const actions = planWhole({
-      ...{ router, records: own, budget, ...times },
+      ...{ router, records: own, budget, ...times, learned: this.#observations.learn(router, nowMs) },
       backoffUntilMs: failures.backoffUntil(spec.id),
       specialBackoffUntilMs: failures.backoffUntil(specialOf(spec.id)),
       rolloutPaused: rollouts.paused(spec),
@@ -62,6 +63,11 @@ export class Planner {
       nowMs,
     });
     return [...actions, ...reserve];
+  }
+
+  /** Forgets pools that are gone. */
+  keep(pools: readonly Pool[]): void {
+    this.#observations.keep(new Set(pools.map(({ router }) => router.spec.id)));
   }
 
   /** What won its pool's auction by the token stops counting once machines are cheaper at today's load. */

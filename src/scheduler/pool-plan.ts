@@ -6,12 +6,13 @@ import { planPool, type Action, type Budget, type PlannedReplica } from './plan.
 import type { LineNeeds } from './pool/line-needs.ts';
 import type { PoolRouter } from './pool/router.ts';
 import type { ReplicaRecord } from './records.ts';
-import { wantedReplicas } from './scale.ts';
+import { wantedReplicas, type Learned } from './scale.ts';
 import { planTurnover } from './turnover.ts';
 
 export interface PoolPlanInput {
   readonly router: PoolRouter;
   readonly records: readonly ReplicaRecord[];
+  readonly learned: Learned;
   readonly budget: Budget;
   /** No new order before then: the last ones for the load, and those for requests with needs of their own, failed. */
   readonly backoffUntilMs: EpochMs;
@@ -23,14 +24,14 @@ export interface PoolPlanInput {
 
 /** Pure: all that is to be done for a pool: what its load asks for, and what is exchanged or had besides. */
 export function planWhole(input: PoolPlanInput): Action[] {
-  const { router, records, budget, nowMs, sinceMs } = input;
+  const { router, records, learned, budget, nowMs, sinceMs } = input;
   const { spec } = router;
   const line = router.needs;
   const all = observePool(router, records, { nowMs, sinceMs }).replicas;
   const turnover = planTurnover({ spec, records, replicas: all, line, rolloutPaused: input.rolloutPaused });
   const counted = records.filter(({ id }) => !turnover.beside.has(id));
   const seen = observePool(router, counted, { nowMs, sinceMs });
-  const scale = wantedReplicas(spec, withoutUnmet(seen.demand, line), seen.idleMs);
+  const scale = wantedReplicas(spec, withoutUnmet(seen.demand, line), seen.idleMs, learned);
   const others = all.filter(({ id }) => turnover.beside.has(id));
   const base = planPool({
     ...{ spec: withoutCost(spec, others), scale, replicas: seen.replicas, budget, nowMs },

@@ -62,16 +62,19 @@ export interface ReserveInput {
 /** So long requests wait for what is ready or ordered before a reserve is fetched. */
 const PATIENCE_MS = 2000;
 const RESERVES_MAX = 4;
+/** Of a pool that sets none. It costs nothing meanwhile. */
+const IDLE_MS = 300_000;
 
 /** Fetches a reserve when requests wait and no machine takes them soon, and gives it back when machines do. */
 export function planReserve(input: ReserveInput): ReserveAction[] {
   const { spec, demand, replicas, reserves, nowMs } = input;
+  const idleMostMs = spec.idleMs ?? IDLE_MS;
   const live = reserves.filter(({ state }) => state !== 'draining' && state !== 'closing');
   const back = reasonToReturn(input, readySlots(spec, replicas));
-  const ends = live.filter(({ idleMs, state }) => back !== null || (state === 'ready' && idleMs >= spec.idleMs));
+  const ends = live.filter(({ idleMs, state }) => back !== null || (state === 'ready' && idleMs >= idleMostMs));
   if (ends.length > 0) {
     return ends.map(({ id, state }) => {
-      const reason = back ?? `idle for ${Math.round(spec.idleMs / 1000)} s`;
+      const reason = back ?? `idle for ${Math.round(idleMostMs / 1000)} s`;
       return { type: state === 'ready' ? 'drain' : 'withdraw', replica: id, reason };
     });
   }

@@ -1,6 +1,13 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { measureDemand } from '../../src/scheduler/demand.ts';
+import * as fc from 'fast-check';
+import {
+  foldDemand,
+  measureDemand,
+  newHistory,
+  type DemandHistory,
+  type DemandSample,
+} from '../../src/scheduler/demand.ts';
 import type { RouterStats } from '../../src/scheduler/pool/slot.ts';
 
 test('each request at work or in line wants a slot', () => {
@@ -23,4 +30,109 @@ test('a clock that ran backwards makes nobody idle for a negative time', () => {
 
 function setup(stats: Partial<RouterStats>): RouterStats {
   return { waiting: 0, inFlight: 0, ready: 0, arrivals: 0, lastUsedMs: 0, waitingSinceMs: null, ...stats };
+}
+
+const RULES = { replicasMax: 10, slackMs: 5000, startMs: 180_000, lateShare: 0.01 };
+
+test('without measured rates, requests at work and in line say how many replicas are needed', () => {
+  const rows = [0, 1, 4, 5, 400].map((slots) => foldDemand(newHistory(0), sample(5000, { slots }), RULES).needed);
+  assert.deepEqual(rows, [0, 1, 1, 2, 10]);
+});
+
+test('with measured rates, as many replicas are needed as the work that comes keeps busy, and some room', () => {
+  const needed = [0, 0.5, 1.5, 2.5].map((replicas) => play(constant(replicas)).needed);
+  assert.deepEqual(needed, [0, 1, 2, 3]);
+});
+
+test('a burst is seen at once: how many replicas would have kept the line short', () => {
+  const calm = play(constant(0.5), 60);
+  const burst = foldDemand(calm, sample(calm.atMs + 5000, { slots: 40, workMs: 40_000 }), RULES);
+  assert.ok(calm.needed === 1 && burst.needed >= 4, `${calm.needed}, then ${burst.needed}`);
+});
+
+test('a line that grows while machines start does not order more and more', () => {
+  // Ten minutes of work for two and a half replicas, with nothing there to do it.
+  const needed: number[] = [];
+  let history = newHistory(0);
+  for (let atMs = 5000; atMs <= 600_000; atMs += 5000) {
+    const lineMs = Math.min(180_000, atMs) * 2.5;
+    history = foldDemand(history, sample(atMs, { slots: 50, workMs: 12_500, lineMs }), RULES);
+    needed.push(history.needed);
+  }
+  assert.ok(Math.max(...needed) <= 6, `${Math.max(...needed)} replicas for the work of two and a half`);
+});
+
+test('work that grows is planned for as it will be when a replica that is ordered now works', () => {
+  const rising = (atMs: number): number => (atMs / 3_600_000) * 4;
+  // From where on three replicas are needed: sooner while the work grows than when it stays.
+  const grown = play(rising, 1650 / 5);
+  const flat = play(constant(grown.shortRate), 1650 / 5);
+  const [slow, quick] = [12 * 60_000, 60_000].map((startMs) => {
+    return foldDemand(grown, sample(grown.atMs + 5000, { slots: 3, workMs: 9000 }), { ...RULES, startMs }).needed;
+  });
+  assert.ok((slow ?? 0) > (quick ?? 0), `${slow} for a slow start-up, ${quick} for a quick one`);
+  assert.ok(grown.needed >= flat.needed, `${grown.needed} while it grows, ${flat.needed} when it stays`);
+});
+
+test('late answers raise what a missing replica weighs; it comes down when they end', () => {
+  const calm = play(constant(1), 100);
+  let late = calm;
+  for (let count = 0; count < 40; count += 1) {
+    late = foldDemand(late, sample(late.atMs + 5000, { slots: 4, workMs: 5000, begun: 10, late: 3 }), RULES);
+  }
+  assert.ok(late.lateWeight > calm.lateWeight && late.headroom > calm.headroom);
+  const { lateWeight } = play(constant(1), 20_000, late);
+  assert.ok(lateWeight < late.lateWeight / 2, `${lateWeight} a day after ${late.lateWeight}`);
+});
+
+test('the pauses of each replica are kept, the last ones only', () => {
+  let history = newHistory(0);
+  for (let round = 0; round < 50; round += 1) {
+    history = foldDemand(history, sample(round * 100_000, { slots: 8 }), RULES);
+    history = foldDemand(history, sample(round * 100_000 + 5000, { slots: 8 }), RULES);
+  }
+  assert.deepEqual(
+    history.levels.map(({ pausesMs }) => [pausesMs.length, pausesMs.at(-1)]),
+    [
+      [32, 95_000],
+      [32, 95_000],
+    ],
+  );
+});
+
+test('more demand never needs fewer replicas, never more than the pool may have, and a clock that stands harms nothing', () => {
+  const steps = fc.array(fc.record({ tookMs: fc.nat(20_000), slots: fc.nat(60), work: fc.nat(100_000) }), {
+    maxLength: 40,
+  });
+  fc.assert(
+    fc.property(steps, fc.integer({ min: 1, max: 3 }), (given, times) => {
+      let [less, more] = [newHistory(0), newHistory(0)];
+      for (const { tookMs, slots, work } of given) {
+        const atMs = less.atMs + tookMs;
+        less = foldDemand(less, sample(atMs, { slots, workMs: work }), RULES);
+        more = foldDemand(more, sample(atMs, { slots: slots * times, workMs: work * times }), RULES);
+        // The trend is a share of the work: twice the work has the same one.
+        assert.ok(more.needed >= less.needed, `${more.needed} < ${less.needed}`);
+        assert.ok(more.needed <= RULES.replicasMax && more.levels.length <= RULES.replicasMax);
+        assert.ok(Number.isFinite(more.lateWeight) && Number.isFinite(more.headroom));
+      }
+    }),
+  );
+});
+
+function sample(atMs: number, change: Partial<DemandSample> = {}): DemandSample {
+  return { atMs, slots: 0, slotsPerReplica: 4, workMs: null, lineMs: 0, begun: 0, late: 0, ...change };
+}
+
+const constant = (replicas: number) => (): number => replicas;
+
+/** Samples every five seconds of work for so many replicas. */
+function play(rate: (atMs: number) => number, samples = 400, from: DemandHistory = newHistory(0)): DemandHistory {
+  let history = from;
+  for (let count = 0; count < samples; count += 1) {
+    const atMs = history.atMs + 5000;
+    const workMs = rate(atMs) * 5000;
+    history = foldDemand(history, sample(atMs, { slots: workMs > 0 ? 3 : 0, workMs, begun: 10 }), RULES);
+  }
+  return history;
 }

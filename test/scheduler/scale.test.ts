@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import * as fc from 'fast-check';
-import { wantedReplicas } from '../../src/scheduler/scale.ts';
+import { newHistory, type Demand, type Level } from '../../src/scheduler/demand.ts';
+import { holdMs, wantedReplicas } from '../../src/scheduler/scale.ts';
+import type { PoolSpec } from '../../src/spec.ts';
 import { testSpec } from '../fakes/market-samples.ts';
 
 /** Two slots a replica, at most three replicas, idle after a minute. */
@@ -90,6 +92,83 @@ test('what is wanted lies within the limits, covers the demand, and never grows 
     }),
   );
 });
+
+/** Kept by what a start-up costs: three minutes here. */
+const LEARNS = { ...testSpec({ replicas: { min: 0, max: 6 } }), idleMs: null };
+const START_MS = 3 * MINUTE;
+
+test('a pool without an idle time keeps a replica for one start-up, while no pauses were seen', () => {
+  const at = (sinceMs: number): number => learnedWanted({ levels: [level(0)], nowMs: sinceMs });
+  assert.deepEqual([at(START_MS - 1000), at(START_MS)], [1, 0]);
+});
+
+test('a further replica, whose absence makes answers late, is kept longer: by what lateness weighs', () => {
+  const at = (sinceMs: number, lateWeight: number): number =>
+    learnedWanted({ levels: [level(0), level(0)], nowMs: sinceMs, lateWeight });
+  assert.deepEqual([at(2 * START_MS, 2), at(3 * START_MS, 2)], [2, 0]);
+  assert.deepEqual([at(8 * START_MS, 9), at(10 * START_MS, 9)], [2, 0]);
+});
+
+test('pauses shorter than the break-even are waited out, pauses that are longer are not', () => {
+  const short = level(0, [MINUTE, MINUTE, 2 * MINUTE, MINUTE]);
+  assert.ok(holdMs(short, { startMs: START_MS, lateWeight: 0 }) >= 2 * MINUTE);
+  const long = level(0, [HOUR, 2 * HOUR, HOUR, HOUR]);
+  const held = holdMs(long, { startMs: START_MS, lateWeight: 0 });
+  assert.ok(held > 0 && held < START_MS, `${held} ms: some, since what was paid for is used`);
+});
+
+test('holding never costs more than twice what foresight would, on the pauses that were seen', () => {
+  const pauses = fc.array(fc.integer({ min: 30_000, max: 4 * HOUR }), { minLength: 3, maxLength: 32 });
+  fc.assert(
+    fc.property(pauses, fc.double({ min: 0, max: 20, noNaN: true }), (pausesMs, lateWeight) => {
+      const giveUp = START_MS * (1 + lateWeight);
+      const hold = holdMs(level(0, pausesMs), { startMs: START_MS, lateWeight });
+      const paid = pausesMs.reduce((sum, pause) => sum + (pause <= hold ? pause : hold + giveUp), 0);
+      const best = pausesMs.reduce((sum, pause) => sum + Math.min(pause, giveUp), 0);
+      assert.ok(paid <= 2 * best + 1, `${paid} for ${best}`);
+    }),
+  );
+});
+
+test('a replica more is kept against loss where losses would make too many answers late', () => {
+  const wanted = (lossesPerHour: number): number => learnedWanted({ needed: 3, lossesPerHour });
+  assert.deepEqual([wanted(0), wanted(0.01), wanted(0.2)], [3, 3, 4]);
+});
+
+test('an order is not wanted any more when nobody has asked for a while, a start-up still is', () => {
+  const state = { levels: [level(0)], nowMs: 30_000, demand: { slots: 0, waiting: 0, idleMs: 30_000 } };
+  assert.equal(learnedWanted({ ...state, idleMs: [Infinity] }), 0);
+  assert.equal(learnedWanted({ ...state, idleMs: [0] }), 1);
+});
+
+test('what is learned stays within the limits of the pool, and its own idle time counts more', () => {
+  assert.equal(learnedWanted({ needed: 40 }), 6);
+  assert.equal(learnedWanted({ needed: 0, spec: { ...LEARNS, replicasMin: 2 } }), 2);
+  const own = { ...LEARNS, idleMs: MINUTE };
+  const idleMs = [2 * MINUTE, 2 * MINUTE];
+  assert.equal(learnedWanted({ needed: 5, spec: own, idleMs }), 0, 'nothing is asked, and all were idle for longer');
+});
+
+const HOUR = 60 * MINUTE;
+const level = (neededMs: number, pausesMs: readonly number[] = []): Level => ({ neededMs, pausesMs });
+
+interface State {
+  readonly spec: PoolSpec;
+  readonly needed: number;
+  readonly levels: readonly Level[];
+  readonly lateWeight: number;
+  readonly nowMs: number;
+  readonly lossesPerHour: number;
+  readonly demand: Demand;
+  readonly idleMs: readonly number[];
+}
+
+function learnedWanted(state: Partial<State>): number {
+  const { spec = LEARNS, needed = 0, levels = [], lateWeight = 2, nowMs = 0, lossesPerHour = 0 } = state;
+  const history = { ...newHistory(0), needed, levels, lateWeight };
+  const learned = { nowMs, history, startMs: START_MS, lossesPerHour };
+  return wantedReplicas(spec, state.demand ?? asked(0), state.idleMs ?? [0, 0, 0, 0, 0, 0], learned).wanted;
+}
 
 function asked(slots: number): { slots: number; waiting: number; idleMs: number } {
   return { slots, waiting: slots, idleMs: 0 };
