@@ -38,6 +38,16 @@ export interface LocalMarketSettings {
   /** Absolute; null: the downloaded one. */
   readonly modelPath: string | null;
   readonly providers: readonly LocalProvider[];
+  readonly joining: readonly JoiningProvider[];
+}
+
+/** A provider that may join from elsewhere. */
+export interface JoiningProvider {
+  readonly id: string;
+  readonly key: Secret;
+  readonly audited: boolean;
+  /** Where its model servers may be; none: where it calls from. */
+  readonly hosts: readonly string[];
 }
 
 export interface OwnedMarketSettings {
@@ -110,7 +120,7 @@ export function loadSettings({ env, cwd, nowMs }: Surroundings & { readonly nowM
     configFile,
     pools: Object.entries(pools).map(([id, pool]) => parsePool(id, pool, nowMs)),
     markets: {
-      local: markets.local === undefined ? null : buildLocalMarket(markets.local, folder),
+      local: markets.local === undefined ? null : buildLocalMarket(markets.local, folder, file.secrets),
       owned: markets.owned === undefined ? null : buildOwnedMarket(markets.owned, file.secrets),
       akash: markets.akash === undefined ? null : buildAkashMarket(markets.akash, file),
       api: markets.api === undefined ? null : buildApiMarket(markets.api, file.secrets),
@@ -128,7 +138,7 @@ type ProviderFile = LocalFile['providers'][number];
 
 const TAKE_FEE_BP = { usdc: 2000, akt: 400 };
 
-function buildLocalMarket(local: LocalFile, folder: string): LocalMarketSettings {
+function buildLocalMarket(local: LocalFile, folder: string, secrets: ReadonlyMap<string, Secret>): LocalMarketSettings {
   return {
     blockMs: local.block_ms,
     settlement: local.settlement,
@@ -138,6 +148,11 @@ function buildLocalMarket(local: LocalFile, folder: string): LocalMarketSettings
     llamaServer: local.llama_server === undefined ? null : resolve(folder, local.llama_server),
     modelPath: local.model_path === undefined ? null : resolve(folder, local.model_path),
     providers: local.providers.map(buildProvider),
+    // A key that could not be read is a mistake of the file already.
+    joining: local.joining.flatMap(({ key: reference, ...provider }) => {
+      const key = secrets.get(reference);
+      return key === undefined ? [] : [{ ...provider, key }];
+    }),
   };
 }
 

@@ -33,7 +33,7 @@ export interface ResolvedSecrets {
 export function resolveSecrets(document: ConfigDocument, source: SecretSource): ResolvedSecrets {
   const secrets = new Map<string, Secret>();
   const mistakes: Mistake[] = [];
-  for (const path of [...eachServer(document), ['markets', 'akash']]) {
+  for (const path of [...eachServer(document), ...eachJoining(document), ['markets', 'akash']]) {
     const at = [...path, 'key'];
     const reference = valueAt(document.data, at);
     if (typeof reference !== 'string' || !secretSchema.safeParse(reference).success) continue;
@@ -86,6 +86,10 @@ function eachServer(document: ConfigDocument): Path[] {
     ...eachEntry(document, ['markets', 'owned', 'servers']),
     ...eachEntry(document, ['markets', 'api', 'endpoints']),
   ];
+}
+
+function eachJoining(document: ConfigDocument): Path[] {
+  return eachEntry(document, ['markets', 'local', 'joining']);
 }
 
 function marketNames(document: ConfigDocument): string[] {
@@ -157,7 +161,8 @@ function checkServers(document: ConfigDocument): Mistake[] {
 
 function checkProviderNames(document: ConfigDocument): Mistake[] {
   const seen = new Map<string, number>();
-  return eachEntry(document, ['markets', 'local', 'providers']).flatMap((path) => {
+  const providers = [...eachEntry(document, ['markets', 'local', 'providers']), ...eachJoining(document)];
+  return providers.flatMap((path) => {
     const at = [...path, 'id'];
     return checkOnce(document, at, valueAt(document.data, at), seen);
   });

@@ -116,6 +116,7 @@ function describeLocal(local: LocalMarketSettings): unknown {
     ...optional('llama_server', local.llamaServer),
     ...optional('model_path', local.modelPath),
     providers: local.providers.map(describeProvider),
+    joining: local.joining.map(({ id, key, audited, hosts }) => ({ id, key: String(key), audited, hosts })),
   };
 }
 
