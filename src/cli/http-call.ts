@@ -1,4 +1,5 @@
 import { request, type IncomingMessage } from 'node:http';
+import { request as secureRequest } from 'node:https';
 
 export interface HttpCall {
   readonly method: string;
@@ -20,7 +21,8 @@ const REPLY_BYTES_MAX = 64_000_000;
  */
 export async function sendHttp(url: string, { method, headers, body, signal }: HttpCall): Promise<HttpReply> {
   const response = await new Promise<IncomingMessage>((resolve, reject) => {
-    const outgoing = request(url, { method, headers: { ...headers }, agent: false, signal });
+    const send = url.startsWith('https:') ? secureRequest : request;
+    const outgoing = send(url, { method, headers: { ...headers }, agent: false, signal });
     outgoing.once('response', resolve);
     outgoing.once('error', reject);
     outgoing.end(body);
