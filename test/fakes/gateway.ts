@@ -12,6 +12,7 @@ import { createFetchUpstream } from '../../src/gateway/fetch-upstream.ts';
 import { Limiter } from '../../src/gateway/limits.ts';
 import { nodeTransport } from '../../src/gateway/node-transport.ts';
 import { PromptCounter } from '../../src/gateway/tokenizer.ts';
+import type { ProviderDoor } from '../../src/gateway/provider-door.ts';
 import { createUndiciUpstream } from '../../src/gateway/undici-upstream.ts';
 import { Watch } from '../../src/gateway/watch.ts';
 import { webTransport } from '../../src/gateway/web-transport.ts';
@@ -55,6 +56,8 @@ export interface GatewaySettings {
   readonly bodiesBytes?: number;
   /** None: the admin routes of pools and leases are not there. */
   readonly fleet?: FleetOperations;
+  /** None: no provider may join. */
+  readonly joining?: ProviderDoor;
 }
 
 export const MODEL = 'org/tiny';
@@ -145,6 +148,7 @@ export async function startGateway(t: TestContext, settings: GatewaySettings = {
     newId: createIds(systemRandom),
     watch: () => watch,
     fleet: settings.fleet ?? null,
+    joining: settings.joining ?? null,
     adminKeyHash: hashKey('sk-ub-admin'),
     limiter,
     bodyRoom,

@@ -29,6 +29,8 @@ export interface JoinedOptions {
 
 /** A provider silent for so long has lost its leases. */
 export const SILENCE_MS = 30_000;
+/** Or for so long after its connection broke off. */
+const BROKEN_MS = 10_000;
 /** Orders are answered in this time or not at all: requests wait for them. */
 export const ANSWER_MS = 5_000;
 /** The longest wait of a question for tasks: well within the silence. */
@@ -123,6 +125,8 @@ export class JoinedBidder implements Bidder {
     this.#queue.drop(({ n }) => n <= after);
     if (waitS > 0) await this.#queue.wait(waitS * 1000, signal);
     this.#check(session);
+    // Its connection broke off: one that is still there calls again at once.
+    if (signal.aborted && this.#present) this.#expect(BROKEN_MS);
     return { tasks: [...this.#queue.list()], leases: [...this.#servers.keys()] };
   }
 
@@ -178,10 +182,16 @@ export class JoinedBidder implements Bidder {
   #hear(session: string): void {
     this.#check(session);
     this.#present = true;
+    this.#expect(SILENCE_MS);
+  }
+
+  /** It is to be heard from within this time. */
+  #expect(withinMs: Ms): void {
+    const { clock, log } = this.#options;
     this.#stopSilence();
-    this.#stopSilence = this.#options.clock.timer(SILENCE_MS, () => {
-      this.#options.log(`provider ${this.id} was not heard from for ${SILENCE_MS / 1000} s`);
-      this.#lose(`the provider was not heard from for ${SILENCE_MS / 1000} s`);
+    this.#stopSilence = clock.timer(withinMs, () => {
+      log(`provider ${this.id} was not heard from for ${withinMs / 1000} s`);
+      this.#lose(`the provider was not heard from for ${withinMs / 1000} s`);
     });
   }
 
