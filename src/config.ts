@@ -148,12 +148,27 @@ function buildLocalMarket(local: LocalFile, folder: string, secrets: ReadonlyMap
     llamaServer: local.llama_server === undefined ? null : resolve(folder, local.llama_server),
     modelPath: local.model_path === undefined ? null : resolve(folder, local.model_path),
     providers: local.providers.map(buildProvider),
-    // A key that could not be read is a mistake of the file already.
-    joining: local.joining.flatMap(({ key: reference, ...provider }) => {
-      const key = secrets.get(reference);
-      return key === undefined ? [] : [{ ...provider, key }];
-    }),
+    joining: buildJoining(local.joining, secrets),
   };
+}
+
+const JOINING_KEY_MIN = 16;
+
+/** @throws AppError `invalid_config` for keys that could be guessed, or that do not say who calls */
+function buildJoining(joining: LocalFile['joining'], secrets: ReadonlyMap<string, Secret>): JoiningProvider[] {
+  const owners = new Map<string, string>();
+  // A key that could not be read is a mistake of the file already.
+  return joining.flatMap(({ key: reference, ...provider }) => {
+    const key = secrets.get(reference);
+    if (key === undefined) return [];
+    const where = `markets.local.joining: the key of ${provider.id}`;
+    const owner = owners.get(key.reveal());
+    if (owner !== undefined) throw new AppError('invalid_config', `${where} is that of ${owner}: each has its own`);
+    if (key.reveal().length < JOINING_KEY_MIN)
+      throw new AppError('invalid_config', `${where} has fewer than ${JOINING_KEY_MIN} characters`);
+    owners.set(key.reveal(), provider.id);
+    return [{ ...provider, key }];
+  });
 }
 
 function buildProvider(provider: ProviderFile): LocalProvider {

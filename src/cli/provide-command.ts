@@ -51,7 +51,7 @@ export function addProvideCommand(program: Command, surface: Surface): void {
 }
 
 async function runProvide(surface: Surface, options: ProvideFlags): Promise<void> {
-  const { clock, random, out, err } = surface;
+  const { clock, random } = surface;
   const key = flags.keyOf(options, surface);
   const market = flags.marketOf(options);
   const provider = flags.providerOf(options);
@@ -68,8 +68,8 @@ async function runProvide(surface: Surface, options: ProvideFlags): Promise<void
       // A server that listens everywhere is found where the market sees us.
       advertise: options.advertise ?? (EVERYWHERE.has(options.host) ? null : options.host),
       call: callMarket(surface, market, key.reveal()),
-      log: (line) => err(`${new Date(clock.now()).toISOString()} ${line.replaceAll(/\p{Cc}+/gu, ' ')}`),
-      onJoined: (id) => out(`underbid provide joined ${market} as ${id}`),
+      log: (line) => surface.err(`${new Date(clock.now()).toISOString()} ${line.replaceAll(/\p{Cc}+/gu, ' ')}`),
+      onJoined: (id) => surface.out(`underbid provide joined ${market} as ${id}`),
       signal: stopped.signal,
     });
   } finally {
