@@ -30,6 +30,7 @@ export interface ProvideOptions {
 const BACKOFF_FIRST_MS = 500;
 /** Well below the market's patience with us. */
 const BACKOFF_MAX_MS = 5_000;
+const LOOPBACK = /^(127\.|\[?::1\]?$|localhost$)/;
 const PAUSE_MS = 250;
 const BID_DETAIL_MAX = 200;
 
@@ -108,6 +109,11 @@ class ProviderAgent {
     if (!this.#joined) onJoined(terms.id);
     else log('the market is back');
     this.#joined = true;
+    const host = new URL(this.#addressOf('http://127.0.0.1')).hostname;
+    if (terms.seen_as !== null && LOOPBACK.test(host) && !LOOPBACK.test(terms.seen_as))
+      log(
+        `the market is elsewhere (it sees us at ${terms.seen_as}) and cannot reach ${host}: set --host or --advertise`,
+      );
     return terms;
   }
 

@@ -2,7 +2,10 @@ import assert from 'node:assert/strict';
 import { request } from 'node:http';
 import { test, type TestContext } from 'node:test';
 import { systemClock } from '../../../src/clock.ts';
+import type { Settings } from '../../../src/config.ts';
+import { Secret } from '../../../src/config/secret.ts';
 import type { AppError } from '../../../src/errors.ts';
+import { openJoining } from '../../../src/node/provider-door.ts';
 import { until } from '../../fakes/clock.ts';
 import { testOrder } from '../../fakes/market-samples.ts';
 import { marketConformance } from '../market-conformance.ts';
@@ -25,12 +28,24 @@ marketConformance('local, with providers who joined over HTTP', async (t) => {
   };
 });
 
-test('a model server that the market no longer wants is stopped, and one that ends by itself ends its lease', async (t) => {
+test('a model server that the market no longer wants is stopped', async (t) => {
   const { bench, agent, lease } = await setup(t);
   await lease('o1');
   await until('it runs', () => agent.running() === 1, PATIENCE_MS);
   await bench.market.close('lease-o1', 'tenant');
   await until('it was stopped', () => agent.running() === 0, PATIENCE_MS);
+});
+
+test('a model server that ends by itself ends its lease, with what it said', async (t) => {
+  const exit = Promise.withResolvers<{ detail: string }>();
+  const server = { url: 'http://127.0.0.1:9', exited: exit.promise, stop: () => Promise.resolve() };
+  const { bench, lease } = await setup(t, { start: () => Promise.resolve(server) });
+  await lease('o1');
+  const status = () => bench.market.status('lease-o1');
+  await until('it runs', async () => (await status())?.delivery.state === 'running', PATIENCE_MS);
+  exit.resolve({ detail: 'out of\nmemory' });
+  await until('the lease is over', async () => (await status())?.lease.state === 'closed', PATIENCE_MS);
+  assert.match((await status())?.delivery.detail ?? '', /out of memory/);
 });
 
 test('a model server that does not start ends its lease, with what it said', async (t) => {
@@ -160,6 +175,43 @@ test('what a hostile provider sends is refused: prices, sizes, hosts, leases of 
   }
   assert.equal((await bench.market.status('lease-o1'))?.delivery.state, 'running', 'nothing of it reached another');
   assert.equal(other.running(), 1);
+});
+
+test('who calls through a proxy could be anywhere: model servers are where the configuration allows, or nowhere', async (t) => {
+  for (const [hosts, status] of [[[], 400] as const, [['127.0.0.1'], 204] as const]) {
+    const bench = await openJoined(t, ['rack-7'], hosts);
+    const key = bench.keyOf('rack-7');
+    const session = 'P'.repeat(22);
+    const offer = { session, slots: 2, cpu: 8, memory_bytes: 2 ** 34, gpus: [], policy: 'fixed' };
+    const joined = await bench.send(key, 'PUT', '/offer', offer);
+    assert.equal(((await joined.json()) as { seen_as: string }).seen_as, '127.0.0.1');
+    await bench.market.tender(testOrder('o1'));
+    assert.equal((await bench.send(key, 'POST', '/bids', { session, order: 'o1', usd_per_hour: '0.01' })).status, 204);
+    await leaseOf(bench, 'o1');
+    const reply = await bench.gateway.fetch('/provider/v1/leases/lease-o1', {
+      method: 'POST',
+      headers: { authorization: `Bearer ${key}`, 'x-forwarded-for': '127.0.0.1' },
+      body: JSON.stringify({ session, state: 'running', url: 'http://127.0.0.1:9' }),
+    });
+    assert.equal(reply.status, status);
+    await reply.arrayBuffer();
+  }
+  const local = { blockMs: 6000, joining: [{ id: 'a', key: new Secret('a'), audited: false, hosts: [] }] };
+  const settings = { markets: { local }, trustedProxies: ['10.0.0.0/8', '::1'] } as unknown as Settings;
+  const { door } = openJoining(settings, systemClock, () => undefined);
+  const peerOf = (remoteAddress?: string) => door?.peerOf({ incoming: { socket: { remoteAddress } } });
+  const peers = ['203.0.113.7', '::ffff:203.0.113.7', '10.1.2.3', '::ffff:10.1.2.3', '::1', undefined].map(peerOf);
+  assert.deepEqual(peers, ['203.0.113.7', '203.0.113.7', null, null, null, null]);
+});
+
+test('a provider whose model servers the market could not reach is warned', async (t) => {
+  const { agent } = await setup(t, {
+    wrap: (call) => async (asked) => {
+      const { status, body } = await call(asked);
+      return { status, body: asked.method === 'PUT' ? { ...(body as object), seen_as: '203.0.113.7' } : body };
+    },
+  });
+  assert.ok(agent.log.some((line) => /it sees us at 203\.0\.113\.7.*set --host or --advertise/.test(line)));
 });
 
 test('one provider that floods is held off, and the others are served meanwhile', async (t) => {
