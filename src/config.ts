@@ -46,6 +46,7 @@ export interface JoiningProvider {
   readonly id: string;
   readonly key: Secret;
   readonly audited: boolean;
+  readonly region: string | null;
   /** Where its model servers may be; none: where it calls from. */
   readonly hosts: readonly string[];
 }
@@ -158,7 +159,7 @@ const JOINING_KEY_MIN = 16;
 function buildJoining(joining: LocalFile['joining'], secrets: ReadonlyMap<string, Secret>): JoiningProvider[] {
   const owners = new Map<string, string>();
   // A key that could not be read is a mistake of the file already.
-  return joining.flatMap(({ key: reference, ...provider }) => {
+  return joining.flatMap(({ key: reference, region = null, ...provider }) => {
     const key = secrets.get(reference);
     if (key === undefined) return [];
     const where = `markets.local.joining: the key of ${provider.id}`;
@@ -167,7 +168,7 @@ function buildJoining(joining: LocalFile['joining'], secrets: ReadonlyMap<string
     if (key.reveal().length < JOINING_KEY_MIN)
       throw new AppError('invalid_config', `${where} has fewer than ${JOINING_KEY_MIN} characters`);
     owners.set(key.reveal(), provider.id);
-    return [{ ...provider, key }];
+    return [{ ...provider, region, key }];
   });
 }
 

@@ -235,12 +235,15 @@ void test('providers who may join have names and keys of their own', (t) => {
     `markets: { local: { providers: [], joining: [${joining.map((entry) => `{ ${entry} }`).join(', ')}] } }`;
   const env = { KEY_7: 'seven-7-seven-7-seven', KEY_8: 'eight-8-eight-8-eight', KEY_SHORT: 'short' };
   const rack7 = 'id: rack-7, key: "env:KEY_7"';
-  const { local } = load(file(rack7, 'id: rack-8, key: "env:KEY_8", audited: true, hosts: [gpu.example]'), env).markets;
+  const { local } = load(
+    file(rack7, 'id: rack-8, key: "env:KEY_8", audited: true, region: eu, hosts: [gpu.example]'),
+    env,
+  ).markets;
   assert.deepEqual(
-    local?.joining.map(({ id, key, audited, hosts }) => [id, key.reveal(), audited, hosts]),
+    local?.joining.map(({ id, key, audited, region, hosts }) => [id, key.reveal(), audited, region, hosts]),
     [
-      ['rack-7', env.KEY_7, false, []],
-      ['rack-8', env.KEY_8, true, ['gpu.example']],
+      ['rack-7', env.KEY_7, false, null, []],
+      ['rack-8', env.KEY_8, true, 'eu', ['gpu.example']],
     ],
   );
   assert.deepEqual(local?.providers, []);

@@ -116,7 +116,9 @@ function describeLocal(local: LocalMarketSettings): unknown {
     ...optional('llama_server', local.llamaServer),
     ...optional('model_path', local.modelPath),
     providers: local.providers.map(describeProvider),
-    joining: local.joining.map(({ id, key, audited, hosts }) => ({ id, key: String(key), audited, hosts })),
+    joining: local.joining.map(({ id, key, audited, region, hosts }) => {
+      return { id, key: String(key), audited, ...optional('region', region), hosts };
+    }),
   };
 }
 

@@ -58,6 +58,7 @@ const joiningSchema = z.strictObject({
   id: word.describe('name, once in the market'),
   key: secretSchema.describe('the key that it calls with, as env:NAME or file:PATH'),
   audited: z.boolean().default(false).describe('whether a pool with trust: audited may use it'),
+  region: word.optional().describe('where its machines stand; without it no pool that names a region uses it'),
   hosts: z
     .array(z.string().regex(/^[A-Za-z0-9.:[\]-]{1,253}$/, 'must be a host name or an address, without port'))
     .max(32)

@@ -21,9 +21,9 @@ export function openJoining(
 ): Joining {
   if (local === null || local.joining.length === 0) return { bidders: [], door: null };
   const { blockMs } = local;
-  const joined = local.joining.map(({ id, key, audited, hosts }) => ({
+  const joined = local.joining.map(({ id, key, audited, region, hosts }) => ({
     keyHash: hashKey(key.reveal()),
-    bidder: new JoinedBidder({ id, audited, hosts, clock, blockMs, log }),
+    bidder: new JoinedBidder({ id, audited, region, hosts, clock, blockMs, log }),
   }));
   const proxies = proxyList(trustedProxies);
   const providers = joined.map(({ keyHash, bidder }) => ({

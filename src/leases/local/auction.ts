@@ -25,12 +25,18 @@ export function askingPrice(provider: LocalProvider, usedBp: number, blockMs: Ms
   return { price: perBlock(maxBig(moved, cost)), note };
 }
 
-/** What a provider must have for an order, as far as its own word goes. */
-export type Fitness = Pick<LocalProvider, 'slots' | 'cpu' | 'memoryBytes' | 'gpus' | 'audited'>;
+/** Where the machines stand that run here. */
+export const LOCAL_REGION = 'local';
+
+/** What counts for whether a provider may serve an order. */
+export interface Fitness extends Pick<LocalProvider, 'slots' | 'cpu' | 'memoryBytes' | 'gpus' | 'audited'> {
+  /** Where its machines stand; null: nobody said. */
+  readonly region: string | null;
+}
 
 /** Why a provider with so many leases cannot serve an order at any price; null when it can. */
 export function findObstacle(provider: Fitness, leases: number, order: OrderRequest): string | null {
-  const { hardware, trust } = order;
+  const { hardware, trust, region = null } = order;
   if (leases >= provider.slots) return 'no free capacity';
   if (hardware.cpu > provider.cpu) return `has ${provider.cpu} cores`;
   if (hardware.memoryBytes > provider.memoryBytes) return 'has too little memory';
@@ -38,12 +44,14 @@ export function findObstacle(provider: Fitness, leases: number, order: OrderRequ
   if (provider.gpus.filter(fits).length < hardware.gpus) return 'does not have the GPUs';
   if (trust === 'tee') return 'has no trusted execution environment';
   if (trust === 'audited' && !provider.audited) return 'is not audited';
+  if (region !== null && region !== provider.region)
+    return provider.region === null ? 'stands nobody knows where' : `stands here (region ${provider.region})`;
   return null;
 }
 
 /** Whether and at what price a provider bids. */
 export function decideBid(provider: LocalProvider, leases: number, order: OrderRequest, blockMs: Ms): BidDecision {
-  const obstacle = findObstacle(provider, leases, order);
+  const obstacle = findObstacle({ ...provider, region: LOCAL_REGION }, leases, order);
   if (obstacle !== null) return { bid: false, reason: obstacle };
   const usedBp = Math.round((leases * 10_000) / provider.slots);
   const { price, note } = askingPrice(provider, usedBp, blockMs);

@@ -2,7 +2,7 @@ import type { Clock } from '../../clock.ts';
 import type { LocalProvider } from '../../spec.ts';
 import type { Ms } from '../../units.ts';
 import type { OrderRequest } from '../market.ts';
-import { decideBid, type BidDecision, type Fitness } from './auction.ts';
+import { decideBid, LOCAL_REGION, type BidDecision, type Fitness } from './auction.ts';
 import type { RunningServer, StartRequest, StartServer } from './delivery.ts';
 
 /** What is known of a bidder's machines. */
@@ -38,7 +38,7 @@ export class EmbeddedBidder implements Bidder {
   constructor(provider: LocalProvider, means: EmbeddedMeans) {
     const { id, slots, cpu, memoryBytes, gpus, audited, policy } = provider;
     this.id = id;
-    this.facts = { slots, cpu, memoryBytes, gpus, audited, policy: policy.kind };
+    this.facts = { slots, cpu, memoryBytes, gpus, audited, region: LOCAL_REGION, policy: policy.kind };
     this.#provider = provider;
     this.#means = means;
   }

@@ -20,6 +20,8 @@ import { TaskQueue } from './task-queue.ts';
 export interface JoinedOptions {
   readonly id: string;
   readonly audited: boolean;
+  /** Where its machines stand, by the operator's word; null: nobody said. */
+  readonly region: string | null;
   /** Where its model servers may be, besides the address that it calls from. */
   readonly hosts: readonly string[];
   readonly clock: Clock;
@@ -37,7 +39,7 @@ export const ANSWER_MS = 5_000;
 const WAIT_S = 20;
 const ORDERS_MAX = 128;
 const STOPS_MAX = 64;
-const AWAY: BidderFacts = { slots: 0, cpu: 0, memoryBytes: 0, gpus: [], audited: false, policy: 'not connected' };
+const AWAY = { slots: 0, cpu: 0, memoryBytes: 0, gpus: [], policy: 'not connected' };
 
 /**
  * A provider elsewhere, as far as the market sees it: what it offered, what it is still to be told, the orders it has yet to
@@ -61,10 +63,10 @@ export class JoinedBidder implements Bidder {
   }
 
   get facts(): BidderFacts {
-    const { audited } = this.#options;
-    if (this.#offer === null || !this.#present) return { ...AWAY, audited };
+    const { audited, region } = this.#options;
+    if (this.#offer === null || !this.#present) return { ...AWAY, audited, region };
     const { slots, cpu, memory_bytes: memoryBytes, gpus, policy } = this.#offer;
-    return { slots, cpu, memoryBytes, gpus, audited, policy };
+    return { slots, cpu, memoryBytes, gpus, audited, region, policy };
   }
 
   answer(order: OrderRequest, leases: () => number, signal: AbortSignal): Promise<BidAnswer> {

@@ -153,9 +153,9 @@ class ProviderAgent {
     const order = orderOfMessage(message, blockMs);
     const why = refuse(order.workload);
     const decision: BidDecision =
-      // Whether it is audited is the market's to know: it asks nobody who is not where that matters.
+      // Whether it is audited and where it stands is the market's to know: it asks nobody who does not fit.
       why === null
-        ? decideBid({ ...provider, audited: true }, this.#servers.count, order, blockMs)
+        ? decideBid({ ...provider, audited: true }, this.#servers.count, { ...order, region: null }, blockMs)
         : { bid: false, reason: why };
     if (!decision.bid) return { decline: decision.reason.slice(0, BID_DETAIL_MAX), note: '', start_ms: null };
     const perHour = perHourFromPerBlock(decision.priceNanoUsdPerBlock, blockMs);

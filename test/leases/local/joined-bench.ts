@@ -38,7 +38,7 @@ export async function openJoined(
 ): Promise<JoinedBench> {
   const clock = systemClock;
   const keyOf = (id: string): string => `key-of-${id}-0123456789`;
-  const joined = ids.map((id) => ({ id, key: new Secret(keyOf(id)), audited: false, hosts }));
+  const joined = ids.map((id) => ({ id, key: new Secret(keyOf(id)), audited: false, region: null, hosts }));
   const local = { blockMs: BLOCK_MS, joining: joined };
   const settings = { markets: { local }, trustedProxies: [] } as unknown as Settings;
   const joining = openJoining(settings, clock, () => undefined);

@@ -45,6 +45,8 @@ test('what it declared binds it: it is not asked for what it does not have', asy
   assert.deepEqual(await bidder.answer(testOrder('o2'), () => 2, never), { bid: false, reason: 'no free capacity' });
   const audited = await bidder.answer(testOrder('o3', { trust: 'audited' }), () => 0, never);
   assert.deepEqual(audited, { bid: false, reason: 'is not audited' });
+  const elsewhere = await bidder.answer(testOrder('o4', { region: 'us' }), () => 0, never);
+  assert.deepEqual(elsewhere, { bid: false, reason: 'stands here (region eu)' });
 });
 
 test('an order answered too late is declined, and the answer is refused', async () => {
@@ -191,14 +193,25 @@ function offer(change: Partial<OfferMessage> = {}): OfferMessage {
 function alone(): { bidder: JoinedBidder; clock: FakeClock } {
   const clock = new FakeClock();
   const log = (): void => undefined;
-  return { clock, bidder: new JoinedBidder({ id: 'rack', audited: false, hosts: [], clock, blockMs: 6000, log }) };
+  return {
+    clock,
+    bidder: new JoinedBidder({ id: 'rack', audited: false, region: 'eu', hosts: [], clock, blockMs: 6000, log }),
+  };
 }
 
 async function inMarket(t: TestContext): Promise<{ bench: LocalBench; bidder: JoinedBidder }> {
   let bidder: JoinedBidder | null = null;
   const joined = (clock: FakeClock): JoinedBidder[] => {
     const { blockMs } = TERMS;
-    bidder ??= new JoinedBidder({ id: 'rack', audited: false, hosts: [], clock, blockMs, log: () => undefined });
+    bidder ??= new JoinedBidder({
+      id: 'rack',
+      audited: false,
+      region: 'eu',
+      hosts: [],
+      clock,
+      blockMs,
+      log: () => undefined,
+    });
     return [bidder];
   };
   const bench = await openLocal(t, { providers: [], joined });
