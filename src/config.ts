@@ -39,6 +39,17 @@ export interface LocalMarketSettings {
   /** Absolute; null: the downloaded one. */
   readonly modelPath: string | null;
   readonly providers: readonly LocalProvider[];
+  readonly joining: readonly JoiningProvider[];
+}
+
+/** A provider that may join from elsewhere. */
+export interface JoiningProvider {
+  readonly id: string;
+  readonly key: Secret;
+  readonly audited: boolean;
+  readonly region: string | null;
+  /** Where its model servers may be; none: where it calls from. */
+  readonly hosts: readonly string[];
 }
 
 export interface OwnedMarketSettings {
@@ -114,7 +125,7 @@ export function loadSettings({ env, cwd, nowMs }: Surroundings & { readonly nowM
     configFile,
     pools: Object.entries(pools).map(([id, pool]) => parsePool(id, pool, nowMs)),
     markets: {
-      local: markets.local === undefined ? null : buildLocalMarket(markets.local, folder),
+      local: markets.local === undefined ? null : buildLocalMarket(markets.local, folder, file.secrets),
       owned: markets.owned === undefined ? null : buildOwnedMarket(markets.owned, file.secrets),
       akash: markets.akash === undefined ? null : buildAkashMarket(markets.akash, file),
       api: markets.api === undefined ? null : buildApiMarket(markets.api, file.secrets),
@@ -132,7 +143,7 @@ type ProviderFile = LocalFile['providers'][number];
 
 const TAKE_FEE_BP = { usdc: 2000, akt: 400 };
 
-function buildLocalMarket(local: LocalFile, folder: string): LocalMarketSettings {
+function buildLocalMarket(local: LocalFile, folder: string, secrets: ReadonlyMap<string, Secret>): LocalMarketSettings {
   return {
     blockMs: local.block_ms,
     settlement: local.settlement,
@@ -142,7 +153,27 @@ function buildLocalMarket(local: LocalFile, folder: string): LocalMarketSettings
     llamaServer: local.llama_server === undefined ? null : resolve(folder, local.llama_server),
     modelPath: local.model_path === undefined ? null : resolve(folder, local.model_path),
     providers: local.providers.map(buildProvider),
+    joining: buildJoining(local.joining, secrets),
   };
+}
+
+const JOINING_KEY_MIN = 16;
+
+/** @throws AppError `invalid_config` for keys that could be guessed, or that do not say who calls */
+function buildJoining(joining: LocalFile['joining'], secrets: ReadonlyMap<string, Secret>): JoiningProvider[] {
+  const owners = new Map<string, string>();
+  // A key that could not be read is a mistake of the file already.
+  return joining.flatMap(({ key: reference, region = null, ...provider }) => {
+    const key = secrets.get(reference);
+    if (key === undefined) return [];
+    const where = `markets.local.joining: the key of ${provider.id}`;
+    const owner = owners.get(key.reveal());
+    if (owner !== undefined) throw new AppError('invalid_config', `${where} is that of ${owner}: each has its own`);
+    if (key.reveal().length < JOINING_KEY_MIN)
+      throw new AppError('invalid_config', `${where} has fewer than ${JOINING_KEY_MIN} characters`);
+    owners.set(key.reveal(), provider.id);
+    return [{ ...provider, region, key }];
+  });
 }
 
 function buildProvider(provider: ProviderFile): LocalProvider {

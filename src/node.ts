@@ -23,6 +23,7 @@ import type { Ledger } from './ledger/operations.ts';
 import { openDemo } from './node/demo.ts';
 import { openMarkets, prepareLocal } from './node/markets.ts';
 import { reachOf } from './node/reach.ts';
+import { openJoining, type Joining } from './node/provider-door.ts';
 import { createOperations } from './node/operations.ts';
 import { secretFile } from './node/secrets.ts';
 import { startServer, type RunningServer } from './node/server.ts';
@@ -113,9 +114,10 @@ async function start(
     closers.push(() => ledger.close());
     const store = await openStore(join(dataDir, 'underbid.db'));
     closers.push(() => store.close());
-    const markets = await openMarkets({ settings, store, ledger, clock, runtime, log });
+    const joining = openJoining(settings, clock, log);
+    const markets = await openMarkets({ settings, store, ledger, clock, runtime, joined: joining.bidders, log });
     for (const market of markets.values()) closers.push(() => market.stop());
-    return await startGateway({ settings, options, clock, store, ledger, markets, closers, closeAll });
+    return await startGateway({ settings, options, clock, store, ledger, markets, joining, closers, closeAll });
   } catch (error) {
     await closeAll();
     throw error;
@@ -129,12 +131,13 @@ interface Parts {
   readonly store: Store;
   readonly ledger: Ledger;
   readonly markets: Awaited<ReturnType<typeof openMarkets>>;
+  readonly joining: Joining;
   readonly closers: (() => Promise<void> | void)[];
   readonly closeAll: () => Promise<void>;
 }
 
 async function startGateway(parts: Parts): Promise<Gateway> {
-  const { settings, options, clock, store, ledger, markets, closers, closeAll } = parts;
+  const { settings, options, clock, store, ledger, markets, joining, closers, closeAll } = parts;
   const { dataDir, limits } = settings;
   const newId = createIds(systemRandom);
   const pools = new Pools(clock, true);
@@ -179,6 +182,7 @@ async function startGateway(parts: Parts): Promise<Gateway> {
     watch: () => watch,
     transport: nodeTransport,
     fleet: createOperations({ clock, pools, records, scheduler, markets, ledger }),
+    joining: joining.door,
     adminKeyHash: hashKey(adminKey),
     limiter: new Limiter(),
     bodyRoom: new BodyRoom(limits.bodiesBytes, Math.max(limits.bodyBytes, Math.floor(limits.bodiesBytes / 4))),
@@ -199,6 +203,8 @@ async function startGateway(parts: Parts): Promise<Gateway> {
   announce(server.url, demoKey, settings);
   const refuse = (): void => {
     refusing = 'the gateway is stopping';
+    // Their questions for tasks would hold up the end.
+    for (const bidder of joining.bidders) bidder.stop();
     for (const { router } of pools.list()) router.close(new AppError('no_capacity', refusing, { retryAfterS: 5 }));
   };
   return { server, settings, refuse, close: closeAll };

@@ -239,6 +239,40 @@ void test('fetches secrets from variables and from files beside the configuratio
   assert.equal(settings.markets.local, null);
 });
 
+void test('providers who may join have names and keys of their own', (t) => {
+  const { load, mistakes, cwd } = setup(t);
+  const file = (...joining: string[]): string =>
+    `markets: { local: { providers: [], joining: [${joining.map((entry) => `{ ${entry} }`).join(', ')}] } }`;
+  const env = { KEY_7: 'seven-7-seven-7-seven', KEY_8: 'eight-8-eight-8-eight', KEY_SHORT: 'short' };
+  const rack7 = 'id: rack-7, key: "env:KEY_7"';
+  const { local } = load(
+    file(rack7, 'id: rack-8, key: "env:KEY_8", audited: true, region: eu, hosts: [gpu.example]'),
+    env,
+  ).markets;
+  assert.deepEqual(
+    local?.joining.map(({ id, key, audited, region, hosts }) => [id, key.reveal(), audited, region, hosts]),
+    [
+      ['rack-7', env.KEY_7, false, null, []],
+      ['rack-8', env.KEY_8, true, 'eu', ['gpu.example']],
+    ],
+  );
+  assert.deepEqual(local?.providers, []);
+  writeFileSync(join(cwd, 'seven'), env.KEY_7);
+  const cases: [string, RegExp][] = [
+    [file(rack7, 'id: rack-7, key: "env:KEY_8"'), /joining\[1\]\.id: is taken, on line 1/],
+    [file('id: rack-7, key: "env:NONE"'), /the variable NONE is not set/],
+    [file(`id: rack-7, key: ${env.KEY_7}`), /a secret does not belong in this file/],
+    [file(rack7, 'id: rack-8, key: "file:seven"'), /the key of rack-8 is that of rack-7: each has its own/],
+    [file('id: rack-9, key: "env:KEY_SHORT"'), /the key of rack-9 has fewer than 16 characters/],
+    [file(`${rack7}, hosts: ["http://gpu.example"]`), /must be a host name or an address, without port/],
+  ];
+  for (const [text, message] of cases) {
+    const said = mistakes(text, env).join('\n');
+    assert.match(said, message);
+    assert.ok(!said.includes(env.KEY_7), said);
+  }
+});
+
 void test('takes node, chain and key of a devnet from the file that it wrote', (t) => {
   const { load, mistakes, cwd } = setup(t);
   writeFileSync(join(cwd, 'tenant.key'), `${MNEMONIC}\n`);

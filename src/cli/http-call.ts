@@ -1,4 +1,5 @@
 import { request, type IncomingMessage } from 'node:http';
+import { request as secureRequest } from 'node:https';
 import { createInterface } from 'node:readline';
 
 export interface HttpCall {
@@ -44,7 +45,8 @@ export async function* streamHttp(url: string, call: HttpCall): AsyncGenerator<s
 
 function open(url: string, { method, headers, body, signal }: HttpCall): Promise<IncomingMessage> {
   return new Promise((resolve, reject) => {
-    const outgoing = request(url, { method, headers: { ...headers }, agent: false, signal });
+    const send = url.startsWith('https:') ? secureRequest : request;
+    const outgoing = send(url, { method, headers: { ...headers }, agent: false, signal });
     outgoing.once('response', resolve);
     outgoing.once('error', reject);
     outgoing.end(body);

@@ -9,6 +9,7 @@ import { addFleetCommands } from './fleet-commands.ts';
 import { addKeyCommands } from './key-commands.ts';
 import { addLedgerCommands } from './ledger-commands.ts';
 import { addMoneyCommands } from './money-commands.ts';
+import { addProvideCommand } from './provide-command.ts';
 import type { Surface } from './terminal.ts';
 
 /** Runs one command line; returns the exit code: 0 done, 1 failed, 2 bad usage. */
@@ -48,9 +49,10 @@ function buildProgram(surface: Surface): Command {
   addLedgerCommands(program, surface);
   addDevnetCommand(program, surface);
   addDoctorCommand(program, surface);
+  addProvideCommand(program, surface);
   program.addHelpText(
     'after',
-    '\nAll but serve, config, ledger check, devnet and doctor talk to a running gateway: at UNDERBID_HOST and UNDERBID_PORT, with\n' +
+    '\nAll but serve, config, ledger check, devnet, doctor and provide talk to a running gateway: at UNDERBID_HOST and UNDERBID_PORT, with\n' +
       'UNDERBID_ADMIN_KEY or the key in the data folder. Tables are for people, --json is for programs.\n' +
       'Exit codes: 0 done, 1 failed, 2 bad usage.',
   );

@@ -33,7 +33,12 @@ export interface ResolvedSecrets {
 export function resolveSecrets(document: ConfigDocument, source: SecretSource): ResolvedSecrets {
   const secrets = new Map<string, Secret>();
   const mistakes: Mistake[] = [];
-  const holders = [...eachServer(document), ['markets', 'akash'], ['markets', 'akash', 'signer']];
+  const holders = [
+    ...eachServer(document),
+    ...eachJoining(document),
+    ['markets', 'akash'],
+    ['markets', 'akash', 'signer'],
+  ];
   const keys = holders.map((path): Path => [...path, 'key']);
   for (const at of [...keys, ...secretsOfPools(document)]) {
     const reference = valueAt(document.data, at);
@@ -95,6 +100,10 @@ function eachServer(document: ConfigDocument): Path[] {
     ...eachEntry(document, ['markets', 'owned', 'servers']),
     ...eachEntry(document, ['markets', 'api', 'endpoints']),
   ];
+}
+
+function eachJoining(document: ConfigDocument): Path[] {
+  return eachEntry(document, ['markets', 'local', 'joining']);
 }
 
 function marketNames(document: ConfigDocument): string[] {
@@ -166,7 +175,8 @@ function checkServers(document: ConfigDocument): Mistake[] {
 
 function checkProviderNames(document: ConfigDocument): Mistake[] {
   const seen = new Map<string, number>();
-  return eachEntry(document, ['markets', 'local', 'providers']).flatMap((path) => {
+  const providers = [...eachEntry(document, ['markets', 'local', 'providers']), ...eachJoining(document)];
+  return providers.flatMap((path) => {
     const at = [...path, 'id'];
     return checkOnce(document, at, valueAt(document.data, at), seen);
   });

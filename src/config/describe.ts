@@ -118,6 +118,9 @@ function describeLocal(local: LocalMarketSettings): unknown {
     ...optional('llama_server', local.llamaServer),
     ...optional('model_path', local.modelPath),
     providers: local.providers.map(describeProvider),
+    joining: local.joining.map(({ id, key, audited, region, hosts }) => {
+      return { id, key: String(key), audited, ...optional('region', region), hosts };
+    }),
   };
 }
 

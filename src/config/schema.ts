@@ -55,6 +55,18 @@ const providerSchema = z.strictObject({
   reply_ms: count(0, 60_000).default(300).describe('how long it takes to bid'),
 });
 
+const joiningSchema = z.strictObject({
+  id: word.describe('name, once in the market'),
+  key: secretSchema.describe('the key that it calls with, as env:NAME or file:PATH'),
+  audited: z.boolean().default(false).describe('whether a pool with trust: audited may use it'),
+  region: word.optional().describe('where its machines stand; without it no pool that names a region uses it'),
+  hosts: z
+    .array(z.string().regex(/^[A-Za-z0-9.:[\]-]{1,253}$/, 'must be a host name or an address, without port'))
+    .max(32)
+    .default([])
+    .describe('where its model servers may be; default: the address that it calls from, and no other'),
+});
+
 const localSchema = z
   .strictObject({
     block_ms: count(10, 600_000).default(6000).describe('rent is drawn once per block of so many milliseconds'),
@@ -68,12 +80,16 @@ const localSchema = z
     model_path: path.optional().describe('the GGUF file it serves; default: a checked download in the cache'),
     providers: z
       .array(providerSchema)
-      .min(1)
       .max(64)
       .prefault(embeddedProviders)
-      .describe('who bids; default: four with different costs and policies'),
+      .describe('who bids on this machine; default: four with different costs and policies'),
+    joining: z
+      .array(joiningSchema)
+      .max(256)
+      .default([])
+      .describe('who may join from elsewhere with `underbid provide`, and bid beside them'),
   })
-  .describe('the embedded market: providers on this machine that start real model servers');
+  .describe('the embedded market: providers on this machine that start real model servers, and those who join it');
 
 const ownedSchema = z
   .strictObject({

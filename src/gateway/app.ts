@@ -8,6 +8,7 @@ import type { AppDeps, AppEnv } from './deps.ts';
 import { EMBEDDINGS_PATH, runEmbeddings } from './embeddings.ts';
 import { listModels, showModel } from './models.ts';
 import { errorBody, errorStatus, toAppError } from './openai.ts';
+import { createProviderRoutes, PROVIDER_REQUESTS_MAX } from './provider-routes.ts';
 
 /** Requests of operators at a time. */
 const OPERATORS_MAX = 64;
@@ -17,6 +18,13 @@ export function createApp(deps: AppDeps, gate: Gate = new Gate(deps)): Hono<AppE
   const app = new Hono<AppEnv>();
   // When everything is full, an operator must still get in.
   const operators = new Gate({ notReady: deps.notReady, limits: { requestsMax: OPERATORS_MAX } });
+
+  // Most of them wait for tasks: they take up no room of apps.
+  const providers = new Gate({ notReady: deps.notReady, limits: { requestsMax: PROVIDER_REQUESTS_MAX } });
+  const gateOf = (path: string): Gate => {
+    if (path.startsWith('/admin/')) return operators;
+    return path.startsWith('/provider/') ? providers : gate;
+  };
 
   app.get('/healthz', (context) => {
     context.header('x-request-id', deps.newId('req-'));
@@ -34,7 +42,7 @@ export function createApp(deps: AppDeps, gate: Gate = new Gate(deps)): Hono<AppE
   app.use('*', async (context, next) => {
     const requestId = deps.newId('req-');
     context.set('requestId', requestId);
-    const own = context.req.path.startsWith('/admin/') ? operators : gate;
+    const own = gateOf(context.req.path);
     own.enter();
     try {
       await next();
@@ -60,6 +68,7 @@ export function createApp(deps: AppDeps, gate: Gate = new Gate(deps)): Hono<AppE
   app.get('/v1/key', (context) => showKey(context, deps));
   app.get('/v1/generation', (context) => showGeneration(context, deps));
   app.route('/admin', createAdmin(deps));
+  if (deps.joining) app.route('/provider/v1', createProviderRoutes(deps, deps.joining));
 
   app.notFound((context) =>
     reply(context, new AppError('not_found', `there is no ${context.req.method} ${context.req.path.slice(0, 200)}`)),

@@ -8,6 +8,7 @@ import type { BodyRoom } from './body-room.ts';
 import type { Subtle } from './idempotency.ts';
 import type { Limiter } from './limits.ts';
 import type { Reach } from './needs.ts';
+import type { ProviderDoor } from './provider-door.ts';
 import type { PromptCounter } from './tokenizer.ts';
 import type { Transport } from './transport.ts';
 import type { Upstream } from './upstream.ts';
@@ -41,6 +42,8 @@ export interface AppDeps {
   readonly transport: Transport;
   /** Null on the edge, where nothing is rented. */
   readonly fleet: FleetOperations | null;
+  /** Providers who may join from elsewhere; null where there is no market for them. */
+  readonly joining?: ProviderDoor | null;
   readonly adminKeyHash: string | null;
   readonly limiter: Limiter;
   readonly bodyRoom: BodyRoom;

@@ -141,6 +141,11 @@ export function parseJsonBody<T>(body: string, schema: z.ZodType<T>): T {
   return checked(parseBody(body), schema);
 }
 
+/** Of a query string. @throws AppError `invalid_request` naming the first bad field */
+export function parseQuery<T>(query: Readonly<Record<string, string>>, schema: z.ZodType<T>): T {
+  return checked(query, schema);
+}
+
 /** @throws AppError `invalid_request` naming the first bad field */
 export function parseChat(body: string): ChatRequest {
   const value = parseBody(body);

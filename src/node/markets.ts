@@ -3,6 +3,8 @@ import type { Clock } from '../clock.ts';
 import type { LocalMarketSettings, Settings } from '../config.ts';
 import { openAkash } from './akash-market.ts';
 import type { Ledger } from '../ledger/operations.ts';
+import { embeddedBidders } from '../leases/local/bidder.ts';
+import type { JoinedBidder } from '../leases/local/joined-bidder.ts';
 import { ApiMarket } from '../leases/api/market.ts';
 import { Escrow } from '../leases/local/escrow.ts';
 import { LocalMarket } from '../leases/local/market.ts';
@@ -25,6 +27,7 @@ export interface MarketDeps {
   readonly ledger: Ledger;
   readonly clock: Clock;
   readonly runtime: LlamaRuntime | null;
+  readonly joined: readonly JoinedBidder[];
   readonly log: (line: string) => void;
 }
 
@@ -39,7 +42,7 @@ export async function prepareLocal(
 ): Promise<LlamaRuntime | null> {
   const { local } = settings.markets;
   const needed = settings.pools.some(({ markets }) => markets?.includes('local') ?? true);
-  if (!local || (!needed && settings.pools.length > 0)) return null;
+  if (!local || local.providers.length === 0 || (!needed && settings.pools.length > 0)) return null;
   const drawing = drawProgress(process.stderr);
   try {
     return await prepareRuntime({
@@ -75,34 +78,36 @@ export async function openMarkets(deps: MarketDeps): Promise<Map<MarketName, Mar
 }
 
 async function openLocal(deps: MarketDeps, local: LocalMarketSettings): Promise<Market> {
-  const { settings, store, ledger, clock, runtime, log } = deps;
-  const threads = threadsEach(settings, availableParallelism());
+  const { settings, store, ledger, clock, joined, log } = deps;
+  const { blockMs, takeFeeBp, makeFeeBp, settlement } = local;
+  const embedded = openEmbedded(deps, local);
   const market = new LocalMarket({
-    // Without a runtime nobody can deliver, so nobody bids.
-    providers: runtime ? local.providers : [],
-    terms: {
-      blockMs: local.blockMs,
-      takeFeeBp: local.takeFeeBp,
-      makeFeeBp: local.makeFeeBp,
-      depositMinNanoUsd: 1n,
-      settlement: local.settlement,
-      endsWithProcess: true,
-    },
+    bidders: () => [...embedded(), ...joined],
+    terms: { blockMs, takeFeeBp, makeFeeBp, depositMinNanoUsd: 1n, settlement, endsWithProcess: true },
     treasuryNanoUsd: local.treasuryNanoUsd,
     records: new MarketRecords(store),
     escrow: new Escrow(ledger, clock, 'local'),
     clock,
     leaseKey: leaseKeys(settings.dataDir),
+    log,
+  });
+  await market.open();
+  return market;
+}
+
+function openEmbedded({ settings, clock, runtime }: MarketDeps, { providers, blockMs }: LocalMarketSettings) {
+  const threads = threadsEach(settings, availableParallelism());
+  // Without a runtime nobody can deliver, so nobody bids.
+  return embeddedBidders(runtime ? providers : [], {
+    clock,
+    blockMs,
     startServer: (workload, apiKey, signal) => {
       if (!runtime) return Promise.reject(new Error('the embedded model server was not prepared'));
       const { kind, model: alias, slots, contextTokens } = workload;
       const sizes = { slots, contextTokensPerSlot: contextTokens, threads, listenTimeoutMs: LISTEN_MS };
       return startModelServer({ runtime, kind, alias, apiKey, clock, signal, ...sizes });
     },
-    log,
   });
-  await market.open();
-  return market;
 }
 
 /**

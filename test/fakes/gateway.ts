@@ -12,6 +12,7 @@ import { createFetchUpstream } from '../../src/gateway/fetch-upstream.ts';
 import { Limiter } from '../../src/gateway/limits.ts';
 import { nodeTransport } from '../../src/gateway/node-transport.ts';
 import { PromptCounter } from '../../src/gateway/tokenizer.ts';
+import type { ProviderDoor } from '../../src/gateway/provider-door.ts';
 import { createUndiciUpstream } from '../../src/gateway/undici-upstream.ts';
 import { Watch } from '../../src/gateway/watch.ts';
 import { webTransport } from '../../src/gateway/web-transport.ts';
@@ -56,6 +57,8 @@ export interface GatewaySettings {
   /** None: the admin routes of pools and leases are not there. */
   readonly fleet?: FleetOperations;
   readonly reach?: AppDeps['reach'];
+  /** None: no provider may join. */
+  readonly joining?: ProviderDoor;
 }
 
 export const MODEL = 'org/tiny';
@@ -147,6 +150,7 @@ export async function startGateway(t: TestContext, settings: GatewaySettings = {
     watch: () => watch,
     fleet: settings.fleet ?? null,
     reach: settings.reach,
+    joining: settings.joining ?? null,
     adminKeyHash: hashKey('sk-ub-admin'),
     limiter,
     bodyRoom,

@@ -8,6 +8,7 @@ import { openLedger } from '../../src/ledger/client.ts';
 import { createMemoryLedger } from '../../src/ledger/memory.ts';
 import type { Ledger, LedgerOp, LedgerReplies } from '../../src/ledger/operations.ts';
 import type { LocalProvider } from '../../src/spec.ts';
+import { embeddedBidders, type Bidder } from '../../src/leases/local/bidder.ts';
 import type { RunningServer, StartServer } from '../../src/leases/local/delivery.ts';
 import { Escrow } from '../../src/leases/local/escrow.ts';
 import { LocalMarket } from '../../src/leases/local/market.ts';
@@ -123,6 +124,8 @@ export interface LocalOptions {
   readonly ledger?: 'file' | 'memory';
   readonly automatic?: boolean;
   readonly startServer?: StartServer;
+  /** Who bids besides. */
+  readonly joined?: (clock: FakeClock) => readonly Bidder[];
   /** What stands between the market and the ledger. */
   readonly wrap?: (ledger: Ledger) => Ledger;
 }
@@ -144,14 +147,16 @@ export async function openLocal(t: TestContext, options: LocalOptions = {}): Pro
   const servers = new FakeServers(automatic);
   const logs: string[] = [];
   const again = async (): Promise<LocalMarket> => {
+    const terms = { ...TERMS, ...options.terms };
+    const startServer = options.startServer ?? servers.start;
+    const embedded = embeddedBidders(options.providers ?? [provider('desk', 1000n)], { ...terms, clock, startServer });
     const market = new LocalMarket({
-      providers: options.providers ?? [provider('desk', 1000n)],
-      terms: { ...TERMS, ...options.terms },
+      bidders: () => [...embedded(), ...(options.joined?.(clock) ?? [])],
+      terms,
       treasuryNanoUsd,
       records: new MarketRecords(store),
       escrow: new Escrow(options.wrap?.(ledger) ?? ledger, clock, 'local'),
       clock,
-      startServer: options.startServer ?? servers.start,
       leaseKey: (leaseId) => `key-of-${leaseId}`,
       log: (line) => logs.push(line),
     });

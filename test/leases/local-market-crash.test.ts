@@ -6,6 +6,7 @@ import { test } from 'node:test';
 import { openLedger } from '../../src/ledger/client.ts';
 import type { Ledger } from '../../src/ledger/operations.ts';
 import { Escrow } from '../../src/leases/local/escrow.ts';
+import { embeddedBidders } from '../../src/leases/local/bidder.ts';
 import { LocalMarket } from '../../src/leases/local/market.ts';
 import { MarketRecords, type LeaseRow, type ProviderRecord } from '../../src/leases/records.ts';
 import { openStore } from '../../src/store/open.ts';
@@ -194,13 +195,12 @@ async function openParts(files: string, openBooks: OpenBook, fault: Fault): Prom
 function newMarket(from: { records: MarketRecords; ledger: Ledger; clock: FakeClock }): LocalMarket {
   const { records, ledger, clock } = from;
   return new LocalMarket({
-    providers: [provider('desk', 1000n)],
+    bidders: embeddedBidders([provider('desk', 1000n)], { ...TERMS, clock, startServer: new FakeServers(true).start }),
     terms: TERMS,
     treasuryNanoUsd: OPENING,
     records,
     escrow: new Escrow(ledger, clock, 'local'),
     clock,
-    startServer: new FakeServers(true).start,
     leaseKey: () => 'key',
     log: () => undefined,
   });

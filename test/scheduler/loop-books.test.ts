@@ -6,6 +6,7 @@ import { test, type TestContext } from 'node:test';
 import type { Clock } from '../../src/clock.ts';
 import type { LocalProvider } from '../../src/spec.ts';
 import { Escrow } from '../../src/leases/local/escrow.ts';
+import { embeddedBidders } from '../../src/leases/local/bidder.ts';
 import { LocalMarket } from '../../src/leases/local/market.ts';
 import { OwnedMarket } from '../../src/leases/owned/market.ts';
 import { MarketRecords } from '../../src/leases/records.ts';
@@ -131,13 +132,12 @@ async function setup(t: TestContext, options: Options = {}): Promise<Setup> {
   const providers: LocalProvider[] = [provider('desk', 1000n, { slots: 2 }), provider('shed', 2000n, { slots: 2 })];
   const open = async (clock: Clock): Promise<LocalMarket> => {
     const market = new LocalMarket({
-      providers,
+      bidders: embeddedBidders(providers, { ...TERMS, clock, startServer: servers.start }),
       terms: TERMS,
       treasuryNanoUsd,
       records: new MarketRecords(store),
       escrow: new Escrow(book.ledger, clock, 'local'),
       clock,
-      startServer: servers.start,
       leaseKey: () => 'key',
       log: () => undefined,
     });

@@ -7,6 +7,7 @@ export type BidDecision =
   | { readonly bid: true; readonly priceNanoUsdPerBlock: NanoUsd; readonly note: string }
   | { readonly bid: false; readonly reason: string };
 
+export const ABOVE_CEILING = 'its price is above the ceiling';
 const PEAK_FROM_BP = 8_000;
 
 /** A provider's price per block at its present use (0-10,000 basis points), and how it came to it. Never below cost. */
@@ -25,26 +26,47 @@ export function askingPrice(provider: LocalProvider, usedBp: number, blockMs: Ms
   return { price: perBlock(maxBig(moved, cost)), note };
 }
 
-/** Where the embedded market's machines stand: all on this one. */
+/** Where the machines stand that run here. */
 export const LOCAL_REGION = 'local';
 
-export function placeOf({ id, audited }: LocalProvider): Place {
-  return { provider: id, trust: audited ? 'audited' : 'any', region: LOCAL_REGION };
+/** What counts for whether a provider may serve an order. */
+export interface Fitness extends Pick<LocalProvider, 'slots' | 'cpu' | 'memoryBytes' | 'gpus' | 'audited'> {
+  /** Where its machines stand; null: nobody said. */
+  readonly region: string | null;
+}
+
+/** As those see it who compare bids. */
+export function placeOf({
+  id,
+  facts,
+}: {
+  readonly id: string;
+  readonly facts: Pick<Fitness, 'audited' | 'region'>;
+}): Place {
+  return { provider: id, trust: facts.audited ? 'audited' : 'any', region: facts.region };
+}
+
+/** Why a provider with so many leases cannot serve an order at any price; null when it can. */
+export function findObstacle(provider: Fitness, leases: number, order: OrderRequest): string | null {
+  const { hardware, trust, region = null } = order;
+  if (leases >= provider.slots) return 'no free capacity';
+  if (hardware.cpu > provider.cpu) return `has ${provider.cpu} cores`;
+  if (hardware.memoryBytes > provider.memoryBytes) return 'has too little memory';
+  const fits = (model: string): boolean => hardware.gpu.length === 0 || hardware.gpu.some((gpu) => gpu.model === model);
+  if (provider.gpus.filter(fits).length < hardware.gpus) return 'does not have the GPUs';
+  if (trust === 'tee') return 'has no trusted execution environment';
+  if (trust === 'audited' && !provider.audited) return 'is not audited';
+  if (region !== null && region !== provider.region)
+    return provider.region === null ? 'stands nobody knows where' : `stands here (region ${provider.region})`;
+  return null;
 }
 
 /** Whether and at what price a provider bids. */
 export function decideBid(provider: LocalProvider, leases: number, order: OrderRequest, blockMs: Ms): BidDecision {
-  const { hardware, trust, region = null, ceilingNanoUsdPerBlock } = order;
-  if (leases >= provider.slots) return { bid: false, reason: 'no free capacity' };
-  if (hardware.cpu > provider.cpu) return { bid: false, reason: `has ${provider.cpu} cores` };
-  if (hardware.memoryBytes > provider.memoryBytes) return { bid: false, reason: 'has too little memory' };
-  const fits = (model: string): boolean => hardware.gpu.length === 0 || hardware.gpu.some((gpu) => gpu.model === model);
-  if (provider.gpus.filter(fits).length < hardware.gpus) return { bid: false, reason: 'does not have the GPUs' };
-  if (trust === 'tee') return { bid: false, reason: 'has no trusted execution environment' };
-  if (trust === 'audited' && !provider.audited) return { bid: false, reason: 'is not audited' };
+  const obstacle = findObstacle({ ...provider, region: LOCAL_REGION }, leases, order);
+  if (obstacle !== null) return { bid: false, reason: obstacle };
   const usedBp = Math.round((leases * 10_000) / provider.slots);
-  if (region !== null && region !== LOCAL_REGION) return { bid: false, reason: `stands here (region ${LOCAL_REGION})` };
   const { price, note } = askingPrice(provider, usedBp, blockMs);
-  if (price > ceilingNanoUsdPerBlock) return { bid: false, reason: 'its price is above the ceiling' };
+  if (price > order.ceilingNanoUsdPerBlock) return { bid: false, reason: ABOVE_CEILING };
   return { bid: true, priceNanoUsdPerBlock: price, note };
 }

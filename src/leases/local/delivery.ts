@@ -14,6 +14,14 @@ export interface RunningServer {
 /** Starts a model server that answers to `apiKey`; rejects when it cannot, leaving nothing behind. */
 export type StartServer = (workload: Workload, apiKey: string, signal: AbortSignal) => Promise<RunningServer>;
 
+/** The same for one lease, whoever its provider is. */
+export interface StartRequest {
+  readonly leaseId: string;
+  readonly workload: Workload;
+  readonly apiKey: string;
+  readonly signal: AbortSignal;
+}
+
 export const NO_DELIVERY: Delivery = { state: 'none', sinceMs: null, url: null, apiKey: null, detail: '' };
 
 /** One lease's delivery: starting, running, failed. */
@@ -28,13 +36,12 @@ export class LeaseDelivery {
 
   constructor(options: {
     readonly clock: Clock;
-    readonly start: StartServer;
-    readonly workload: Workload;
+    readonly start: (signal: AbortSignal) => Promise<RunningServer>;
     readonly apiKey: string;
     readonly onChange: () => void;
     readonly onFailure: (detail: string) => void;
   }) {
-    const { clock, start, workload, apiKey, onChange, onFailure } = options;
+    const { clock, start, apiKey, onChange, onFailure } = options;
     this.#clock = clock;
     this.#onFailure = onFailure;
     this.#view = {
@@ -46,7 +53,7 @@ export class LeaseDelivery {
     };
     // An error thrown before the promise is a failure like any other.
     const started = new Promise<RunningServer>((resolve) => {
-      resolve(start(workload, apiKey, this.#abort.signal));
+      resolve(start(this.#abort.signal));
     });
     this.#starting = started.then(
       (server) => {

@@ -12,7 +12,7 @@ import {
   type Workload,
 } from '../market.ts';
 import type { MarketRecords } from '../records.ts';
-import { LeaseDelivery, NO_DELIVERY, type StartServer } from './delivery.ts';
+import { LeaseDelivery, NO_DELIVERY, type RunningServer, type StartRequest } from './delivery.ts';
 import type { Escrow } from './escrow.ts';
 import { LeaseBook } from './lease-book.ts';
 import type { ProviderRecords } from './provider-records.ts';
@@ -28,7 +28,8 @@ export interface LocalLeasesOptions {
   readonly escrow: Escrow;
   readonly clock: Clock;
   readonly providers: ProviderRecords;
-  readonly startServer: StartServer;
+  /** Has a lease's provider start its model server. */
+  readonly start: (provider: string, request: StartRequest) => Promise<RunningServer>;
   readonly leaseKey: (leaseId: string) => string;
   readonly onChange: () => void;
   readonly log: (line: string) => void;
@@ -95,15 +96,16 @@ export class LocalLeases {
 
   deploy(leaseId: string, workload: Workload): Promise<Outcome<void>> {
     return this.#turns.run(leaseId, () => {
-      const ready = this.#book.find(leaseId)?.state === 'active' && !this.#ending.has(leaseId) && !this.#stopped;
-      if (!ready) return Promise.resolve(refused('the lease is not active'));
+      const lease = this.#book.find(leaseId);
+      if (lease?.state !== 'active' || this.#ending.has(leaseId) || this.#stopped)
+        return Promise.resolve(refused('the lease is not active'));
       if (!this.#deliveries.has(leaseId)) {
-        const { clock, startServer, leaseKey, onChange } = this.#options;
+        const { clock, start, leaseKey, onChange } = this.#options;
+        const apiKey = leaseKey(leaseId);
         const delivery = new LeaseDelivery({
           clock,
-          start: startServer,
-          workload,
-          apiKey: leaseKey(leaseId),
+          start: (signal) => start(lease.provider, { leaseId, workload, apiKey, signal }),
+          apiKey,
           onChange,
           onFailure: (detail) => this.#deliveryFailed(leaseId, detail),
         });

@@ -17,30 +17,30 @@ import {
   type Workload,
 } from '../market.ts';
 import type { MarketRecords } from '../records.ts';
-import type { LocalProvider } from '../../spec.ts';
 import { shortfall, type Needs } from '../../spec/trust.ts';
 import { placeOf } from './auction.ts';
-import type { StartServer } from './delivery.ts';
+import type { Bidder } from './bidder.ts';
 import type { Escrow } from './escrow.ts';
 import { LocalLeases } from './leases.ts';
 import { OrderBook } from './order-book.ts';
 import { ProviderRecords } from './provider-records.ts';
 
 export interface LocalMarketOptions {
-  readonly providers: readonly LocalProvider[];
+  /** Who may bid, those on this machine and those who joined. */
+  readonly bidders: () => readonly Bidder[];
   readonly terms: MarketTerms;
   readonly treasuryNanoUsd: NanoUsd;
   readonly records: MarketRecords;
   readonly escrow: Escrow;
   readonly clock: Clock;
-  readonly startServer: StartServer;
   /** The bearer key of a lease's model server. */
   readonly leaseKey: (leaseId: string) => string;
   readonly log: (line: string) => void;
 }
 
 /**
- * The embedded market: a reverse auction between providers on this machine that run real model servers. It keeps Akash's
+ * The embedded market: a reverse auction between providers that run real model servers, on this machine or joined from
+ * others. It keeps Akash's
  * order of things (order, bids one by one, lease with deposit, rent per block from the lease's creation, refund at the
  * close), adds fees, idle discounts and disputes.
  */
@@ -59,10 +59,18 @@ export class LocalMarket implements Market {
       for (const listener of this.#listeners) listener();
     };
     this.#providers = new ProviderRecords(options.records);
-    this.#leases = new LocalLeases({ ...options, providers: this.#providers, onChange });
-    const { providers, clock, terms } = options;
+    this.#leases = new LocalLeases({
+      ...options,
+      providers: this.#providers,
+      start: (provider, request) => {
+        const bidder = this.#bidder(provider);
+        return bidder ? bidder.start(request) : Promise.reject(new Error('the provider is gone'));
+      },
+      onChange,
+    });
+    const { bidders, clock, terms } = options;
     this.#orders = new OrderBook({
-      providers,
+      bidders,
       terms,
       clock,
       block: () => this.#leases.block(),
@@ -139,21 +147,21 @@ export class LocalMarket implements Market {
   }
 
   providers(): Promise<readonly ProviderView[]> {
-    const views = this.#options.providers.map((provider) => ({
-      id: provider.id,
+    const views = this.#options.bidders().map(({ id, facts }) => ({
+      id,
       market: this.name,
-      hardware: { cpu: provider.cpu, memoryBytes: provider.memoryBytes, gpus: provider.gpus },
-      capacity: provider.slots,
-      used: this.#leases.countOf(provider.id),
-      policy: provider.policy.kind,
-      audited: provider.audited,
-      ...this.#providers.find(provider.id),
+      hardware: { cpu: facts.cpu, memoryBytes: facts.memoryBytes, gpus: facts.gpus },
+      capacity: facts.slots,
+      used: this.#leases.countOf(id),
+      policy: facts.policy,
+      audited: facts.audited,
+      ...this.#providers.find(id),
     }));
     return Promise.resolve(views);
   }
 
   cannot(_pool: string, needs: Needs): string | null {
-    const like = this.#options.providers.some((provider) => shortfall(placeOf(provider), needs) === null);
+    const like = this.#options.bidders().some((bidder) => shortfall(placeOf(bidder), needs) === null);
     return like ? null : 'no provider of the embedded market is like that';
   }
 
@@ -163,6 +171,10 @@ export class LocalMarket implements Market {
     await this.#leases.stop();
   }
 
+  #bidder(provider: string): Bidder | undefined {
+    return this.#options.bidders().find(({ id }) => id === provider);
+  }
+
   /** A lease for a bid, or why there can be none. The order is won. */
   #newLease(orderId: string, bidId: string, depositNanoUsd: NanoUsd): Lease | string {
     const order = this.#orders.find(orderId);
@@ -170,9 +182,9 @@ export class LocalMarket implements Market {
     if (!order || !request) return 'there is no such order';
     if (order.state !== 'open') return 'the order is closed';
     const bid = order.bids.find(({ id }) => id === bidId);
-    const provider = this.#options.providers.find(({ id }) => id === bid?.provider);
+    const provider = bid && this.#bidder(bid.provider);
     if (!bid || !provider) return 'there is no such bid';
-    if (this.#leases.countOf(provider.id) >= provider.slots) return 'the provider has no capacity left';
+    if (this.#leases.countOf(provider.id) >= provider.facts.slots) return 'the provider has no capacity left';
     if (depositNanoUsd < this.#options.terms.depositMinNanoUsd) return 'the deposit is too small';
     this.#orders.win(orderId);
     const openedAtMs = this.#options.clock.now();

@@ -20,6 +20,8 @@ export interface ModelServerOptions {
   readonly slots: number;
   readonly contextTokensPerSlot: Tokens;
   readonly apiKey: string;
+  /** Address to listen on. Default: loopback, since whoever else wants it goes through the gateway. */
+  readonly host?: string | undefined;
   /**
    * Default: all cores but one. All servers together must not ask for more than the cores: ggml's threads spin while they
    * wait for each other, so two servers of two threads on two cores made 2 tokens/s together, of one thread each 143.
@@ -50,8 +52,7 @@ export interface ModelServer {
   stop(): Promise<void>;
 }
 
-/** Loopback, always: whoever else wants it goes through the gateway. */
-const HOST = '127.0.0.1';
+const LOOPBACK = '127.0.0.1';
 const PORT_TRIES = 5;
 const PROBE_EVERY_MS = 50;
 const STOP_GRACE_MS = 2_000;
@@ -145,7 +146,7 @@ function launchPython(options: ModelServerOptions): Launched {
   const config = {
     model: runtime.modelPath,
     alias: options.alias,
-    host: HOST,
+    host: options.host ?? LOOPBACK,
     port: 0,
     api_key: options.apiKey,
     slots: options.slots,
@@ -157,13 +158,14 @@ function launchPython(options: ModelServerOptions): Launched {
   };
   // Left open: the launcher ends with it.
   guarded.stdin.write(`${JSON.stringify(config)}\n`);
-  return { guarded, stderr, url: readAddress(guarded.stdout) };
+  return { guarded, stderr, url: readAddress(guarded.stdout, addressOf(options)) };
 }
 
 async function launchBinary(options: ModelServerOptions): Promise<Launched> {
   const { runtime, clock } = options;
-  const port = await findFreePort();
-  const args = ['--model', runtime.modelPath, '--alias', options.alias, '--host', HOST, '--port', String(port)];
+  const host = options.host ?? LOOPBACK;
+  const port = await findFreePort(host);
+  const args = ['--model', runtime.modelPath, '--alias', options.alias, '--host', host, '--port', String(port)];
   args.push('--parallel', String(options.slots), '--metrics');
   args.push(
     '--ctx-size',
@@ -184,16 +186,22 @@ async function launchBinary(options: ModelServerOptions): Promise<Launched> {
   guarded.stdin.end();
   guarded.stdout.resume();
   const stderr = new Tail().read(guarded.stderr);
-  return { guarded, stderr, url: Promise.resolve(`http://${HOST}:${port}`) };
+  return { guarded, stderr, url: Promise.resolve(`${addressOf(options)}:${port}`) };
+}
+
+/** Where we reach it, without the port: one that listens everywhere is reached on loopback. */
+function addressOf({ host = LOOPBACK }: ModelServerOptions): string {
+  const reached = host === '0.0.0.0' ? LOOPBACK : host === '::' ? '::1' : host;
+  return `http://${reached.includes(':') ? `[${reached}]` : reached}`;
 }
 
 /** The launcher's one line; never settles when there is none, for then the process ends. */
-function readAddress(stdout: Readable): Promise<string> {
+function readAddress(stdout: Readable, address: string): Promise<string> {
   return new Promise((resolve) => {
     const lines = createInterface({ input: stdout, crlfDelay: Infinity });
     lines.on('line', (line) => {
-      const url = /^\{"listening": "(http:\/\/127\.0\.0\.1:\d+)"\}$/.exec(line)?.[1];
-      if (url !== undefined) resolve(url);
+      const port = /^\{"listening": "http:\/\/[0-9A-Za-z.:[\]-]+:(\d+)"\}$/.exec(line)?.[1];
+      if (port !== undefined) resolve(`${address}:${port}`);
     });
   });
 }
@@ -210,11 +218,11 @@ function statusOf(url: string, apiKey: string, signal: AbortSignal): Promise<num
   });
 }
 
-function findFreePort(): Promise<number> {
+function findFreePort(host: string): Promise<number> {
   return new Promise((resolve, reject) => {
     const server = createServer();
     server.once('error', reject);
-    server.listen(0, HOST, () => {
+    server.listen(0, host, () => {
       const address = server.address();
       const port = typeof address === 'object' && address !== null ? address.port : 0;
       server.close(() => resolve(port));

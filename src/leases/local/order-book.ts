@@ -9,8 +9,8 @@ import {
   type OrderView,
   type Outcome,
 } from '../market.ts';
-import type { LocalProvider } from '../../spec.ts';
-import { decideBid, placeOf } from './auction.ts';
+import { ABOVE_CEILING, placeOf } from './auction.ts';
+import type { BidAnswer, Bidder } from './bidder.ts';
 
 /** An order that nobody takes falls, as on Akash. */
 const ORDER_LIFE_MS = 300_000;
@@ -22,13 +22,16 @@ interface Order {
   readonly postedBlock: Blocks;
   readonly bids: Bid[];
   readonly declined: { provider: string; reason: string }[];
-  readonly timers: (() => void)[];
+  /** Aborted when the order is no longer open: nobody need answer then. */
+  readonly asking: AbortController;
+  stopLife: () => void;
   readonly asked: number;
   state: OrderView['state'];
 }
 
 export interface OrderBookOptions {
-  readonly providers: readonly LocalProvider[];
+  /** Who is asked for bids, as it stands when an order comes. */
+  readonly bidders: () => readonly Bidder[];
   readonly terms: MarketTerms;
   readonly clock: Clock;
   readonly block: () => Blocks;
@@ -51,21 +54,22 @@ export class OrderBook {
     if (known) return done(view(known));
     this.#prune();
     if (this.#orders.size >= ORDERS_MAX) return refused('the market holds too many orders');
-    const { clock, providers, block } = this.#options;
+    const { clock, block } = this.#options;
+    const bidders = this.#options.bidders();
     const order: Order = {
       request,
       postedAtMs: clock.now(),
       postedBlock: block(),
       bids: [],
       declined: [],
-      timers: [],
-      asked: providers.length,
+      asking: new AbortController(),
+      stopLife: () => undefined,
+      asked: bidders.length,
       state: 'open',
     };
     this.#orders.set(request.id, order);
-    for (const provider of providers)
-      order.timers.push(clock.timer(provider.replyMs, () => this.#reply(order, provider)));
-    order.timers.push(clock.timer(ORDER_LIFE_MS, () => fall(order)));
+    order.stopLife = clock.timer(ORDER_LIFE_MS, () => fall(order));
+    for (const bidder of bidders) void this.#ask(order, bidder);
     return done(view(order));
   }
 
@@ -101,27 +105,33 @@ export class OrderBook {
     for (const order of this.#orders.values()) fall(order);
   }
 
-  #reply(order: Order, provider: LocalProvider): void {
+  async #ask(order: Order, bidder: Bidder): Promise<void> {
+    const { clock, block, leasesOf, onChange } = this.#options;
+    const { id, ceilingNanoUsdPerBlock: ceiling } = order.request;
+    let answer: BidAnswer;
+    try {
+      answer = await bidder.answer(order.request, () => leasesOf(bidder.id), order.asking.signal);
+    } catch {
+      answer = { bid: false, reason: 'failed to answer' };
+    }
     if (order.state !== 'open') return;
-    const { terms, clock, block, leasesOf, onChange } = this.#options;
-    const { id } = order.request;
-    const { trust = 'any', region = null } = placeOf(provider);
-    const decision = decideBid(provider, leasesOf(provider.id), order.request, terms.blockMs);
-    if (decision.bid) {
+    const { trust = 'any', region = null } = placeOf(bidder);
+    if (answer.bid && answer.priceNanoUsdPerBlock > ceiling) answer = { bid: false, reason: ABOVE_CEILING };
+    if (answer.bid) {
       order.bids.push({
-        id: `${id}/${provider.id}`,
+        id: `${id}/${bidder.id}`,
         orderId: id,
-        provider: provider.id,
-        priceNanoUsdPerBlock: decision.priceNanoUsdPerBlock,
+        provider: bidder.id,
+        priceNanoUsdPerBlock: answer.priceNanoUsdPerBlock,
         atMs: clock.now(),
         block: block(),
-        note: decision.note,
-        startMs: null,
+        note: answer.note,
+        startMs: answer.startMs ?? null,
         trust,
         region,
       });
     } else {
-      order.declined.push({ provider: provider.id, reason: decision.reason });
+      order.declined.push({ provider: bidder.id, reason: answer.reason });
     }
     onChange();
   }
@@ -135,8 +145,9 @@ export class OrderBook {
 }
 
 function fall(order: Order): void {
-  for (const cancel of order.timers.splice(0)) cancel();
+  order.stopLife();
   if (order.state === 'open') order.state = 'closed';
+  order.asking.abort(new Error('the order is closed'));
 }
 
 function view(order: Order): OrderView {

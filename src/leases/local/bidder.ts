@@ -1,0 +1,67 @@
+import type { Clock } from '../../clock.ts';
+import type { LocalProvider } from '../../spec.ts';
+import type { Ms } from '../../units.ts';
+import type { OrderRequest } from '../market.ts';
+import { decideBid, LOCAL_REGION, type BidDecision, type Fitness } from './auction.ts';
+import type { RunningServer, StartRequest, StartServer } from './delivery.ts';
+
+/** What is known of a bidder's machines. */
+export interface BidderFacts extends Fitness {
+  /** How it makes its price, in a word. */
+  readonly policy: string;
+}
+
+/** `startMs`: the bidder's own guess from lease to running. */
+export type BidAnswer = BidDecision & { readonly startMs?: Ms | null };
+
+/** A provider as the market deals with it, wherever it runs. */
+export interface Bidder {
+  readonly id: string;
+  /** As they stand now: a provider that is away has no slots. */
+  readonly facts: BidderFacts;
+  /**
+   * Its answer to an order, after its own time. `leases` tells how many it has when it is asked; the signal says that no
+   * answer is wanted any more.
+   */
+  answer(order: OrderRequest, leases: () => number, signal: AbortSignal): Promise<BidAnswer>;
+  /** Starts the model server of a lease; rejects when it cannot, leaving nothing behind. */
+  start(request: StartRequest): Promise<RunningServer>;
+}
+
+/** A provider on this machine: it bids by its policy and starts model servers as our children. */
+export class EmbeddedBidder implements Bidder {
+  readonly id: string;
+  readonly facts: BidderFacts;
+  readonly #provider: LocalProvider;
+  readonly #means: EmbeddedMeans;
+
+  constructor(provider: LocalProvider, means: EmbeddedMeans) {
+    const { id, slots, cpu, memoryBytes, gpus, audited, policy } = provider;
+    this.id = id;
+    this.facts = { slots, cpu, memoryBytes, gpus, audited, region: LOCAL_REGION, policy: policy.kind };
+    this.#provider = provider;
+    this.#means = means;
+  }
+
+  async answer(order: OrderRequest, leases: () => number, signal: AbortSignal): Promise<BidAnswer> {
+    const { clock, blockMs } = this.#means;
+    await clock.sleep(this.#provider.replyMs, signal);
+    return decideBid(this.#provider, leases(), order, blockMs);
+  }
+
+  start({ workload, apiKey, signal }: StartRequest): Promise<RunningServer> {
+    return this.#means.startServer(workload, apiKey, signal);
+  }
+}
+
+export interface EmbeddedMeans {
+  readonly clock: Clock;
+  readonly blockMs: Ms;
+  readonly startServer: StartServer;
+}
+
+/** The same for all providers of a list, which does not change. */
+export function embeddedBidders(providers: readonly LocalProvider[], means: EmbeddedMeans): () => readonly Bidder[] {
+  const bidders = providers.map((provider) => new EmbeddedBidder(provider, means));
+  return () => bidders;
+}
