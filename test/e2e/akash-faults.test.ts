@@ -106,6 +106,6 @@ function configOf({ file }: DevnetProcess): string {
     bid_window_s: 2
     idle_s: 600
 markets:
-  akash: { devnet: ${file} }
+  akash: { devnet: ${file}, treasury: { mint: false } }
 `;
 }

@@ -167,6 +167,6 @@ function configOf({ file }: DevnetProcess): string {
     bid_window_s: 0
     idle_s: 600
 markets:
-  akash: { devnet: ${file} }
+  akash: { devnet: ${file}, treasury: { mint: false } }
 `;
 }

@@ -164,6 +164,6 @@ function configOf({ file }: DevnetProcess): string {
     idle_s: 5
     limits: { first_token_s: 5, between_tokens_s: 5 }
 markets:
-  akash: { devnet: ${file} }
+  akash: { devnet: ${file}, treasury: { mint: false } }
 `;
 }
