@@ -71,8 +71,9 @@ test('reads the status of a lease with null maps, and none where the provider kn
     available: true,
     uris: [],
     ports: [{ host: 'h', port: 1, externalPort: 2 }],
+    addresses: [],
   });
-  assert.deepEqual(await provider.leaseStatus(AT), { available: false, uris: [], ports: [] });
+  assert.deepEqual(await provider.leaseStatus(AT), { available: false, uris: [], ports: [], addresses: [] });
   assert.equal(await provider.leaseStatus(AT), null);
 });
 
@@ -138,7 +139,7 @@ test('a certificate of a public authority is taken for the host that it names, a
     ...{ hostUri: `https://provider.example:${port}`, resolve, roots: [root] },
     onCertificate: (certificate) => shown.push(certificate),
   });
-  assert.deepEqual(await right.leaseStatus(AT), { available: false, uris: [], ports: [] });
+  assert.deepEqual(await right.leaseStatus(AT), { available: false, uris: [], ports: [], addresses: [] });
   assert.deepEqual([shown.length, shown[0]?.by], [1, 'authority']);
   assert.match(site.requests[0]?.authorization ?? '', /^Bearer /);
   const before = site.bytes;
