@@ -46,6 +46,20 @@ export function unpackBatch({ texts, rows, seq }: PackedBatch): Pick<Batch, 'row
   return { rows: rows.map(([text, values, link]) => ({ text: texts[text] ?? '', values, link })), seq };
 }
 
+const ROWS_AT_ONCE = 16;
+const several = new Map<string, string>();
+
+/** The statement that inserts several rows instead of one; its text ends with the one row's `VALUES (…)`. */
+function severalOf(text: string): string {
+  let found = several.get(text);
+  if (found === undefined) {
+    const [row = ''] = /\([?, ]+\)$/.exec(text) ?? [];
+    found = text + `, ${row}`.repeat(ROWS_AT_ONCE - 1);
+    several.set(text, found);
+  }
+  return found;
+}
+
 /**
  * The disk's side of the journal: writes batches in the order in which they were taken, and continues the chain. It judges
  * nothing: whatever a book has decided is written, or the process must end.
@@ -76,16 +90,29 @@ export class JournalFile {
   write({ rows, seq }: Pick<Batch, 'rows' | 'seq'>): void {
     let hash = this.#hash;
     this.#sql.transaction(() => {
+      const linked = new Map<string, SqlValue[][]>();
       for (const { text, values, link } of rows) {
         if (link === null) {
           this.#sql.run(text, values);
           continue;
         }
         hash = chain(hash, link, values, this.#digest);
-        this.#sql.run(text, [...values, hash]);
+        const group = linked.get(text);
+        if (group) group.push([...values, hash]);
+        else linked.set(text, [[...values, hash]]);
       }
+      // Each row has its number and its link already, so those of one table may go together.
+      for (const [text, group] of linked) this.#insert(text, group);
     });
     this.#hash = hash;
     this.#seq = seq;
+  }
+
+  /** A call into the database costs as much as the row itself: by so many at a time it is a third less. */
+  #insert(text: string, rows: readonly SqlValue[][]): void {
+    let at = 0;
+    for (; at + ROWS_AT_ONCE <= rows.length; at += ROWS_AT_ONCE)
+      this.#sql.run(severalOf(text), rows.slice(at, at + ROWS_AT_ONCE).flat());
+    for (const row of rows.slice(at)) this.#sql.run(text, row);
   }
 }
