@@ -142,7 +142,7 @@ export class RpcPool implements RpcClient {
   }
 
   #rest(node: Node, problem: string): void {
-    if (node.problem !== problem) this.#options.log(`node ${node.url}: ${problem}`.slice(0, 500));
+    if (node.problem !== problem) this.#options.log(`node ${new URL(node.url).host}: ${problem}`.slice(0, 500));
     node.problem = problem;
     node.restMs = this.#options.clock.now() + REST_MS;
   }
