@@ -50,7 +50,8 @@ test('a new user gets answers from a machine won at auction, pays exactly for th
   assert.ok(warm.response.headers.get('x-underbid-provider'));
   const { usage } = warm.data;
   assert.ok(usage);
-  assert.equal(usage.completion_tokens, 12);
+  // The model may have said all before.
+  assert.ok(usage.completion_tokens > 0 && usage.completion_tokens <= 12, `${usage.completion_tokens} tokens`);
 
   await assertRefused(gateway);
   const spent = priceOf(cold.usage) + priceOf(usage);
