@@ -81,7 +81,8 @@ async function assertAnswered(gateway: GatewayProcess): Promise<void> {
   const messages = [{ role: 'user', content: 'Name three colours.' }];
   const answer = await askStreamed(gateway, { model: MODEL, max_tokens: 8, messages });
   assert.ok(answer.done, `${JSON.stringify(answer)} ${gateway.stderr()}`);
-  assert.equal(answer.usage?.completion_tokens, 8);
+  const tokens = answer.usage?.completion_tokens ?? 0;
+  assert.ok(tokens > 0 && tokens <= 8, `${tokens} tokens`);
 }
 
 async function openLeases(gateway: GatewayProcess): Promise<string[]> {
