@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { readFileSync, readdirSync } from 'node:fs';
 import { test } from 'node:test';
 import { startGateway, until, type GatewayProcess } from './gateway-process.ts';
+import { askStreamed, type Answer } from './streamed-answer.ts';
 
 /** Real model servers, killed in the middle of an answer: the client sees one unbroken stream and pays for it once. */
 
@@ -54,50 +55,10 @@ test('a model server killed in mid-answer is replaced, and the answer is what it
   assert.ok(leases.data.length >= KILLS + 1, 'each dead machine was replaced by one won at an auction');
 });
 
-interface Answer {
-  text: string;
-  comments: string;
-  readonly ids: Set<string>;
-  usage: { prompt_tokens: number; completion_tokens: number; cost: number } | null;
-  error: unknown;
-  done: boolean;
-}
-
 async function ask(gateway: GatewayProcess, onText: (soFar: string) => void): Promise<Answer> {
-  const reply = await fetch(`${gateway.url}/v1/chat/completions`, {
-    method: 'POST',
-    headers: { authorization: `Bearer ${gateway.demoKey}`, 'content-type': 'application/json' },
-    body: JSON.stringify({ model: 'smollm2-135m', stream: true, stream_options: { include_usage: true }, ...QUESTION }),
-  });
-  assert.equal(reply.status, 200);
-  const answer: Answer = { text: '', comments: '', ids: new Set(), usage: null, error: null, done: false };
-  const decoder = new TextDecoder();
-  let rest = '';
-  for await (const bytes of reply.body ?? []) {
-    rest += decoder.decode(bytes as Uint8Array, { stream: true });
-    const lines = rest.split('\n');
-    rest = lines.pop() ?? '';
-    for (const line of lines) take(answer, line);
-    onText(answer.text);
-  }
+  const answer = await askStreamed(gateway, { model: 'smollm2-135m', ...QUESTION }, onText);
+  assert.equal(answer.status, 200);
   return answer;
-}
-
-function take(answer: Answer, line: string): void {
-  if (line.startsWith(':')) answer.comments += line;
-  if (line === 'data: [DONE]') answer.done = true;
-  else if (line.startsWith('data: ')) {
-    const chunk = JSON.parse(line.slice(6)) as {
-      id: string;
-      error?: unknown;
-      usage: Answer['usage'];
-      choices: { delta: { content?: string } }[];
-    };
-    if (chunk.error) answer.error = chunk.error;
-    else answer.ids.add(chunk.id);
-    answer.text += chunk.choices?.[0]?.delta.content ?? '';
-    answer.usage = chunk.usage ?? answer.usage;
-  }
 }
 
 async function generation(gateway: GatewayProcess, id: string): Promise<unknown> {
