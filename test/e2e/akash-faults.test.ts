@@ -38,7 +38,7 @@ test('a refused manifest, a chain that stalls, no node at all, two restarts: one
   await assertAnswered(first);
   devnet.door.shut = true;
   await until('the gateway sees that no node answers', WAIT_MS, () =>
-    /node http\S+:/.test(first.stderr()) ? true : null,
+    /node 127\.0\.0\.1:\d+: /.test(first.stderr()) ? true : null,
   );
   await assertAnswered(first);
   assert.equal((await leasesOf(first))[0]?.state, 'active', 'it can be shown');
