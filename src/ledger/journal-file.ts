@@ -53,7 +53,8 @@ const several = new Map<string, string>();
 function severalOf(text: string): string {
   let found = several.get(text);
   if (found === undefined) {
-    const [row = ''] = /\([?, ]+\)$/.exec(text) ?? [];
+    const row = /\([?, ]+\)$/.exec(text)?.[0];
+    if (row === undefined) throw new Error(`no row of values ends: ${text}`);
     found = text + `, ${row}`.repeat(ROWS_AT_ONCE - 1);
     several.set(text, found);
   }
