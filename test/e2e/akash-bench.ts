@@ -99,6 +99,23 @@ export async function startDevnet(t: TestContext, args: readonly string[] = []):
   };
 }
 
+/** One pool on the emulated network, whose treasury mints nothing: money is counted to the uact. */
+export function devnetConfig({ file }: Pick<DevnetProcess, 'file'>, pool: readonly string[]): string {
+  return `pools:
+  ${MODEL}:
+    engine: llama.cpp
+    model: ${MODEL}
+    context: 2048
+    price: { input: "0.02", cached_input: "0.01", output: "0.05" }
+    replicas: { min: 0, max: 1 }
+    ceiling_usd_per_hour: "5.00"
+    hardware: { cpu: 1, memory: 1Gi }
+    ${pool.join('\n    ')}
+markets:
+  akash: { devnet: ${file}, treasury: { mint: false } }
+`;
+}
+
 interface Described {
   readonly rpc: string;
   readonly rest: string;

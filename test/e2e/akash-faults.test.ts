@@ -2,7 +2,15 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { test } from 'node:test';
-import { assertAllClosed, assertPaidOnce, leasesOf, MODEL, startDevnet, type DevnetProcess } from './akash-bench.ts';
+import {
+  devnetConfig,
+  assertAllClosed,
+  assertPaidOnce,
+  leasesOf,
+  MODEL,
+  startDevnet,
+  type DevnetProcess,
+} from './akash-bench.ts';
 import { startGateway, until, type GatewayProcess } from './gateway-process.ts';
 import { askStreamed } from './streamed-answer.ts';
 
@@ -94,19 +102,4 @@ async function decisions(gateway: GatewayProcess, kind: string): Promise<{ kind:
   return data.filter((one) => one.kind === kind);
 }
 
-function configOf({ file }: DevnetProcess): string {
-  return `pools:
-  ${MODEL}:
-    engine: llama.cpp
-    model: ${MODEL}
-    context: 2048
-    price: { input: "0.02", cached_input: "0.01", output: "0.05" }
-    replicas: { min: 0, max: 1 }
-    ceiling_usd_per_hour: "5.00"
-    hardware: { cpu: 1, memory: 1Gi }
-    bid_window_s: 2
-    idle_s: 600
-markets:
-  akash: { devnet: ${file}, treasury: { mint: false } }
-`;
-}
+const configOf = (devnet: DevnetProcess): string => devnetConfig(devnet, ['bid_window_s: 2', 'idle_s: 600']);

@@ -2,7 +2,15 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
-import { assertAllClosed, assertPaidOnce, leasesOf, MODEL, startDevnet, type DevnetProcess } from './akash-bench.ts';
+import {
+  devnetConfig,
+  assertAllClosed,
+  assertPaidOnce,
+  leasesOf,
+  MODEL,
+  startDevnet,
+  type DevnetProcess,
+} from './akash-bench.ts';
 import { openSql } from '../../src/store/libsql.ts';
 import { textOf } from '../../src/store/sql.ts';
 import type { Call } from '../fakes/chain-door.ts';
@@ -154,19 +162,4 @@ async function generation({ url, demoKey }: GatewayProcess, id: string | undefin
   return (await fetch(`${url}/v1/generation?id=${id}`, { headers })).json();
 }
 
-function configOf({ file }: DevnetProcess): string {
-  return `pools:
-  ${MODEL}:
-    engine: llama.cpp
-    model: ${MODEL}
-    context: 2048
-    price: { input: "0.02", cached_input: "0.01", output: "0.05" }
-    replicas: { min: 0, max: 1 }
-    ceiling_usd_per_hour: "5.00"
-    hardware: { cpu: 1, memory: 1Gi }
-    bid_window_s: 0
-    idle_s: 600
-markets:
-  akash: { devnet: ${file}, treasury: { mint: false } }
-`;
-}
+const configOf = (devnet: DevnetProcess): string => devnetConfig(devnet, ['bid_window_s: 0', 'idle_s: 600']);

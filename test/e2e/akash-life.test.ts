@@ -1,7 +1,15 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import OpenAI from 'openai';
-import { assertAllClosed, assertPaidOnce, leasesOf, MODEL, startDevnet, type DevnetProcess } from './akash-bench.ts';
+import {
+  devnetConfig,
+  assertAllClosed,
+  assertPaidOnce,
+  leasesOf,
+  MODEL,
+  startDevnet,
+  type DevnetProcess,
+} from './akash-bench.ts';
 import { startGateway, until, type GatewayProcess } from './gateway-process.ts';
 import { askStreamed, type Answer } from './streamed-answer.ts';
 
@@ -150,20 +158,5 @@ async function used(gateway: GatewayProcess): Promise<bigint> {
 }
 
 /** Bids are gathered until the slowest provider's has come; an unused machine is given back soon. */
-function configOf({ file }: DevnetProcess): string {
-  return `pools:
-  ${MODEL}:
-    engine: llama.cpp
-    model: ${MODEL}
-    context: 2048
-    price: { input: "0.02", cached_input: "0.01", output: "0.05" }
-    replicas: { min: 0, max: 1 }
-    ceiling_usd_per_hour: "5.00"
-    hardware: { cpu: 1, memory: 1Gi }
-    bid_window_s: 3
-    idle_s: 5
-    limits: { first_token_s: 5, between_tokens_s: 5 }
-markets:
-  akash: { devnet: ${file}, treasury: { mint: false } }
-`;
-}
+const configOf = (devnet: DevnetProcess): string =>
+  devnetConfig(devnet, ['bid_window_s: 3', 'idle_s: 5', 'limits: { first_token_s: 5, between_tokens_s: 5 }']);
