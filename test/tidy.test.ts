@@ -169,6 +169,7 @@ const PURE = [
   'leases/akash/sdl.ts',
   'leases/akash/workload.ts',
   'leases/local/auction.ts',
+  'spec/dispute.ts',
   'ledger/pricing.ts',
   'ledger/accounts.ts',
   'leases/akash/devnet/akt-fallback.ts',
