@@ -34,6 +34,7 @@ import { SchedulerRecords } from './scheduler/records.ts';
 import { modelIdSchema, parsePool, type MarketName, type PoolSpec } from './spec.ts';
 import { lockDataFolder } from './store/lock.ts';
 import { openStore, type Store } from './store/open.ts';
+import { DisputeRecords } from './leases/dispute-records.ts';
 
 /** A data file may no longer agree with memory: the process ends, the next start recovers. */
 const EXIT_FATAL = 70;
@@ -181,7 +182,7 @@ async function startGateway(parts: Parts): Promise<Gateway> {
     upstream,
     watch: () => watch,
     transport: nodeTransport,
-    fleet: createOperations({ clock, pools, records, scheduler, markets, ledger }),
+    fleet: createOperations({ clock, pools, records, scheduler, markets, ledger, disputes: new DisputeRecords(store) }),
     joining: joining.door,
     adminKeyHash: hashKey(adminKey),
     limiter: new Limiter(),

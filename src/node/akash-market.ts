@@ -13,6 +13,7 @@ import { Chain } from '../leases/akash/chain.ts';
 import { AkashMarket } from '../leases/akash/market.ts';
 import { AkashRecords } from '../leases/akash/records.ts';
 import { TreasuryRecords } from '../leases/akash/treasury-records.ts';
+import { DisputeRecords } from '../leases/dispute-records.ts';
 import { MarketRecords } from '../leases/records.ts';
 import { systemRandom } from '../random.ts';
 import type { Store } from '../store/open.ts';
@@ -74,6 +75,7 @@ export async function openAkash(deps: AkashDeps, akash: AkashMarketSettings): Pr
     pools,
     records: new AkashRecords(store),
     treasuryRecords: new TreasuryRecords(store),
+    disputes: new DisputeRecords(store),
     marketRecords: new MarketRecords(store),
     ledger,
     clock,
