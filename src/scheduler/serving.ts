@@ -196,6 +196,7 @@ function targetOf(record: ReplicaRecord, { lease, delivery }: LeaseStatus, spec:
   const { provider, id: leaseId } = lease;
   return {
     ...{ id, url, apiKey: delivery.apiKey, engine, model, slots, market: market ?? 'local', provider, leaseId },
+    certificate: delivery.certificate ?? null,
     tokenPrice: delivery.tokenPrice ?? null,
     trust: record.trust ?? spec.trust,
     region: record.region === undefined ? spec.region : record.region,
