@@ -8,7 +8,7 @@ import { test, type TestContext } from 'node:test';
 import { startOf, type Start } from '../../../src/leases/akash/engines.ts';
 import { fillManifest, KEY_MARK, maskManifest, secretsOf } from '../../../src/leases/akash/manifest-secrets.ts';
 import { sortedJson } from '../../../src/leases/akash/sdl.ts';
-import { workloadOf } from '../../../src/scheduler/ordering.ts';
+import { workloadOf } from '../../../src/scheduler/tender.ts';
 import type { PoolInput } from '../../../src/spec.ts';
 import { testSpec } from '../../fakes/market-samples.ts';
 
