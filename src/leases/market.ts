@@ -152,6 +152,8 @@ export interface Delivery {
   readonly engine?: Engine | null;
   /** Where requests are paid by tokens, and the lease is not paid by time. */
   readonly tokenPrice?: Price | null;
+  /** PEM of the certificate that it shows: with one, whoever shows another gets no request. */
+  readonly certificate?: string | null;
   /** Requests to it carry this bearer key. Never in logs, exports or admin replies. */
   readonly apiKey: string | null;
   readonly detail: string;

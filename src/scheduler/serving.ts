@@ -8,12 +8,12 @@ import type { Ending } from './ending.ts';
 import { backoffKey } from './failures.ts';
 import { meterReplica } from './metering.ts';
 import { isCurrent } from './turnover.ts';
-import { workloadOf } from './ordering.ts';
 import { marketOf, type Parts } from './parts.ts';
 import { missingRunway } from './place.ts';
 import type { Pool } from './pool/pools.ts';
 import type { Target } from './pool/slot.ts';
 import type { ReplicaRecord } from './records.ts';
+import { workloadOf } from './tender.ts';
 
 const FUND_AGAIN_MS: Ms = 30_000;
 
@@ -199,6 +199,7 @@ function targetOf(record: ReplicaRecord, { lease, delivery }: LeaseStatus, spec:
   const { provider, id: leaseId } = lease;
   return {
     ...{ id, url, apiKey: delivery.apiKey, engine, model, slots, market: market ?? 'local', provider, leaseId },
+    certificate: delivery.certificate ?? null,
     tokenPrice: delivery.tokenPrice ?? null,
     trust: record.trust ?? spec.trust,
     region: record.region === undefined ? spec.region : record.region,
