@@ -3,11 +3,17 @@
  * Providers far away tell nothing of their caches, so what each was sent is remembered here; numbers, no text.
  */
 
-/** A request's opening: what its session is, and a number for the text up to the end of each of its blocks. */
+/**
+ * A request's opening: what its session is, a number for the text up to the end of each of its first blocks, and how many
+ * blocks its whole text has.
+ */
 export interface Opening {
   readonly session: number | null;
   readonly blocks: readonly number[];
+  readonly size: number;
 }
+
+type Known = Omit<Opening, 'size'>;
 
 /** About 64 tokens. */
 export const BLOCK_CHARS = 256;
@@ -43,7 +49,8 @@ export function openingOf(account: string, texts: readonly string[], session: st
     // A short text tells what follows it apart all the same.
     if (text.length < BLOCK_CHARS) hash = fold(hash, text, 0, text.length);
   }
-  return { session: named, blocks };
+  const size = texts.reduce((sum, text) => sum + Math.ceil(text.length / BLOCK_CHARS), 0);
+  return { session: named, blocks, size };
 }
 
 /** What one replica was sent lately: as many blocks as its cache may hold, those that were used longest ago go first. */
@@ -56,7 +63,7 @@ export class Remembered {
   }
 
   /** How many of the first blocks it knows. */
-  matched({ blocks }: Opening): number {
+  matched({ blocks }: Known): number {
     let count = 0;
     for (const block of blocks) {
       if (!this.#blocks.has(block)) break;
@@ -65,11 +72,11 @@ export class Remembered {
     return count;
   }
 
-  hasSession({ session }: Opening): boolean {
+  hasSession({ session }: Known): boolean {
     return session !== null && this.#blocks.has(session);
   }
 
-  note({ session, blocks }: Opening): void {
+  note({ session, blocks }: Known): void {
     // The last block first, so that what many openings share is what was used last.
     for (let at = blocks.length - 1; at >= 0; at -= 1) this.#use(blocks[at]);
     if (session !== null) this.#use(session);
@@ -87,7 +94,7 @@ export class Remembered {
 }
 
 /** Letters a token of usual text has. */
-const CHARS_PER_TOKEN = 4;
+export const CHARS_PER_TOKEN = 4;
 const REMEMBERED = { least: 64, most: 8192 };
 
 /** Blocks that a model server's cache holds at most: all of its slots at their full context. */

@@ -3,7 +3,7 @@ import { AppError } from '../../errors.ts';
 import type { PoolSpec } from '../../spec.ts';
 import { poolNeeds, type Needs } from '../../spec/trust.ts';
 import type { EpochMs, Ms } from '../../units.ts';
-import { chooseReplica } from './affinity.ts';
+import { chooseReplica, unreadOf } from './affinity.ts';
 import { needsOfLine, type LineNeeds } from './line-needs.ts';
 import { rememberedMax } from './opening.ts';
 import { refusal, whyNone } from './refusal.ts';
@@ -226,8 +226,9 @@ export class PoolRouter {
     replica.inFlight += 1;
     replica.lastUsedMs = this.#clock.now();
     replica.circuit.taken();
+    const unread = opening ? unreadOf(replica, opening) : 0;
     if (opening) replica.remembered.note(opening);
-    return new TakenSlot(replica, waited, this.#release);
+    return new TakenSlot(replica, { ...waited, unread }, this.#release);
   }
 
   #released(replica: Replica, outcome: Outcome, busyMs: Ms): void {

@@ -43,6 +43,8 @@ export interface Replica {
   /** How fast it was measured to be, to the pool's others: 1 while nothing is known. */
   pace: number;
   readonly remembered: Remembered;
+  /** Blocks that requests without a first token so far have to have read, what it has read before left out. */
+  unread: number;
   readonly circuit: Circuit;
 }
 
@@ -141,11 +143,13 @@ export class TakenSlot implements Slot {
   readonly #onRelease: (replica: Replica, outcome: Outcome, busyMs: Ms) => void;
   readonly #clock: { now(): EpochMs };
   readonly #meter: TokenMeter;
+  #unread: number;
   #held = true;
 
+  /** @param taken `unread`: blocks of its request that the replica has not read before */
   constructor(
     replica: Replica,
-    waited: { readonly waitedMs: Ms; readonly cold: boolean },
+    { waitedMs, cold, unread }: { readonly waitedMs: Ms; readonly cold: boolean; readonly unread: number },
     router: {
       readonly clock: { now(): EpochMs };
       readonly meter: TokenMeter;
@@ -153,8 +157,10 @@ export class TakenSlot implements Slot {
     },
   ) {
     this.#replica = replica;
-    this.waitedMs = waited.waitedMs;
-    this.cold = waited.cold;
+    this.waitedMs = waitedMs;
+    this.cold = cold;
+    this.#unread = unread;
+    replica.unread += unread;
     this.#clock = router.clock;
     this.#meter = router.meter;
     this.#onRelease = router.onRelease;
@@ -184,19 +190,27 @@ export class TakenSlot implements Slot {
   }
 
   alive(): void {
+    if (this.#unread > 0) this.#read();
     this.#replica.circuit.alive(this.#clock.now());
   }
 
   release(outcome: Outcome, busyMs: Ms = 0): void {
     if (!this.#held) return;
     this.#held = false;
+    this.#read();
     this.#onRelease(this.#replica, outcome, busyMs);
+  }
+
+  /** Its prompt is read, or nobody wants it any more. */
+  #read(): void {
+    this.#replica.unread -= this.#unread;
+    this.#unread = 0;
   }
 }
 
 /** @param remembered blocks of openings that its cache may hold */
 export function newReplica(target: Target, nowMs: EpochMs, remembered: number): Replica {
-  const counts = { inFlight: 0, served: 0, failed: 0, overclaimed: 0, paid: 0n, lastUsedMs: nowMs, pace: 1 };
+  const counts = { inFlight: 0, served: 0, failed: 0, overclaimed: 0, paid: 0n, lastUsedMs: nowMs, pace: 1, unread: 0 };
   const own = { onLost: new Set<() => void>(), remembered: new Remembered(remembered), circuit: new Circuit() };
   return { target, lost: false, draining: false, ...counts, ...own };
 }

@@ -13,28 +13,45 @@ test('goes where its opening was worked on before', () => {
   assert.equal(choose([a, b]), 'r0');
 });
 
-test('the longer match wins; between equal ones the lesser load', () => {
-  const [a, b] = pair({ slots: 8, inFlight: 2 }, { slots: 8, inFlight: 1 });
+test('what is read there already counts against what is still to be done there', () => {
+  const [a, b] = pair({ slots: 8 }, { slots: 8 });
   a.remembered.note(opening(1, 2));
   b.remembered.note(opening(1));
   assert.equal(choose([a, b], opening(1, 2)), 'r0');
+  a.unread = 2;
+  assert.equal(choose([a, b], opening(1, 2)), 'r1', 'one block to read, and two');
   b.remembered.note(opening(1, 2));
-  assert.equal(choose([a, b], opening(1, 2)), 'r1');
+  a.unread = 0;
+  b.unread = 1;
+  assert.equal(choose([a, b], opening(1, 2)), 'r0');
 });
 
-test('a session beats a longer match', () => {
-  const [a, b] = pair({ slots: 4 }, { slots: 4 });
+test('a request at work weighs as much as a thousand letters of prompt', () => {
+  const [a, b] = pair({ slots: 8, inFlight: 1 }, { slots: 8 });
   a.remembered.note(opening(1, 2, 3));
-  b.remembered.note({ session: 7, blocks: [] });
-  assert.equal(choose([a, b], { session: 7, blocks: [1, 2, 3] }), 'r1');
+  assert.equal(choose([a, b], opening(1, 2, 3)), 'r1');
+  a.remembered.note(opening(1, 2, 3, 4, 5));
+  assert.equal(choose([a, b], opening(1, 2, 3, 4, 5)), 'r0');
 });
 
-test('leaves a replica that carries more than its share, and the opening is known in two places then', () => {
-  const [a, b] = pair({ slots: 8, inFlight: 2 }, { slots: 8, inFlight: 0 });
-  a.remembered.note(opening(1));
-  assert.equal(choose([a, b], opening(1)), 'r1');
-  b.inFlight = 2;
-  assert.equal(choose([a, b], opening(1)), 'r0');
+test('a session is worth a way', () => {
+  const [a, b] = pair({ slots: 4 }, { slots: 4, inFlight: 1 });
+  b.remembered.note({ session: 7, blocks: [] });
+  assert.equal(choose([a, b], { session: 7, blocks: [], size: 1 }), 'r1');
+  assert.equal(choose([a, b], { session: 8, blocks: [], size: 1 }), 'r0');
+  a.remembered.note(opening(1, 2, 3, 4, 5, 6, 7));
+  assert.equal(choose([a, b], { session: 7, blocks: [1, 2, 3, 4, 5, 6, 7], size: 7 }), 'r0');
+});
+
+test('leaves a replica that carries clearly more than its share, whatever it has read', () => {
+  const blocks = Array.from({ length: 100 }, (_, at) => at + 1);
+  const [a, b] = pair({ slots: 8, inFlight: 3 }, { slots: 8, inFlight: 0 });
+  a.remembered.note(opening(...blocks));
+  assert.equal(choose([a, b], opening(...blocks)), 'r0');
+  a.inFlight = 7;
+  assert.equal(choose([a, b], opening(...blocks)), 'r1');
+  b.inFlight = 3;
+  assert.equal(choose([a, b], opening(...blocks)), 'r0');
 });
 
 test('a fast replica has a larger share', () => {
@@ -68,28 +85,28 @@ const some = fc.record({
   pace: fc.constantFrom(0.5, 1, 2),
 });
 
-test('a free slot is found whenever there is one, and affinity costs at most a quarter more than the fair share', () => {
+test('a free slot is found whenever there is one, and nobody is preferred for what it has read far above the fair share', () => {
   fc.assert(
     fc.property(fc.array(some, { maxLength: 6 }), fc.array(fc.integer({ min: 1, max: 4 })), (shapes, blocks) => {
       const replicas = setup(shapes);
       shapes.forEach(({ knows }, at) => replicas[at]?.remembered.note({ session: null, blocks: knows }));
       const free = replicas.filter(({ draining, inFlight, target }) => !draining && inFlight < target.slots);
-      const chosen = chooseReplica(replicas, { opening: { session: null, blocks } }, 0);
+      const chosen = chooseReplica(replicas, { opening: opening(...blocks) }, 0);
       assert.equal(chosen === undefined, free.length === 0);
       if (!chosen) return;
       assert.ok(free.includes(chosen));
       const working = replicas.filter(({ draining }) => !draining);
       const capacity = working.reduce((sum, { target, pace }) => sum + target.slots * pace, 0);
       const atWork = working.reduce((sum, { inFlight }) => sum + inFlight, 1);
-      const share = (1.25 * atWork * chosen.target.slots * chosen.pace) / capacity;
-      const least = Math.min(...free.map((one) => one.inFlight / (one.target.slots * one.pace)));
-      const load = chosen.inFlight / (chosen.target.slots * chosen.pace);
-      assert.ok(load === least || chosen.inFlight + 1 <= Math.ceil(share));
+      const { slots } = chosen.target;
+      const share = (1.25 * atWork * slots * chosen.pace) / capacity + slots / 4;
+      const without = chooseReplica(replicas, {}, 0);
+      assert.ok(chosen === without || chosen.inFlight + 1 <= Math.ceil(share));
     }),
   );
 });
 
-const opening = (...blocks: number[]): Opening => ({ session: null, blocks });
+const opening = (...blocks: number[]): Opening => ({ session: null, blocks, size: blocks.length });
 const choose = (replicas: Replica[], wanted?: Opening): string | undefined =>
   chooseReplica(replicas, { opening: wanted }, 0)?.target.id;
 

@@ -27,7 +27,8 @@ test('accounts, tools and earlier blocks tell openings apart', () => {
 
 test('a long prompt is told by its first 32 KiB', () => {
   assert.equal(openingOf('a', ['x'.repeat(1_000_000)], null).blocks.length, 128);
-  assert.equal(openingOf('a', ['x'.repeat(20_000), 'y'.repeat(20_000)], null).blocks.length, 128);
+  const { blocks, size } = openingOf('a', ['x'.repeat(20_000), 'y'.repeat(20_000)], null);
+  assert.deepEqual([blocks.length, size], [128, 158]);
 });
 
 test('a session is its account’s own', () => {
