@@ -37,8 +37,10 @@ export class Ending {
   async fail(record: ReplicaRecord, reason: string, blamed: string | null): Promise<void> {
     const { clock, fleet, pools, decide } = this.#parts;
     pools.find(record.pool)?.router.remove(record.id);
-    fleet.failures.failed(backoffKey(record, fleet.notes(record.id).reserve), blamed);
-    const told = { failed: true, failedMs: clock.now(), blamed, reason: reason.slice(0, 500) };
+    const { reserve, retries } = fleet.notes(record.id);
+    if (!retries) fleet.failures.failed(backoffKey(record, reserve), blamed);
+    const failedMs = retries ? null : clock.now();
+    const told = { failed: true, failedMs, blamed, reason: reason.slice(0, 500) };
     const failed = await fleet.save({ ...record, ...told, state: 'closing' });
     const { id, pool, orderId, leaseId, provider } = record;
     const detail = { replica: id, order: orderId, lease: leaseId, provider };

@@ -124,6 +124,7 @@ export const akashSpending = sqliteTable(
     kind: text('kind').notNull(),
     amount: money('amount').notNull(),
     atMs: int('at_ms').notNull(),
+    tx: text('tx'),
   },
   (table) => [index('akash_spending_at').on(table.atMs)],
 );
@@ -183,4 +184,5 @@ export const MIGRATIONS: readonly (readonly string[])[] = [
     'CREATE INDEX akash_mints_state ON akash_mints (state)',
     'CREATE TABLE switches (name TEXT PRIMARY KEY, body TEXT NOT NULL, at_ms INTEGER NOT NULL) STRICT',
   ],
+  ['ALTER TABLE akash_spending ADD COLUMN tx TEXT'],
 ];

@@ -1,6 +1,6 @@
 import type { MarketTerms } from '../../leases/market.ts';
 import { parseUsd, perBlockFromPerHour, type Ms, type NanoUsd } from '../../units.ts';
-import type { Offer } from '../place.ts';
+import type { Offer } from '../choice.ts';
 import { scoreProvider } from '../reputation.ts';
 import { drawBetween, type Seeded } from './seeded.ts';
 import { startMs, type ServedModel } from './speeds.ts';
