@@ -15,13 +15,14 @@ Mooncake's trace (JSON lines with hash_ids; in a folder: mooncake-conversation.j
 
 export const benchmark: Benchmark = {
   usage: USAGE,
-  run: async ({ argv, signal, say }) => {
+  run: async (context) => {
+    const { argv, signal } = context;
     const cases = [{ scenario: 'conversations', load: drawConversations, seeds: SEEDS }, ...traceCases(argv)];
     const rows: BenchRow[] = [];
     for (const { scenario, load, seeds } of cases) {
       for (let seed = 1; seed <= seeds; seed += 1) {
         const asks = load(seed);
-        say(`${scenario}, seed ${seed}: ${asks.length} requests`);
+        context.say(`${scenario}, seed ${seed}: ${asks.length} requests`);
         for (const router of ROUTERS) {
           signal.throwIfAborted();
           rows.push({ system: router.system, scenario, seed, ...simulate(asks, router, seed) });
