@@ -124,6 +124,7 @@ export const akashSpending = sqliteTable(
     kind: text('kind').notNull(),
     amount: money('amount').notNull(),
     atMs: int('at_ms').notNull(),
+    tx: text('tx'),
   },
   (table) => [index('akash_spending_at').on(table.atMs)],
 );
@@ -182,7 +183,7 @@ export const canaryReferences = sqliteTable('canary_references', {
   atMs: int('at_ms').notNull(),
 });
 
-export const RECORDS_SCHEMA_VERSION = 4;
+export const RECORDS_SCHEMA_VERSION = 5;
 
 /** Step n brings a file from version n to n + 1. */
 export const MIGRATIONS: readonly (readonly string[])[] = [
@@ -218,6 +219,7 @@ export const MIGRATIONS: readonly (readonly string[])[] = [
     'CREATE INDEX akash_mints_state ON akash_mints (state)',
     'CREATE TABLE switches (name TEXT PRIMARY KEY, body TEXT NOT NULL, at_ms INTEGER NOT NULL) STRICT',
   ],
+  ['ALTER TABLE akash_spending ADD COLUMN tx TEXT'],
   [
     `CREATE TABLE disputes (id TEXT PRIMARY KEY, market TEXT NOT NULL, lease TEXT NOT NULL, provider TEXT NOT NULL,
        state TEXT NOT NULL, due INTEGER NOT NULL, body TEXT NOT NULL, at_ms INTEGER NOT NULL) STRICT`,
