@@ -2,10 +2,12 @@ import type { Clock } from '../clock.ts';
 import type { MarketName, Price } from '../spec.ts';
 import type { EpochMs, NanoUsd } from '../units.ts';
 import { Failures } from './failures.ts';
+import { ProviderBook } from './provider-book.ts';
 import { Rollouts } from './rollouts.ts';
 import type { OrderRecord, ReplicaRecord, SchedulerRecords } from './records.ts';
 
 const DAY_MS = 86_400_000;
+const PROVEN_MAX = 2000;
 
 /** What is known of a live replica only as long as this process lives. */
 export interface Notes {
@@ -31,6 +33,8 @@ export interface Notes {
   suspectMs: EpochMs | null;
   /** Probes in a row that it left unanswered since it failed requests. */
   silentProbes: number;
+  /** Its bids are in their providers' records. */
+  bidsNoted: boolean;
   /** A refusal that was told already. */
   told: string | null;
   /** What keeps its start-up waiting. */
@@ -40,6 +44,7 @@ export interface Notes {
 /** The scheduler's memory: live replicas and open orders with their rows, what they cost today, and who failed lately. */
 export class Fleet {
   readonly failures: Failures;
+  readonly book: ProviderBook;
   readonly rollouts: Rollouts;
   readonly #records: SchedulerRecords;
   readonly #clock: Clock;
@@ -48,11 +53,14 @@ export class Fleet {
   readonly #orders = new Map<string, OrderRecord>();
   /** What closed replicas of a pool cost since midnight UTC of that day. */
   readonly #spent = new Map<string, { readonly day: number; readonly amount: NanoUsd }>();
+  /** Descriptions of pools that a replica has come up by. */
+  readonly #proven = new Set<string>();
 
-  constructor(records: SchedulerRecords, clock: Clock) {
+  constructor(records: SchedulerRecords, clock: Clock, log: (line: string) => void = () => undefined) {
     this.#records = records;
     this.#clock = clock;
     this.failures = new Failures(clock);
+    this.book = new ProviderBook(records.tracks, clock, log);
     this.rollouts = new Rollouts(clock);
   }
 
@@ -61,7 +69,9 @@ export class Fleet {
     const closed = await this.#records.closedSince(this.#clock.now() - DAY_MS);
     for (const record of open) this.#replicas.set(record.id, record);
     for (const record of closed) this.#tally(record);
+    for (const record of [...closed, ...open]) this.#prove(record);
     this.failures.recall([...closed, ...open]);
+    await this.book.open([...closed, ...open]);
   }
 
   active(): ReplicaRecord[] {
@@ -94,6 +104,7 @@ export class Fleet {
       fundAgainMs: 0,
       suspectMs: null,
       silentProbes: 0,
+      bidsNoted: false,
       told: null,
       problem: null,
     };
@@ -109,8 +120,25 @@ export class Fleet {
     } else {
       this.#replicas.set(record.id, record);
     }
+    this.#prove(record);
     await this.#records.saveReplica(record);
     return record;
+  }
+
+  /** Once for each order: its bids go into their providers' records. */
+  noteBids(
+    id: string,
+    offers: readonly { readonly market: string; readonly bid: { readonly provider: string } }[],
+  ): void {
+    const notes = this.notes(id);
+    if (notes.bidsNoted) return;
+    notes.bidsNoted = true;
+    for (const { market, bid } of offers) this.book.bid({ market, provider: bid.provider }, 'bids');
+  }
+
+  /** Whether some replica came up by this description: one that does not is hardly the description's fault. */
+  isProven({ runs }: ReplicaRecord): boolean {
+    return runs !== undefined && this.#proven.has(runs.version);
   }
 
   async saveOrder(order: OrderRecord): Promise<OrderRecord> {
@@ -139,6 +167,13 @@ export class Fleet {
       if (provider !== null) counts.set(provider, (counts.get(provider) ?? 0) + 1);
     }
     return counts;
+  }
+
+  #prove({ readyMs, runs }: ReplicaRecord): void {
+    if (readyMs === null || !runs) return;
+    this.#proven.add(runs.version);
+    const [oldest] = this.#proven;
+    if (oldest !== undefined && this.#proven.size > PROVEN_MAX) this.#proven.delete(oldest);
   }
 
   #midnight(): EpochMs {

@@ -5,13 +5,12 @@ import type { Needs } from '../spec/trust.ts';
 import { versionOf } from '../spec/version.ts';
 import { formatUsd, type NanoUsd } from '../units.ts';
 import { leaseOfOrder, type Ending } from './ending.ts';
-import { orderNeeds, sortOut } from './fitness.ts';
+import { earliestBid, orderNeeds, sortOut } from './fitness.ts';
 import { marketOf, type Parts } from './parts.ts';
 import { bidWindow, ceilingPerBlock, chooseBid, costPerHour, depositFor, type Choice, type Offer } from './place.ts';
 import type { Pool } from './pool/pools.ts';
 import type { PoolRouter } from './pool/router.ts';
 import type { Beside, OrderRecord, ReplicaRecord, RunsAs } from './records.ts';
-import { scoreProvider } from './reputation.ts';
 import { expectedTokens } from './reserve.ts';
 
 interface Seen {
@@ -94,8 +93,10 @@ export class Ordering {
     const standing = seen.offers.filter(({ bid }) => !notes.refusedBids.has(bid.id));
     const { fit: offers, unfit, why } = sortOut(standing, needs);
     const bids = offers.map(({ bid }) => bid);
+    const firstBidMs = record.firstBidMs ?? earliestBid(seen.offers);
     const window = bidWindow({ orderedMs: order.orderedMs, bids, nowMs: clock.now(), complete: seen.complete }, spec);
     if (window === 'wait') return;
+    fleet.noteBids(record.id, seen.offers);
     const choice = chooseBid(offers, spec, fleet.perProvider(spec.id), clock.now());
     const none = notes.lastRefusal ?? why ?? whyNone(order, bids.length, choice);
     const table = [...choice.table, ...unfit];
@@ -115,6 +116,7 @@ export class Ordering {
       market,
       bidId: bid.id,
       provider: bid.provider,
+      firstBidMs,
       priceNanoUsdPerBlock: bid.priceNanoUsdPerBlock,
       costNanoUsdPerHour: costPerHour(bid.priceNanoUsdPerBlock, terms),
       reason: choice.reason,
@@ -167,6 +169,7 @@ export class Ordering {
     const { uncancelled } = fleet.notes(record.id);
     for (const { name } of order?.markets ?? []) if (name !== record.market) uncancelled.add(name);
     const starting = await fleet.save({ ...record, state: 'starting', leaseId: lease.id, leasedMs: clock.now() });
+    fleet.book.bid({ market: record.market ?? '', provider: lease.provider }, 'won');
     if (order) await fleet.saveOrder({ ...order, state: 'won', closedMs: clock.now() });
     if (!fleet.notes(record.id).reserve) pool.router.setPhase('bid won');
     const { id, provider, depositNanoUsd } = lease;
@@ -217,10 +220,10 @@ export class Ordering {
       complete &&= view !== null && (view.complete || view.state !== 'open');
       for (const one of view?.declined ?? []) declined.push({ market: name, ...one });
       if (view?.state !== 'open' || view.bids.length === 0) continue;
-      const histories = new Map((await market.providers()).map((provider) => [provider.id, provider]));
       for (const bid of view.bids) {
-        const score = scoreProvider(histories.get(bid.provider) ?? { leases: 0, failures: 0, disputes: 0 });
-        const quarantinedUntilMs = fleet.failures.quarantinedUntil(bid.provider);
+        const who = { market: name, provider: bid.provider };
+        const score = fleet.book.score(who, order.pool, fleet.active());
+        const quarantinedUntilMs = fleet.book.quarantine(who)?.untilMs ?? 0;
         offers.push({ market: name, terms: market.terms(), bid, score, quarantinedUntilMs });
       }
     }

@@ -12,7 +12,7 @@ import {
   NO_BID_MS,
   type Offer,
 } from '../../src/scheduler/place.ts';
-import { scoreProvider } from '../../src/scheduler/reputation.ts';
+import { recordWith, scoreOf } from './track-samples.ts';
 import { parseUsd, shareUp } from '../../src/units.ts';
 import { testLease, testSpec } from '../fakes/market-samples.ts';
 
@@ -96,14 +96,11 @@ test('the cheapest of equally trusted bids wins, and the reason names it and the
 });
 
 test('the best value wins: a provider that often fails must be cheaper than its failures cost', () => {
-  const shaky = { leases: 20, failures: 15, disputes: 1 };
-  const sound = { leases: 200, failures: 0, disputes: 0 };
+  const shaky = recordWith({ started: 5, failed: 15 });
+  const sound = recordWith({ started: 200, hours: 500 });
   const pick = (shakyPrice: bigint): string | undefined =>
     chooseBid(
-      [
-        offer('shaky', shakyPrice, { score: scoreProvider(shaky) }),
-        offer('sound', 600_000n, { score: scoreProvider(sound) }),
-      ],
+      [offer('shaky', shakyPrice, { score: scoreOf(shaky) }), offer('sound', 600_000n, { score: scoreOf(sound) })],
       SPEC,
       new Map(),
       0,
@@ -184,8 +181,8 @@ test('growing one by one, no provider of several ever has more than half of the 
 });
 
 test('whoever is chosen fits the ceiling, and nobody eligible is better unless it has its share', () => {
-  const history = fc.record({ leases: fc.nat(100), failures: fc.nat(50), disputes: fc.nat(5) });
-  const score = history.map(scoreProvider);
+  const history = fc.record({ started: fc.nat(100), failed: fc.nat(50), lost: fc.nat(5) });
+  const score = history.map((of) => scoreOf(recordWith(of)));
   const one = fc.record({ price: fc.bigInt({ min: 1n, max: 1_000_000n }), score, until: fc.nat(2) });
   fc.assert(
     fc.property(fc.array(one, { maxLength: 6 }), (made) => {
@@ -215,6 +212,6 @@ function offer(provider: string, priceNanoUsdPerBlock: bigint, change: Partial<O
     note: '',
     startMs: null,
   };
-  const score = scoreProvider({ leases: 0, failures: 0, disputes: 0 });
+  const score = scoreOf(null);
   return { market: 'local', terms: TERMS, bid, score, quarantinedUntilMs: 0, ...change };
 }
