@@ -2,7 +2,6 @@ import { desc } from 'drizzle-orm';
 import type { Store } from '../store/open.ts';
 import { pruneOldest } from '../store/retention.ts';
 import { poolRecords, providerRecords } from '../store/schema.ts';
-import type { EpochMs } from '../units.ts';
 import type { PoolRecord } from './pool-record.ts';
 import type { TrackRecord } from './track-record.ts';
 
@@ -31,7 +30,7 @@ export class TrackRows {
     return this.#list<PoolRecord>('pool', POOLS_KEPT);
   }
 
-  async save<T extends { readonly atMs: EpochMs }>(what: keyof typeof TABLES, id: string, body: T): Promise<void> {
+  async save(what: keyof typeof TABLES, id: string, body: TrackRecord | PoolRecord): Promise<void> {
     const table = TABLES[what];
     const changed = { body, atMs: body.atMs };
     await this.#store.db

@@ -157,12 +157,13 @@ test('operators are told each term of a score, and of a quarantine its end and r
   const markets = new Map([['akash', market()]] as const);
   const deps = { clock: bench.clock, markets, book: scheduler.book, replicas: scheduler.replicas() };
   const [first, second] = await viewProviders(deps);
-  assert.equal(first?.['id'], 'first');
+  assert.ok(first);
+  assert.equal(first['id'], 'first');
   assert.ok(Number(first?.['failure_chance']) > Number(second?.['failure_chance']));
   assert.match(String(first?.['quarantined_until']), /^2023-11-/);
   assert.match(JSON.stringify(first?.['quarantine']), /closed_by_provider: its lease ended: provider/);
   assert.deepEqual(
-    (first?.['terms'] as { name: string }[]).map(({ name }) => name),
+    (first['terms'] as { name: string }[]).map(({ name }) => name),
     ['start_failure', 'loss_per_hour', 'start_ms', 'speed'],
   );
   const record = first?.['record'] as { failures: unknown; start_ups: { count: number; phases_mean_ms: object } };
