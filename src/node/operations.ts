@@ -7,6 +7,7 @@ import type { Scheduler } from '../scheduler/loop.ts';
 import type { Pool, Pools } from '../scheduler/pool/pools.ts';
 import type { SchedulerRecords } from '../scheduler/records.ts';
 import { modelIdSchema, parsePool, poolSchema, type MarketName, type PoolSpec } from '../spec.ts';
+import { breachOf } from '../spec/dispute.ts';
 import { found, leaseLine, marketOf, viewLease } from './lease-view.ts';
 import { moneyOperations } from './money-operations.ts';
 import { viewProviders } from './provider-view.ts';
@@ -58,7 +59,9 @@ export function createOperations(deps: OperationsDeps): FleetOperations {
     },
     disputeLease: async (id, reason) => {
       const replica = found(await records.findByLease(id), `there is no lease ${id}`);
-      const outcome = await marketOf(replica, markets)?.dispute(id, reason);
+      const nowMs = clock.now();
+      const breach = breachOf({ kind: 'other', reason, fromMs: replica.leasedMs ?? nowMs, toMs: nowMs });
+      const outcome = await marketOf(replica, markets)?.dispute(id, breach);
       if (outcome?.kind !== 'done') throw new AppError('conflict', outcome?.reason ?? 'its market is not configured');
       const { market, provider } = replica;
       if (market !== null && provider !== null) scheduler.book.disputed({ market, provider }, reason);

@@ -44,10 +44,18 @@ export class Ending {
   async fail(record: ReplicaRecord, reason: string, blame: Blame | null): Promise<void> {
     const { clock, fleet, pools, decide, signal } = this.#parts;
     pools.find(record.pool)?.router.remove(record.id);
-    fleet.failures.failed(backoffKey(record, fleet.notes(record.id).reserve));
+    const { reserve, retries } = fleet.notes(record.id);
+    if (!retries) fleet.failures.failed(backoffKey(record, reserve));
     const { provider: blamed = null, cause = null } = (signal.aborted ? null : blame) ?? {};
     const blameShare = record.readyMs === null && !fleet.isProven(record) ? UNPROVEN_SHARE : 1;
-    const told = { failed: true, failedMs: clock.now(), blamed, cause, blameShare, reason: reason.slice(0, 500) };
+    const told = {
+      failed: true,
+      failedMs: retries ? null : clock.now(),
+      blamed,
+      cause,
+      blameShare,
+      reason: reason.slice(0, 500),
+    };
     const saving = fleet.save({ ...record, ...told, state: 'closing' });
     // With the row, so that no order that is decided meanwhile goes to the same provider.
     const failed = fleet.find(record.id);

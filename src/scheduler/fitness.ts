@@ -2,7 +2,8 @@ import { formatUsd, type EpochMs } from '../units.ts';
 import type { PoolSpec } from '../spec.ts';
 import { allNeeds, describeNeeds, NO_NEEDS, poolNeeds, shortfall, type Needs } from '../spec/trust.ts';
 import { orderTrust } from '../spec/weights.ts';
-import { costPerHour, type Offer, type ScoredBid } from './place.ts';
+import type { Offer, ScoredBid } from './choice.ts';
+import { costPerHour } from './place.ts';
 
 /** Pure: which bids may be taken at all. What is asked of trust, region and provider is no matter of price. */
 

@@ -1,13 +1,17 @@
 import type { Clock } from '../clock.ts';
-import type { MarketName, Price } from '../spec.ts';
-import type { EpochMs, NanoUsd } from '../units.ts';
+import type { MarketName, PoolSpec, Price } from '../spec.ts';
+import type { EpochMs, Ms, NanoUsd } from '../units.ts';
+import { SEEN_MS } from './ceiling.ts';
 import { Failures } from './failures.ts';
+import { expectedLifeMs, LIVES_KEPT } from './life.ts';
+import { Prices } from './prices.ts';
 import { ProviderBook } from './provider-book.ts';
 import { Rollouts } from './rollouts.ts';
 import type { OrderRecord, ReplicaRecord, SchedulerRecords } from './records.ts';
 
 const DAY_MS = 86_400_000;
 const PROVEN_MAX = 2000;
+const LIVE: ReadonlySet<string> = new Set(['ordering', 'accepting', 'starting', 'ready']);
 
 /** What is known of a live replica only as long as this process lives. */
 export interface Notes {
@@ -16,6 +20,8 @@ export interface Notes {
   /** Bids that were refused when taken: not tried again. */
   readonly refusedBids: Set<string>;
   lastRefusal: string | null;
+  /** That it came to nothing was foreseen: the next order follows at once. */
+  retries: boolean;
   /** When its bid was first tried to be taken; the outcome is unknown so far. */
   acceptingSinceMs: EpochMs | null;
   deployed: boolean;
@@ -46,11 +52,15 @@ export class Fleet {
   readonly failures: Failures;
   readonly book: ProviderBook;
   readonly rollouts: Rollouts;
+  /** What was bid lately. */
+  readonly prices = new Prices();
   readonly #records: SchedulerRecords;
   readonly #clock: Clock;
   readonly #replicas = new Map<string, ReplicaRecord>();
   readonly #notes = new Map<string, Notes>();
   readonly #orders = new Map<string, OrderRecord>();
+  /** How long replicas of a pool stayed that were given back. */
+  readonly #lived = new Map<string, Ms[]>();
   /** What closed replicas of a pool cost since midnight UTC of that day. */
   readonly #spent = new Map<string, { readonly day: number; readonly amount: NanoUsd }>();
   /** Descriptions of pools that a replica has come up by. */
@@ -70,6 +80,7 @@ export class Fleet {
     for (const record of open) this.#replicas.set(record.id, record);
     for (const record of closed) this.#tally(record);
     for (const record of [...closed, ...open]) this.#prove(record);
+    for (const order of await this.#records.ordersSince(this.#clock.now() - SEEN_MS)) this.prices.add(order);
     this.failures.recall([...closed, ...open]);
     await this.book.open([...closed, ...open]);
   }
@@ -94,6 +105,7 @@ export class Fleet {
       posted: false,
       refusedBids: new Set(),
       lastRefusal: null,
+      retries: false,
       acceptingSinceMs: null,
       deployed: false,
       reserve: false,
@@ -144,6 +156,7 @@ export class Fleet {
   async saveOrder(order: OrderRecord): Promise<OrderRecord> {
     if (order.state === 'open') this.#orders.set(order.id, order);
     else this.#orders.delete(order.id);
+    this.prices.add(order);
     await this.#records.saveOrder(order);
     return order;
   }
@@ -176,6 +189,12 @@ export class Fleet {
     if (oldest !== undefined && this.#proven.size > PROVEN_MAX) this.#proven.delete(oldest);
   }
 
+  /** How long one more replica is expected to stay; this one is not counted. */
+  expectedLifeMs(spec: PoolSpec, id: string | null = null): Ms {
+    const others = this.ofPool(spec.id).filter((one) => one.id !== id && LIVE.has(one.state)).length;
+    return expectedLifeMs(spec, others, this.#lived.get(spec.id) ?? []);
+  }
+
   #midnight(): EpochMs {
     const now = this.#clock.now();
     return now - (now % DAY_MS);
@@ -188,6 +207,10 @@ export class Fleet {
   }
 
   #tally(record: ReplicaRecord): void {
+    const { pool, readyMs, closedMs, failed } = record;
+    if (readyMs !== null && closedMs !== null && !failed) {
+      this.#lived.set(pool, [...(this.#lived.get(pool) ?? []), closedMs - readyMs].slice(-LIVES_KEPT));
+    }
     const day = this.#midnight();
     const before = this.#spent.get(record.pool);
     const amount = (before?.day === day ? before.amount : 0n) + this.#costToday(record);

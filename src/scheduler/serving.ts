@@ -1,19 +1,20 @@
 import { describeError } from '../errors.ts';
 import type { Delivery, Lease, LeaseStatus, Market } from '../leases/market.ts';
 import type { PoolSpec } from '../spec.ts';
+import { breachOf } from '../spec/dispute.ts';
 import { formatUsd, type Ms, type NanoUsd } from '../units.ts';
 import { Checking } from './checking.ts';
 import type { Ending } from './ending.ts';
 import { backoffKey } from './failures.ts';
 import { meterReplica } from './metering.ts';
 import { isCurrent } from './turnover.ts';
-import { workloadOf } from './ordering.ts';
 import { marketOf, type Parts } from './parts.ts';
 import type { Blame } from './provider-book.ts';
 import { missingRunway } from './place.ts';
 import type { Pool } from './pool/pools.ts';
 import type { Target } from './pool/slot.ts';
 import type { ReplicaRecord } from './records.ts';
+import { workloadOf } from './tender.ts';
 
 const FUND_AGAIN_MS: Ms = 30_000;
 
@@ -134,8 +135,10 @@ export class Serving {
     const because = problem === '' ? '' : `: ${problem}`;
     const { provider } = record;
     const blame = provider === null ? null : ({ provider, cause: 'not_ready' } as const);
+    const [fromMs, toMs] = [record.leasedMs ?? record.orderedMs, this.#parts.clock.now()];
+    const breach = breachOf({ kind: 'down', reason: `not ready within ${seconds} s${because}`, fromMs, toMs });
     try {
-      if (record.leaseId !== null) await market.dispute(record.leaseId, `not ready within ${seconds} s${because}`);
+      if (record.leaseId !== null) await market.dispute(record.leaseId, breach);
     } catch (error) {
       this.#parts.log(`lease ${record.leaseId} could not be disputed: ${describeError(error)}`);
     }
@@ -209,6 +212,7 @@ function targetOf(record: ReplicaRecord, { lease, delivery }: LeaseStatus, spec:
   const { provider, id: leaseId } = lease;
   return {
     ...{ id, url, apiKey: delivery.apiKey, engine, model, slots, market: market ?? 'local', provider, leaseId },
+    certificate: delivery.certificate ?? null,
     tokenPrice: delivery.tokenPrice ?? null,
     trust: record.trust ?? spec.trust,
     region: record.region === undefined ? spec.region : record.region,

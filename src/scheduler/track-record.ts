@@ -8,7 +8,7 @@ import type { EpochMs, Ms } from '../units.ts';
 /** Start-ups that came to nothing. */
 export const START_CAUSES = ['delivery_failed', 'not_ready', 'wrong_hardware'] as const;
 /** Replicas that were lost after they had been ready, or were not worth their rent. */
-export const LOSS_CAUSES = ['silent', 'died', 'closed_by_provider', 'slow', 'dispute_upheld'] as const;
+export const LOSS_CAUSES = ['silent', 'died', 'closed_by_provider', 'slow', 'wrong_weights', 'dispute_upheld'] as const;
 export type FailureCause = (typeof START_CAUSES)[number] | (typeof LOSS_CAUSES)[number];
 
 export interface Faded {

@@ -11,6 +11,8 @@ export interface Target {
   /** Without `/v1`. */
   readonly url: string;
   readonly apiKey: string | null;
+  /** PEM: whoever shows another certificate gets no request. */
+  readonly certificate?: string | null;
   readonly engine: Engine;
   readonly slots: number;
   /** Where requests are paid by tokens, at this price. */

@@ -1,6 +1,6 @@
 import type { MarketTerms } from '../../leases/market.ts';
 import { parseUsd, perBlockFromPerHour, type Ms, type NanoUsd } from '../../units.ts';
-import type { Offer } from '../place.ts';
+import type { Offer } from '../choice.ts';
 import { EMPTY_FLEET, scoreProvider } from '../reputation.ts';
 import { newRecord, type TrackRecord } from '../track-record.ts';
 import { drawBetween, type Seeded } from './seeded.ts';
