@@ -124,6 +124,7 @@ export const akashSpending = sqliteTable(
     kind: text('kind').notNull(),
     amount: money('amount').notNull(),
     atMs: int('at_ms').notNull(),
+    tx: text('tx'),
   },
   (table) => [index('akash_spending_at').on(table.atMs)],
 );
@@ -160,7 +161,7 @@ export const poolRecords = sqliteTable(
   (table) => [index('pool_records_at').on(table.atMs)],
 );
 
-export const RECORDS_SCHEMA_VERSION = 4;
+export const RECORDS_SCHEMA_VERSION = 5;
 
 /** Step n brings a file from version n to n + 1. */
 export const MIGRATIONS: readonly (readonly string[])[] = [
@@ -196,6 +197,7 @@ export const MIGRATIONS: readonly (readonly string[])[] = [
     'CREATE INDEX akash_mints_state ON akash_mints (state)',
     'CREATE TABLE switches (name TEXT PRIMARY KEY, body TEXT NOT NULL, at_ms INTEGER NOT NULL) STRICT',
   ],
+  ['ALTER TABLE akash_spending ADD COLUMN tx TEXT'],
   [
     'CREATE TABLE provider_records (id TEXT PRIMARY KEY, body TEXT NOT NULL, at_ms INTEGER NOT NULL) STRICT',
     'CREATE INDEX provider_records_at ON provider_records (at_ms)',
