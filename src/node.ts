@@ -116,9 +116,30 @@ async function start(
     const store = await openStore(join(dataDir, 'underbid.db'));
     closers.push(() => store.close());
     const joining = openJoining(settings, clock, log);
-    const markets = await openMarkets({ settings, store, ledger, clock, runtime, joined: joining.bidders, log });
+    const disputes = new DisputeRecords(store);
+    const markets = await openMarkets({
+      settings,
+      store,
+      disputes,
+      ledger,
+      clock,
+      runtime,
+      joined: joining.bidders,
+      log,
+    });
     for (const market of markets.values()) closers.push(() => market.stop());
-    return await startGateway({ settings, options, clock, store, ledger, markets, joining, closers, closeAll });
+    return await startGateway({
+      settings,
+      options,
+      clock,
+      store,
+      disputes,
+      ledger,
+      markets,
+      joining,
+      closers,
+      closeAll,
+    });
   } catch (error) {
     await closeAll();
     throw error;
@@ -130,6 +151,7 @@ interface Parts {
   readonly options: ServeOptions;
   readonly clock: Clock;
   readonly store: Store;
+  readonly disputes: DisputeRecords;
   readonly ledger: Ledger;
   readonly markets: Awaited<ReturnType<typeof openMarkets>>;
   readonly joining: Joining;
@@ -138,7 +160,7 @@ interface Parts {
 }
 
 async function startGateway(parts: Parts): Promise<Gateway> {
-  const { settings, options, clock, store, ledger, markets, joining, closers, closeAll } = parts;
+  const { settings, options, clock, store, disputes, ledger, markets, joining, closers, closeAll } = parts;
   const { dataDir, limits } = settings;
   const newId = createIds(systemRandom);
   const pools = new Pools(clock, true);
@@ -167,6 +189,7 @@ async function startGateway(parts: Parts): Promise<Gateway> {
     settings.adminKey?.reveal() ??
     secretFile(join(dataDir, 'admin.key'), () => `sk-ub-admin-${randomText(systemRandom, 40)}`).value;
   const demoKey = await openDemo({ ledger, keys, dataDir, clock, random: systemRandom });
+  disputes.onUpheld(({ market, provider, breach }) => scheduler.book.disputed({ market, provider }, breach.reason));
   await scheduler.start();
   closers.push(() => scheduler.stop(options));
   const watch = new Watch(clock);
@@ -182,7 +205,7 @@ async function startGateway(parts: Parts): Promise<Gateway> {
     upstream,
     watch: () => watch,
     transport: nodeTransport,
-    fleet: createOperations({ clock, pools, records, scheduler, markets, ledger, disputes: new DisputeRecords(store) }),
+    fleet: createOperations({ clock, pools, records, scheduler, markets, ledger, disputes }),
     joining: joining.door,
     adminKeyHash: hashKey(adminKey),
     limiter: new Limiter(),

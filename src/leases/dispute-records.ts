@@ -9,9 +9,15 @@ import type { Dispute } from './dispute.ts';
 export class DisputeRecords {
   readonly #store: Store;
   #decided = PRUNE_EVERY - 1;
+  #onUpheld: (dispute: Dispute) => void = () => undefined;
 
   constructor(store: Store) {
     this.#store = store;
+  }
+
+  /** Called once for each that is upheld, by whomever. */
+  onUpheld(listener: (dispute: Dispute) => void): void {
+    this.#onUpheld = listener;
   }
 
   async save(dispute: Dispute): Promise<void> {
@@ -22,6 +28,8 @@ export class DisputeRecords {
       .insert(disputes)
       .values({ id, market, lease, provider, atMs: filedMs, ...changed })
       .onConflictDoUpdate({ target: disputes.id, set: changed });
+    // A second row says that its money has moved.
+    if (state === 'upheld' && (dispute.withheld === null || !paidOut)) this.#onUpheld(dispute);
     if (changed.due === 1) return;
     this.#decided += 1;
     if (this.#decided % PRUNE_EVERY === 0) await pruneDisputes(this.#store, CLOSED_KEPT);

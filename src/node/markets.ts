@@ -14,7 +14,7 @@ import { prepareRuntime, type LlamaRuntime } from '../leases/local/runtime.ts';
 import { WithheldRent } from '../leases/local/withheld-rent.ts';
 import type { Market } from '../leases/market.ts';
 import { OwnedMarket } from '../leases/owned/market.ts';
-import { DisputeRecords } from '../leases/dispute-records.ts';
+import type { DisputeRecords } from '../leases/dispute-records.ts';
 import { localDisputes, type Disputes } from '../leases/disputes.ts';
 import { MarketRecords } from '../leases/records.ts';
 import type { MarketName } from '../spec.ts';
@@ -27,6 +27,7 @@ const THREADS_MAX = 4;
 export interface MarketDeps {
   readonly settings: Settings;
   readonly store: Store;
+  readonly disputes: DisputeRecords;
   readonly ledger: Ledger;
   readonly clock: Clock;
   readonly runtime: LlamaRuntime | null;
@@ -68,8 +69,7 @@ export async function openMarkets(deps: MarketDeps): Promise<Map<MarketName, Mar
   const markets = new Map<MarketName, Market>();
   const { local, owned, akash, api } = settings.markets;
   const standing = async (market: 'owned' | 'api'): Promise<Disputes> => {
-    const records = new DisputeRecords(deps.store);
-    const disputes = localDisputes({ market, records, clock, log: deps.log });
+    const disputes = localDisputes({ market, records: deps.disputes, clock, log: deps.log });
     await disputes.open();
     return disputes;
   };
@@ -97,7 +97,7 @@ async function openLocal(deps: MarketDeps, local: LocalMarketSettings): Promise<
     records: new MarketRecords(store),
     escrow: new Escrow(ledger, clock, 'local'),
     disputes: {
-      records: new DisputeRecords(store),
+      records: deps.disputes,
       money: new WithheldRent(ledger, clock, 'local'),
       windows: local.disputes,
     },

@@ -4,7 +4,6 @@ import type { FleetOperations } from '../gateway/deps.ts';
 import type { Ledger } from '../ledger/operations.ts';
 import type { DisputeRecords } from '../leases/dispute-records.ts';
 import type { Market } from '../leases/market.ts';
-import { scoreProvider } from '../scheduler/reputation.ts';
 import type { Scheduler } from '../scheduler/loop.ts';
 import type { Pool, Pools } from '../scheduler/pool/pools.ts';
 import type { SchedulerRecords } from '../scheduler/records.ts';
@@ -13,6 +12,7 @@ import { breachOf } from '../spec/dispute.ts';
 import { disputeOperations } from './dispute-operations.ts';
 import { found, leaseLine, marketOf, viewLease } from './lease-view.ts';
 import { moneyOperations } from './money-operations.ts';
+import { viewProviders } from './provider-view.ts';
 import { iso, viewMarket, viewOrder, viewPool, viewReplica } from './views.ts';
 
 export interface OperationsDeps {
@@ -74,19 +74,7 @@ export function createOperations(deps: OperationsDeps): FleetOperations {
     },
     ...disputeOperations(deps),
     markets: () => [...markets.values()].map(viewMarket),
-    providers: async () => {
-      const all = await Promise.all([...markets.values()].map((market) => market.providers()));
-      return all.flat().map(({ hardware, ...provider }) => {
-        const { failureChance, reason } = scoreProvider(provider);
-        const { cpu, memoryBytes, gpus } = hardware;
-        return {
-          ...provider,
-          hardware: { cpu, memory_bytes: memoryBytes, gpus },
-          failure_chance: failureChance,
-          why: reason,
-        };
-      });
-    },
+    providers: () => viewProviders({ clock, markets, book: scheduler.book, replicas: scheduler.replicas() }),
     decisions: async (options) => {
       const rows = await records.listDecisions(options);
       return rows.map(({ seq, atMs, pool, kind, reason, detail }) => ({

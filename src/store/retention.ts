@@ -41,3 +41,15 @@ export async function pruneDisputes(store: Store, keep: number): Promise<void> {
   );
   await store.db.run(sql`DELETE FROM disputes WHERE ${old}`);
 }
+
+/** Deletes what is beyond the newest `keep` rows of a table. */
+export async function pruneOldest(
+  store: Store,
+  table: 'provider_records' | 'pool_records',
+  keep: number,
+): Promise<void> {
+  const name = sql.identifier(table);
+  await store.db.run(
+    sql`DELETE FROM ${name} WHERE at_ms < (SELECT at_ms FROM ${name} ORDER BY at_ms DESC LIMIT 1 OFFSET ${BigInt(keep)} - 1)`,
+  );
+}
