@@ -20,6 +20,7 @@ import { createUndiciUpstream } from './gateway/undici-upstream.ts';
 import { Watch } from './gateway/watch.ts';
 import { openLedger } from './ledger/client.ts';
 import type { Ledger } from './ledger/operations.ts';
+import { announce } from './node/announce.ts';
 import { openDemo } from './node/demo.ts';
 import { openMarkets, prepareLocal } from './node/markets.ts';
 import { reachOf } from './node/reach.ts';
@@ -28,13 +29,13 @@ import { createOperations } from './node/operations.ts';
 import { secretFile } from './node/secrets.ts';
 import { startServer, type RunningServer } from './node/server.ts';
 import { createIds, randomText, systemRandom } from './random.ts';
+import { DisputeRecords } from './leases/dispute-records.ts';
 import { Scheduler } from './scheduler/loop.ts';
 import { Pools } from './scheduler/pool/pools.ts';
 import { SchedulerRecords } from './scheduler/records.ts';
-import { modelIdSchema, parsePool, type MarketName, type PoolSpec } from './spec.ts';
+import { modelIdSchema, parsePool } from './spec.ts';
 import { lockDataFolder } from './store/lock.ts';
 import { openStore, type Store } from './store/open.ts';
-import { DisputeRecords } from './leases/dispute-records.ts';
 
 /** A data file may no longer agree with memory: the process ends, the next start recovers. */
 const EXIT_FATAL = 70;
@@ -117,29 +118,10 @@ async function start(
     closers.push(() => store.close());
     const joining = openJoining(settings, clock, log);
     const disputes = new DisputeRecords(store);
-    const markets = await openMarkets({
-      settings,
-      store,
-      disputes,
-      ledger,
-      clock,
-      runtime,
-      joined: joining.bidders,
-      log,
-    });
+    const shared = { settings, clock, store, disputes, ledger };
+    const markets = await openMarkets({ ...shared, runtime, joined: joining.bidders, log });
     for (const market of markets.values()) closers.push(() => market.stop());
-    return await startGateway({
-      settings,
-      options,
-      clock,
-      store,
-      disputes,
-      ledger,
-      markets,
-      joining,
-      closers,
-      closeAll,
-    });
+    return await startGateway({ ...shared, options, markets, joining, closers, closeAll });
   } catch (error) {
     await closeAll();
     throw error;
@@ -253,34 +235,6 @@ async function loadPools(parts: {
     const spec = parsePool(modelIdSchema.parse(id), input, clock.now());
     pools.put(spec, await price(spec), 'api');
   }
-}
-
-function announce(url: string, demoKey: string | null, settings: Settings): void {
-  console.log(`underbid ready on ${url}`);
-  if (demoKey === null) return;
-  const model = settings.pools[0]?.id ?? 'smollm2-135m';
-  const body = `{"model":"${model}","stream":true,"messages":[{"role":"user","content":"Why is the sky blue?"}]}`;
-  console.log(
-    [
-      '',
-      'The account "demo" has $5.00 of promo credit. Its key, shown this once (it is also in demo.key in the data folder):',
-      '',
-      `  ${demoKey}`,
-      '',
-      isRented(settings.pools[0], settings)
-        ? 'Try it; the first question wins a machine at auction and starts a model server, so it takes some seconds:'
-        : 'Try it:',
-      '',
-      `  curl -N ${url}/v1/chat/completions -H 'Authorization: Bearer ${demoKey}' -H 'Content-Type: application/json' -d '${body}'`,
-      '',
-    ].join('\n'),
-  );
-}
-
-/** Whether its machines come from an auction; servers that already run answer at once. */
-function isRented(pool: PoolSpec | undefined, { markets: { local, akash } }: Settings): boolean {
-  const mayBid = (name: MarketName): boolean => pool?.markets?.includes(name) ?? true;
-  return (local !== null && mayBid('local')) || (akash !== null && mayBid('akash'));
 }
 
 /** The first signal lets answers end, the second ends them; either way money is settled and model servers are gone. */
