@@ -169,7 +169,6 @@ const PURE = [
   'leases/machine.ts',
   'leases/rent.ts',
   'leases/withholding.ts',
-  'leases/local/own-answer.ts',
   'leases/akash/amounts.ts',
   'leases/akash/bids.ts',
   'leases/akash/jwt.ts',

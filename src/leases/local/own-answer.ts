@@ -16,20 +16,22 @@ export interface OwnAnswer {
 }
 
 /**
- * Pure: what a provider answers to a dispute by its own log. It owns up to having been down when its log says so, and
+ * What a provider answers to a dispute by its own log. It owns up to having been down when its log says so, and
  * contests what it cannot confirm: it has nothing of its own on speed, hardware or weights.
  */
 export function answerByLog({ kind, fromMs, toMs }: Breach, health: DeliveryHealth, nowMs: EpochMs): OwnAnswer {
-  const { runningMs, endedMs, detail } = health;
+  const { runningMs, endedMs } = health;
+  // What a model server printed last goes over the wire here.
+  const detail = health.detail.replaceAll(/\p{Cc}+/gu, ' ').slice(0, 150);
   const at = (ms: EpochMs): string => new Date(ms).toISOString();
   const measured: Measurement[] = [
     { what: 'model server up since', value: runningMs === null ? 'never' : at(runningMs), atMs: nowMs },
     { what: 'model server ended', value: endedMs === null ? 'no' : `${at(endedMs)}: ${detail}`, atMs: nowMs },
   ];
   if (kind === 'down' && runningMs === null)
-    return { accepts: true, text: `our log: the model server never ran: ${detail}`.slice(0, 500), measured };
+    return { accepts: true, text: `our log: the model server never ran: ${detail}`, measured };
   if (kind === 'down' && endedMs !== null && endedMs < toMs)
-    return { accepts: true, text: `our log: the model server ended: ${detail}`.slice(0, 500), measured };
+    return { accepts: true, text: `our log: the model server ended: ${detail}`, measured };
   const late = runningMs !== null && runningMs > fromMs && kind === 'down';
   const text = late
     ? `our log: it ran from ${at(runningMs)} on, and nothing is wrong with it`
