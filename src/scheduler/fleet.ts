@@ -4,6 +4,7 @@ import type { EpochMs, Ms, NanoUsd } from '../units.ts';
 import { SEEN_MS } from './ceiling.ts';
 import { Failures } from './failures.ts';
 import { expectedLifeMs, LIVES_KEPT } from './life.ts';
+import { Moves } from './moves.ts';
 import { Prices } from './prices.ts';
 import { Rollouts } from './rollouts.ts';
 import type { OrderRecord, ReplicaRecord, SchedulerRecords } from './records.ts';
@@ -47,6 +48,7 @@ export interface Notes {
 export class Fleet {
   readonly failures: Failures;
   readonly rollouts: Rollouts;
+  readonly moves: Moves;
   /** What was bid lately. */
   readonly prices = new Prices();
   readonly #records: SchedulerRecords;
@@ -64,6 +66,7 @@ export class Fleet {
     this.#clock = clock;
     this.failures = new Failures(clock);
     this.rollouts = new Rollouts(clock);
+    this.moves = new Moves(clock);
   }
 
   async open(): Promise<void> {
