@@ -78,7 +78,7 @@ export class Checking {
     const seconds = Math.max(1, Math.round((clock.now() - suspectMs) / 1000));
     const reason = `it has not answered for ${seconds} s: ${problem}`;
     await this.#dispute(record, breachOf({ kind: 'down', reason, fromMs: suspectMs, toMs: clock.now() }));
-    await this.#ending.fail(record, reason, target.provider);
+    await this.#ending.fail(record, reason, { provider: target.provider, cause: 'silent' });
   }
 
   /** On the provider's lasting record: our own memory of it ends with this process. */

@@ -6,10 +6,12 @@ import { Failures } from './failures.ts';
 import { expectedLifeMs, LIVES_KEPT } from './life.ts';
 import { Moves } from './moves.ts';
 import { Prices } from './prices.ts';
+import { ProviderBook } from './provider-book.ts';
 import { Rollouts } from './rollouts.ts';
 import type { OrderRecord, ReplicaRecord, SchedulerRecords } from './records.ts';
 
 const DAY_MS = 86_400_000;
+const PROVEN_MAX = 2000;
 const LIVE: ReadonlySet<string> = new Set(['ordering', 'accepting', 'starting', 'ready']);
 
 /** What is known of a live replica only as long as this process lives. */
@@ -38,6 +40,8 @@ export interface Notes {
   suspectMs: EpochMs | null;
   /** Probes in a row that it left unanswered since it failed requests. */
   silentProbes: number;
+  /** Its bids are in their providers' records. */
+  bidsNoted: boolean;
   /** A refusal that was told already. */
   told: string | null;
   /** What keeps its start-up waiting. */
@@ -47,6 +51,7 @@ export interface Notes {
 /** The scheduler's memory: live replicas and open orders with their rows, what they cost today, and who failed lately. */
 export class Fleet {
   readonly failures: Failures;
+  readonly book: ProviderBook;
   readonly rollouts: Rollouts;
   readonly moves: Moves;
   /** What was bid lately. */
@@ -60,11 +65,14 @@ export class Fleet {
   readonly #lived = new Map<string, Ms[]>();
   /** What closed replicas of a pool cost since midnight UTC of that day. */
   readonly #spent = new Map<string, { readonly day: number; readonly amount: NanoUsd }>();
+  /** Descriptions of pools that a replica has come up by. */
+  readonly #proven = new Set<string>();
 
-  constructor(records: SchedulerRecords, clock: Clock) {
+  constructor(records: SchedulerRecords, clock: Clock, log: (line: string) => void = () => undefined) {
     this.#records = records;
     this.#clock = clock;
     this.failures = new Failures(clock);
+    this.book = new ProviderBook(records.tracks, clock, log);
     this.rollouts = new Rollouts(clock);
     this.moves = new Moves(clock);
   }
@@ -74,8 +82,10 @@ export class Fleet {
     const closed = await this.#records.closedSince(this.#clock.now() - DAY_MS);
     for (const record of open) this.#replicas.set(record.id, record);
     for (const record of closed) this.#tally(record);
+    for (const record of [...closed, ...open]) this.#prove(record);
     for (const order of await this.#records.ordersSince(this.#clock.now() - SEEN_MS)) this.prices.add(order);
     this.failures.recall([...closed, ...open]);
+    await this.book.open([...closed, ...open]);
   }
 
   active(): ReplicaRecord[] {
@@ -109,6 +119,7 @@ export class Fleet {
       fundAgainMs: 0,
       suspectMs: null,
       silentProbes: 0,
+      bidsNoted: false,
       told: null,
       problem: null,
     };
@@ -124,8 +135,25 @@ export class Fleet {
     } else {
       this.#replicas.set(record.id, record);
     }
+    this.#prove(record);
     await this.#records.saveReplica(record);
     return record;
+  }
+
+  /** Once for each order: its bids go into their providers' records. */
+  noteBids(
+    id: string,
+    offers: readonly { readonly market: string; readonly bid: { readonly provider: string } }[],
+  ): void {
+    const notes = this.notes(id);
+    if (notes.bidsNoted) return;
+    notes.bidsNoted = true;
+    for (const { market, bid } of offers) this.book.bid({ market, provider: bid.provider }, 'bids');
+  }
+
+  /** Whether some replica came up by this description: one that does not is hardly the description's fault. */
+  isProven({ runs }: ReplicaRecord): boolean {
+    return runs !== undefined && this.#proven.has(runs.version);
   }
 
   async saveOrder(order: OrderRecord): Promise<OrderRecord> {
@@ -155,6 +183,13 @@ export class Fleet {
       if (provider !== null) counts.set(provider, (counts.get(provider) ?? 0) + 1);
     }
     return counts;
+  }
+
+  #prove({ readyMs, runs }: ReplicaRecord): void {
+    if (readyMs === null || !runs) return;
+    this.#proven.add(runs.version);
+    const [oldest] = this.#proven;
+    if (oldest !== undefined && this.#proven.size > PROVEN_MAX) this.#proven.delete(oldest);
   }
 
   /** How long one more replica is expected to stay; this one is not counted. */

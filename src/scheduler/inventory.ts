@@ -8,7 +8,6 @@ import type { Fleet } from './fleet.ts';
 import type { Candidate } from './moving.ts';
 import { costPerHour } from './place.ts';
 import { asksOf } from './prices.ts';
-import { scoreProvider } from './reputation.ts';
 
 /** Published prices are read so often. */
 const READ_MS: Ms = 30_000;
@@ -60,7 +59,7 @@ export class Inventory {
       }
     }
     found.push(...this.#recent(spec, nowMs).filter((bid) => !found.some(({ provider }) => provider === bid.provider)));
-    return found.filter(({ provider }) => this.#fleet.failures.quarantinedUntil(provider) <= nowMs);
+    return found.filter((one) => (this.#fleet.book.quarantine(one)?.untilMs ?? 0) <= nowMs);
   }
 
   #published(view: ProviderView, spec: PoolSpec): Candidate | null {
@@ -68,7 +67,7 @@ export class Inventory {
     const { asksNanoUsdPerBlock: price = null, used, capacity } = view;
     if (!terms || price === null || used >= capacity || !fits(view, spec)) return null;
     const { market, id: provider } = view;
-    const score = scoreProvider(view);
+    const score = this.#fleet.book.score({ market, provider }, spec.id);
     const { failureChance } = score;
     // A server of the operator's own runs already.
     const startMs = market === 'owned' ? 0 : score.startMs;
@@ -90,7 +89,7 @@ export class Inventory {
       for (const { provider, priceNanoUsdPerBlock } of bids) {
         const view = this.#views.get(market)?.find(({ id }) => id === provider);
         if (market !== 'akash' && (!view || view.used >= view.capacity)) continue;
-        const { failureChance, startMs } = scoreProvider(view ?? { leases: 0, failures: 0, disputes: 0 });
+        const { failureChance, startMs } = this.#fleet.book.score({ market, provider }, spec.id);
         const costNanoUsdPerHour = costPerHour(priceNanoUsdPerBlock, terms);
         newest.set(provider, { market, provider, costNanoUsdPerHour, failureChance, startMs, source: 'bid' });
       }

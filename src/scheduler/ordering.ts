@@ -2,7 +2,7 @@ import type { Lease } from '../leases/market.ts';
 import { formatUsd, parseUsd, type NanoUsd } from '../units.ts';
 import { chooseBid, type Choice, type Offer } from './choice.ts';
 import { leaseOfOrder, type Ending } from './ending.ts';
-import { orderNeeds, sortOut } from './fitness.ts';
+import { earliestBid, orderNeeds, sortOut } from './fitness.ts';
 import { marketOf, type Parts } from './parts.ts';
 import { ceilingPerBlock, costPerHour, depositFor } from './place.ts';
 import { START_GUESS_MS } from './observation.ts';
@@ -43,7 +43,9 @@ export class Ordering {
     const seen = await this.#tender.look(order);
     const standing = seen.offers.filter(({ bid }) => !notes.refusedBids.has(bid.id));
     const { fit: offers, unfit, why } = sortOut(standing, needs);
+    const firstBidMs = record.firstBidMs ?? earliestBid(seen.offers);
     if (this.#isOpen(record, pool, { order, seen, offers })) return;
+    fleet.noteBids(record.id, seen.offers);
     const choice = chooseBid(offers, spec, {
       perProvider: fleet.perProvider(spec.id),
       nowMs: clock.now(),
@@ -69,6 +71,7 @@ export class Ordering {
       market,
       bidId: bid.id,
       provider: bid.provider,
+      firstBidMs,
       priceNanoUsdPerBlock: bid.priceNanoUsdPerBlock,
       costNanoUsdPerHour: costPerHour(bid.priceNanoUsdPerBlock, terms),
       reason: choice.reason,
@@ -145,6 +148,7 @@ export class Ordering {
     const { uncancelled } = fleet.notes(record.id);
     for (const { name } of order?.markets ?? []) if (name !== record.market) uncancelled.add(name);
     const starting = await fleet.save({ ...record, state: 'starting', leaseId: lease.id, leasedMs: clock.now() });
+    fleet.book.bid({ market: record.market ?? '', provider: lease.provider }, 'won');
     if (order) await fleet.saveOrder({ ...order, state: 'won', closedMs: clock.now() });
     if (!fleet.notes(record.id).reserve) pool.router.setPhase('bid won');
     const { id, provider, depositNanoUsd } = lease;

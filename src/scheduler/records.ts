@@ -7,6 +7,8 @@ import { CLOSED_KEPT, PRUNE_EVERY, pruneReplicas } from '../store/retention.ts';
 import { decisions, orders, pools, replicas, switches } from '../store/schema.ts';
 import type { EpochMs, NanoUsd } from '../units.ts';
 import type { ScoredBid } from './choice.ts';
+import type { FailureCause } from './track-record.ts';
+import { TrackRows } from './track-rows.ts';
 
 /**
  * ordering: bids are gathered. accepting: a bid is being taken. starting: leased, the model server comes up. ready: takes
@@ -28,6 +30,9 @@ export interface ReplicaRecord {
   readonly orderedMs: EpochMs;
   readonly leasedMs: EpochMs | null;
   readonly runningMs: EpochMs | null;
+  /** When the first bid came, and when its model server first said anything at all; rows of earlier versions have neither. */
+  readonly firstBidMs?: EpochMs | null;
+  readonly answeredMs?: EpochMs | null;
   readonly readyMs: EpochMs | null;
   readonly drainMs: EpochMs | null;
   readonly closedMs: EpochMs | null;
@@ -35,6 +40,9 @@ export interface ReplicaRecord {
   /** When it failed, and whom that was blamed on. Rows of earlier versions have neither. */
   readonly failedMs?: EpochMs | null;
   readonly blamed?: string | null;
+  readonly cause?: FailureCause | null;
+  /** Below 1 where it may be the pool's own description that does not work. */
+  readonly blameShare?: number;
   readonly reason: string;
   /** Payments into the escrow after the deposit, counted so that each has an id of its own. */
   readonly fundings: number;
@@ -126,6 +134,8 @@ const DAY_MS = 86_400_000;
 export class SchedulerRecords {
   readonly #store: Store;
   readonly #kept: number;
+  /** Of providers and pools. */
+  readonly tracks: TrackRows;
   #seq = 0;
   /** The first one that closes is an occasion too. */
   #closed = PRUNE_EVERY - 1;
@@ -134,6 +144,7 @@ export class SchedulerRecords {
   constructor(store: Store, kept: number = CLOSED_KEPT) {
     this.#store = store;
     this.#kept = kept;
+    this.tracks = new TrackRows(store);
   }
 
   async open(): Promise<void> {

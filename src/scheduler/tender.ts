@@ -13,7 +13,6 @@ import type { Pool } from './pool/pools.ts';
 import type { PoolRouter } from './pool/router.ts';
 import { asksOf } from './prices.ts';
 import type { Beside, OrderRecord, ReplicaRecord, RunsAs } from './records.ts';
-import { scoreProvider } from './reputation.ts';
 import { expectedTokens } from './reserve.ts';
 
 /** What came of an order so far. */
@@ -155,10 +154,10 @@ export class Tender {
       if (!done) blockMs = Math.max(blockMs, market.terms().blockMs);
       for (const one of view?.declined ?? []) declined.push({ market: name, ...one });
       if (view?.state !== 'open' || view.bids.length === 0) continue;
-      const histories = new Map((await market.providers()).map((provider) => [provider.id, provider]));
       for (const bid of view.bids) {
-        const score = scoreProvider(histories.get(bid.provider) ?? { leases: 0, failures: 0, disputes: 0 });
-        const quarantinedUntilMs = fleet.failures.quarantinedUntil(bid.provider);
+        const who = { market: name, provider: bid.provider };
+        const score = fleet.book.score(who, order.pool, fleet.active());
+        const quarantinedUntilMs = fleet.book.quarantine(who)?.untilMs ?? 0;
         offers.push({ market: name, terms: market.terms(), bid, score, quarantinedUntilMs });
       }
     }

@@ -3,9 +3,10 @@ import { test } from 'node:test';
 import * as fc from 'fast-check';
 import type { MarketTerms } from '../../src/leases/market.ts';
 import { chooseBid, worthOf, type Chosen, type Offer } from '../../src/scheduler/choice.ts';
-import { scoreProvider, type ProviderScore } from '../../src/scheduler/reputation.ts';
+import type { ProviderScore } from '../../src/scheduler/reputation.ts';
 import { parseUsd, shareUp } from '../../src/units.ts';
 import { testSpec } from '../fakes/market-samples.ts';
+import { recordWith, scoreOf } from './track-samples.ts';
 
 const SPEC = testSpec();
 const TERMS: MarketTerms = {
@@ -32,14 +33,11 @@ test('the cheapest of equally trusted bids wins, and the reason names it and the
 });
 
 test('the best value wins: a provider that often fails must be cheaper than its failures cost', () => {
-  const shaky = { leases: 20, failures: 15, disputes: 1 };
-  const sound = { leases: 200, failures: 0, disputes: 0 };
+  const shaky = recordWith({ started: 5, failed: 15 });
+  const sound = recordWith({ started: 200, hours: 500 });
   const pick = (shakyPrice: bigint): string | undefined =>
     chooseBid(
-      [
-        offer('shaky', shakyPrice, { score: scoreProvider(shaky) }),
-        offer('sound', 600_000n, { score: scoreProvider(sound) }),
-      ],
+      [offer('shaky', shakyPrice, { score: scoreOf(shaky) }), offer('sound', 600_000n, { score: scoreOf(sound) })],
       SPEC,
       chosen(),
     ).offer?.bid.provider;
@@ -119,8 +117,8 @@ test('growing one by one, no provider of several ever has more than half of the 
 });
 
 test('whoever is chosen fits the ceiling, and nobody eligible is better unless it has its share', () => {
-  const history = fc.record({ leases: fc.nat(100), failures: fc.nat(50), disputes: fc.nat(5) });
-  const scores = history.map(scoreProvider);
+  const history = fc.record({ started: fc.nat(100), failed: fc.nat(50), lost: fc.nat(5) });
+  const scores = history.map((of) => scoreOf(recordWith(of)));
   const one = fc.record({ price: fc.bigInt({ min: 1n, max: 1_000_000n }), score: scores, until: fc.nat(2) });
   fc.assert(
     fc.property(fc.array(one, { maxLength: 6 }), (made) => {
