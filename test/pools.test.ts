@@ -11,7 +11,7 @@ import { loadSettings, type Settings } from '../src/config.ts';
 import { newLeaseTls } from '../src/leases/akash/lease-tls.ts';
 import { groupSpecOf, manifestOf, sortedJson } from '../src/leases/akash/sdl.ts';
 import { serviceOf } from '../src/leases/akash/workload.ts';
-import { workloadOf } from '../src/scheduler/ordering.ts';
+import { workloadOf } from '../src/scheduler/tender.ts';
 import { orderNeeds } from '../src/scheduler/fitness.ts';
 import { fitGpus } from '../src/spec/fit.ts';
 import type { PoolSpec } from '../src/spec.ts';

@@ -1,4 +1,5 @@
 import { describeError } from '../../errors.ts';
+import { noteOfBreach, type Breach, type DisputeNote } from '../../spec/dispute.ts';
 import type { EpochMs, NanoUsd } from '../../units.ts';
 import {
   done,
@@ -121,17 +122,17 @@ export class AkashLeases {
     });
   }
 
-  dispute(leaseId: string, reason: string): Promise<Outcome<void>> {
+  dispute(leaseId: string, breach: Breach): Promise<Outcome<DisputeNote>> {
     const { orders, providers, clock } = this.#parts;
     return this.#run(leaseId, async () => {
       const row = await this.#row(leaseId);
       if (!row?.lease) return refused('there is no such lease');
-      if (row.lease.dispute) return refused('a lease is disputed once');
-      const dispute = { reason: reason.slice(0, 1000), atMs: clock.now() };
+      if (row.lease.dispute) return done(row.lease.dispute);
+      const dispute = noteOfBreach(leaseId, breach, { atMs: clock.now(), local: true });
       await orders.save({ ...row, lease: { ...row.lease, dispute } });
       // The network keeps no such record: it counts in our own choice of providers.
       await providers.count(row.lease.provider, 'disputes');
-      return done(undefined);
+      return done(dispute);
     });
   }
 

@@ -1,5 +1,6 @@
 import { foldDemand, newHistory } from '../demand.ts';
-import { bidWindow, chooseBid } from '../place.ts';
+import { chooseBid } from '../choice.ts';
+import { expectedLifeMs } from '../life.ts';
 import { planPool } from '../plan.ts';
 import { quarantineMs } from '../reputation.ts';
 import { LATE_SHARE, wantedReplicas } from '../scale.ts';
@@ -86,9 +87,6 @@ export function underbid(rates: MeasuredRates, lateShare = LATE_SHARE): Policy {
       pauseUntilMs = nowMs + Math.min(BACKOFF_MAX_MS, 1000 * 2 ** (pauseRow - 1));
     },
     choose: (offers, view) => {
-      const bids = offers.map(({ bid }) => bid);
-      const asked = { orderedMs: view.nowMs, bids, nowMs: view.nowMs, complete: true };
-      if (bidWindow(asked, view.spec) !== 'choose') return null;
       const perProvider = new Map<string, number>();
       for (const { provider } of view.replicas) {
         if (provider !== null) perProvider.set(provider, (perProvider.get(provider) ?? 0) + 1);
@@ -96,7 +94,9 @@ export function underbid(rates: MeasuredRates, lateShare = LATE_SHARE): Policy {
       const known = offers.map((offer) => {
         return { ...offer, quarantinedUntilMs: failures.get(offer.bid.provider)?.untilMs ?? 0 };
       });
-      return chooseBid(known, view.spec, perProvider, view.nowMs).offer;
+      const lifeMs = expectedLifeMs(view.spec, liveReplicas(view).length, []);
+      const times = { nowMs: view.nowMs, lifeMs, startMs: startMs ?? START_GUESS_MS };
+      return chooseBid(known, view.spec, { perProvider, ...times }).offer;
     },
     decide: (view) => {
       observe(view);

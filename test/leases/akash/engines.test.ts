@@ -17,7 +17,7 @@ import {
   TLS_KEY_MARK,
 } from '../../../src/leases/akash/manifest-secrets.ts';
 import { sortedJson } from '../../../src/leases/akash/sdl.ts';
-import { workloadOf } from '../../../src/scheduler/ordering.ts';
+import { workloadOf } from '../../../src/scheduler/tender.ts';
 import type { PoolInput } from '../../../src/spec.ts';
 import { testSpec } from '../../fakes/market-samples.ts';
 

@@ -14,7 +14,7 @@ import {
 import { manifestOf, sortedJson } from '../../../src/leases/akash/sdl.ts';
 import { serviceOf, type ServiceSettings } from '../../../src/leases/akash/workload.ts';
 import type { OrderRequest } from '../../../src/leases/market.ts';
-import { workloadOf } from '../../../src/scheduler/ordering.ts';
+import { workloadOf } from '../../../src/scheduler/tender.ts';
 import type { PoolInput } from '../../../src/spec.ts';
 import { testSpec } from '../../fakes/market-samples.ts';
 
