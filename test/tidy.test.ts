@@ -143,6 +143,7 @@ test('the worker pulls in no Node module, no undici and no chain code', () => {
 /** Decisions: data in, data with its reason out. */
 const PURE = [
   'scheduler/demand.ts',
+  'scheduler/lateness.ts',
   'scheduler/scale.ts',
   'scheduler/place.ts',
   'scheduler/ceiling.ts',
