@@ -4,6 +4,7 @@ import type { MarketName, PoolSpec } from '../spec.ts';
 import type { Needs } from '../spec/trust.ts';
 import { versionOf } from '../spec/version.ts';
 import { formatUsd, minBig, type Ms, type NanoUsd } from '../units.ts';
+import { whyAvoid } from './avoid.ts';
 import { ceilingOf } from './ceiling.ts';
 import type { Offer } from './choice.ts';
 import { orderNeeds } from './fitness.ts';
@@ -158,7 +159,9 @@ export class Tender {
         const who = { market: name, provider: bid.provider };
         const score = fleet.book.score(who, order.pool, fleet.active());
         const quarantinedUntilMs = fleet.book.quarantine(who)?.untilMs ?? 0;
-        offers.push({ market: name, terms: market.terms(), bid, score, quarantinedUntilMs });
+        const failedMs = fleet.book.find(who)?.failedMs ?? null;
+        const avoid = whyAvoid({ ...who, failedMs }, fleet.active(), this.#parts.clock.now());
+        offers.push({ market: name, terms: market.terms(), bid, score, quarantinedUntilMs, avoid });
       }
     }
     return { offers, declined, complete, blockMs };

@@ -102,6 +102,8 @@ test('the deadline of a lease is told, another machine is leased and ready befor
     states.some(([old, state]) => old === false && state === 'ready'),
     JSON.stringify(states),
   );
+  const providers = (await bench.replicas()).filter(({ leaseId }) => leaseId !== null).map(({ provider }) => provider);
+  assert.equal(new Set(providers).size, 2, `not where a machine is taken back: ${providers.join()}`);
   const [told] = await bench.decisions('lease.reclaimed');
   assert.equal(told?.detail['ends_at'], new Date(endsMs).toISOString());
   assert.match(told?.reason ?? '', /takes the machine back at 20/);
