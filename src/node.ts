@@ -13,6 +13,7 @@ import { BodyRoom } from './gateway/body-room.ts';
 import { hashKey, Keys } from './gateway/auth.ts';
 import { Limiter } from './gateway/limits.ts';
 import { nodeTransport } from './gateway/node-transport.ts';
+import { askCanary } from './gateway/canary.ts';
 import { probeModelServer } from './gateway/probe.ts';
 import { proveResumption } from './gateway/resume-probe.ts';
 import { PromptCounter } from './gateway/tokenizer.ts';
@@ -20,6 +21,7 @@ import { createUndiciUpstream } from './gateway/undici-upstream.ts';
 import { Watch } from './gateway/watch.ts';
 import { openLedger } from './ledger/client.ts';
 import type { Ledger } from './ledger/operations.ts';
+import { readSecret } from './node/akash-market.ts';
 import { announce } from './node/announce.ts';
 import { openDemo } from './node/demo.ts';
 import { openMarkets, prepareLocal } from './node/markets.ts';
@@ -30,6 +32,7 @@ import { secretFile } from './node/secrets.ts';
 import { startServer, type RunningServer } from './node/server.ts';
 import { createIds, randomText, systemRandom } from './random.ts';
 import { DisputeRecords } from './leases/dispute-records.ts';
+import { CanaryRows } from './scheduler/canary/canary-rows.ts';
 import { Scheduler } from './scheduler/loop.ts';
 import { Pools } from './scheduler/pool/pools.ts';
 import { SchedulerRecords } from './scheduler/records.ts';
@@ -164,6 +167,12 @@ async function startGateway(parts: Parts): Promise<Gateway> {
     log,
     probe: (target, spec, signal) => probeModelServer(upstream, target, spec, signal),
     proveResumption: (target, spec, signal) => proveResumption(upstream, target, spec, signal),
+    canary: {
+      rows: new CanaryRows(store),
+      random: systemRandom,
+      ask: (target, spec, question, signal) => askCanary(upstream, target, spec, { question, signal }),
+      keyOf: (reference) => readSecret(reference, settings),
+    },
   });
   const keys = new Keys(ledger);
   await keys.refresh();

@@ -1,14 +1,19 @@
 import type { PoolSpec } from '../spec.ts';
 import type { Registry, Weights } from '../spec/weights.ts';
+import { describeCanary } from '../spec/canary.ts';
+import { describeSla } from '../spec/sla.ts';
 import type { ModelShape } from '../spec/fit.ts';
 
 /** What a pool may say besides of its weights and its machines, in the file's shape. */
-export function describeExtras({ weights, registry, shape, attributes, reclamationMs }: PoolSpec): object {
+export function describeExtras(pool: PoolSpec): object {
+  const { weights, registry, shape, attributes, reclamationMs, sla, canary } = pool;
   return {
     ...(weights ? { weights: describeWeights(weights) } : {}),
     ...(registry ? { registry: describeRegistry(registry) } : {}),
     ...(shape ? { shape: describeShape(shape) } : {}),
     ...(attributes && Object.keys(attributes).length > 0 ? { attributes } : {}),
+    ...(sla ? { sla: describeSla(sla) } : {}),
+    ...(canary ? { canary: describeCanary(canary) } : {}),
     ...(reclamationMs ? { reclamation_s: reclamationMs / 1000 } : {}),
   };
 }

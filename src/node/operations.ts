@@ -122,8 +122,9 @@ async function putPool(deps: OperationsDeps, id: string, input: unknown): Promis
 /** What cannot be brought about while a pool runs, or from afar. */
 function refuseChange({ scheduler }: OperationsDeps, known: Pool | undefined, spec: PoolSpec): void {
   // Whoever may change pools could otherwise have any file of this machine sent to a provider.
-  if (spec.weights?.secret || spec.registry) {
-    const message = 'a pool with secrets (weights.secret, registry) belongs in the configuration file';
+  if (spec.weights?.secret || spec.registry || spec.canary?.reference?.key) {
+    const message =
+      'a pool with secrets (weights.secret, registry, canary.reference.key) belongs in the configuration file';
     throw new AppError('invalid_request', message, { param: spec.registry ? 'registry' : 'weights.secret' });
   }
   if (!known || known.router.spec.kind === spec.kind) return;

@@ -17,7 +17,7 @@ import type { ReserveAction } from './reserve.ts';
 import { Steps } from './steps.ts';
 import { RETRY_MS, Work } from './work.ts';
 
-export interface SchedulerOptions {
+export interface SchedulerOptions extends Pick<Parts, 'canary'> {
   readonly clock: Clock;
   readonly records: SchedulerRecords;
   readonly pools: Pools;

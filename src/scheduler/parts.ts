@@ -1,6 +1,7 @@
 import type { Clock } from '../clock.ts';
 import type { Market } from '../leases/market.ts';
 import type { MarketName, PoolSpec } from '../spec.ts';
+import type { CanaryMeans } from './canary/means.ts';
 import type { Fleet } from './fleet.ts';
 import type { Pools } from './pool/pools.ts';
 import type { Target } from './pool/slot.ts';
@@ -31,6 +32,8 @@ export interface Parts {
   readonly probe: Probe;
   /** Absent where no pool's answers are resumed. */
   readonly proveResumption?: ProveResumption | undefined;
+  /** Absent where no replica is asked whether it is honest. */
+  readonly canary?: CanaryMeans | undefined;
   readonly decide: Decide;
   readonly newId: (prefix: string) => string;
   readonly log: (line: string) => void;

@@ -45,9 +45,11 @@ export const canarySchema = z
           .describe('its bearer key, as env:NAME or file:PATH'),
       })
       .optional()
-      .describe("what answers are held against; default: a replica of the pool on an owned server"),
+      .describe('what answers are held against; default: a replica of the pool on an owned server'),
   })
-  .describe('questions that look like traffic, to find machines that do not run the weights they claim; left out: none');
+  .describe(
+    'questions that look like traffic, to find machines that do not run the weights they claim; left out: none',
+  );
 
 export interface CanarySpec {
   readonly everyMs: Ms;
@@ -67,5 +69,22 @@ export function parseCanary(input: z.output<typeof canarySchema>): CanarySpec {
       reference === undefined
         ? null
         : { url: reference.url, model: reference.model ?? null, key: reference.key ?? null },
+  };
+}
+
+/** In the file's shape; a key by its name. */
+export function describeCanary({ everyMs, tokens, falseAlarm, calibrate, distances, reference }: CanarySpec): object {
+  return {
+    per_hour: 3_600_000 / everyMs,
+    ...{ tokens, false_alarm: falseAlarm, calibrate, distances },
+    ...(reference === null
+      ? {}
+      : {
+          reference: {
+            url: reference.url,
+            ...(reference.model === null ? {} : { model: reference.model }),
+            ...(reference.key === null ? {} : { key: reference.key }),
+          },
+        }),
   };
 }

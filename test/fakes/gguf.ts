@@ -2,7 +2,19 @@ import { closeSync, copyFileSync, openSync, readSync, writeSync } from 'node:fs'
 
 /** A model file of which some weights are not what they were: what a provider may serve who saves memory. */
 
-const KV_SIZES: Readonly<Record<number, number>> = { 0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8 };
+const KV_SIZES: Readonly<Record<number, number>> = {
+  0: 1,
+  1: 1,
+  2: 2,
+  3: 2,
+  4: 4,
+  5: 4,
+  6: 4,
+  7: 1,
+  10: 8,
+  11: 8,
+  12: 8,
+};
 const [STRING, ARRAY] = [8, 9];
 /** ggml's Q4_1: two halves (scale, minimum) and 32 weights of four bits. */
 const Q4_1 = { type: 3, blockBytes: 20, headBytes: 4, weights: 32 };

@@ -9,9 +9,39 @@ export interface Question {
 }
 
 const TOPICS = [
-  ...['rivers', 'bread', 'bicycles', 'the moon', 'old bridges', 'city birds', 'chess openings', 'green tea', 'glaciers'],
-  ...['night trains', 'volcanoes', 'garden tools', 'pottery', 'tax returns', 'sailing knots', 'bees', 'violins', 'maps'],
-  ...['electric cars', 'lighthouses', 'sourdough', 'spreadsheets', 'honey', 'marathons', 'wool', 'sleep', 'coral reefs'],
+  ...[
+    'rivers',
+    'bread',
+    'bicycles',
+    'the moon',
+    'old bridges',
+    'city birds',
+    'chess openings',
+    'green tea',
+    'glaciers',
+  ],
+  ...[
+    'night trains',
+    'volcanoes',
+    'garden tools',
+    'pottery',
+    'tax returns',
+    'sailing knots',
+    'bees',
+    'violins',
+    'maps',
+  ],
+  ...[
+    'electric cars',
+    'lighthouses',
+    'sourdough',
+    'spreadsheets',
+    'honey',
+    'marathons',
+    'wool',
+    'sleep',
+    'coral reefs',
+  ],
   ...['recursion', 'SQL joins', 'unit tests', 'cloud storage', 'job interviews', 'rental contracts', 'solar panels'],
 ] as const;
 const PEOPLE = ['a child', 'my boss', 'a beginner', 'an expert', 'my neighbour', 'a tourist', 'a student'] as const;
