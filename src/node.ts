@@ -22,6 +22,7 @@ import { Watch } from './gateway/watch.ts';
 import { openLedger } from './ledger/client.ts';
 import type { Ledger } from './ledger/operations.ts';
 import { readSecret } from './node/akash-market.ts';
+import { viewCredits } from './node/dispute-operations.ts';
 import { announce } from './node/announce.ts';
 import { openDemo } from './node/demo.ts';
 import { openMarkets, prepareLocal } from './node/markets.ts';
@@ -33,6 +34,8 @@ import { startServer, type RunningServer } from './node/server.ts';
 import { createIds, randomText, systemRandom } from './random.ts';
 import { DisputeRecords } from './leases/dispute-records.ts';
 import { CanaryRows } from './scheduler/canary/canary-rows.ts';
+import { CreditRows } from './scheduler/sla/credit-rows.ts';
+import { SlaCredits } from './scheduler/sla/credits.ts';
 import { Scheduler } from './scheduler/loop.ts';
 import { Pools } from './scheduler/pool/pools.ts';
 import { SchedulerRecords } from './scheduler/records.ts';
@@ -183,6 +186,10 @@ async function startGateway(parts: Parts): Promise<Gateway> {
   disputes.onUpheld(({ market, provider, breach }) => scheduler.book.disputed({ market, provider }, breach.reason));
   await scheduler.start();
   closers.push(() => scheduler.stop(options));
+  const creditRows = new CreditRows(store);
+  const slaCredits = new SlaCredits({ clock, ledger, rows: creditRows, pools, log });
+  slaCredits.start();
+  closers.push(() => slaCredits.stop());
   const watch = new Watch(clock);
   let refusing: string | null = null;
   const deps: AppDeps = {
@@ -196,7 +203,8 @@ async function startGateway(parts: Parts): Promise<Gateway> {
     upstream,
     watch: () => watch,
     transport: nodeTransport,
-    fleet: createOperations({ clock, pools, records, scheduler, markets, ledger, disputes }),
+    fleet: createOperations({ clock, pools, records, scheduler, markets, ledger, disputes, creditRows }),
+    slaCredits: (account) => viewCredits(creditRows, account),
     joining: joining.door,
     adminKeyHash: hashKey(adminKey),
     limiter: new Limiter(),

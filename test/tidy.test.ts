@@ -185,6 +185,7 @@ const PURE = [
   'leases/akash/workload.ts',
   'leases/local/auction.ts',
   'spec/dispute.ts',
+  'scheduler/sla/credit-plan.ts',
   'ledger/pricing.ts',
   'ledger/accounts.ts',
   'leases/akash/devnet/akt-fallback.ts',

@@ -10,6 +10,7 @@ import { Deposits } from './deposits.ts';
 import { Holds } from './holds.ts';
 import { JournalFile, type Batch } from './journal-file.ts';
 import { Journal } from './journal.ts';
+import { leaseUsage } from './lease-usage.ts';
 import { migrateLedger } from './migrate.ts';
 import type {
   LedgerOp,
@@ -169,6 +170,8 @@ export class Book {
       }
       case 'usage':
         return this.#usage(query.request);
+      case 'leaseUsage':
+        return leaseUsage(this.#sql, query);
     }
   }
 

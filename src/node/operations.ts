@@ -4,6 +4,7 @@ import type { FleetOperations } from '../gateway/deps.ts';
 import type { Ledger } from '../ledger/operations.ts';
 import type { DisputeRecords } from '../leases/dispute-records.ts';
 import type { Market } from '../leases/market.ts';
+import type { CreditRows } from '../scheduler/sla/credit-rows.ts';
 import type { Scheduler } from '../scheduler/loop.ts';
 import type { Pool, Pools } from '../scheduler/pool/pools.ts';
 import type { SchedulerRecords } from '../scheduler/records.ts';
@@ -23,6 +24,7 @@ export interface OperationsDeps {
   readonly markets: ReadonlyMap<MarketName, Market>;
   readonly ledger: Ledger;
   readonly disputes: DisputeRecords;
+  readonly creditRows: CreditRows;
 }
 
 /** What the admin routes and the command line show and do, over scheduler, markets and records. */

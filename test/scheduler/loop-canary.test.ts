@@ -33,7 +33,7 @@ test('a machine that begins to serve other weights is disputed with the evidence
 test('without a reference nobody is asked anything, and that is said once', async (t) => {
   const spec = testSpec({ replicas: { min: 1, max: 1 }, canary: { per_hour: 60 } });
   const { bench, asked } = await setup(t, spec);
-  await bench.pass(1_800_000);
+  await bench.pass(600_000);
   assert.equal(asked.length, 0);
   const idle = await bench.decisions('canary.idle');
   assert.match(idle[0]?.reason ?? '', /neither a reference nor an owned server/);
@@ -42,7 +42,7 @@ test('without a reference nobody is asked anything, and that is said once', asyn
 
 test('a pool that says nothing of canaries sends none', async (t) => {
   const { bench, asked } = await setup(t, testSpec({ replicas: { min: 1, max: 1 } }));
-  await bench.pass(3_600_000);
+  await bench.pass(600_000);
   assert.equal(asked.length, 0);
 });
 
