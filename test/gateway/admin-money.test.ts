@@ -9,6 +9,8 @@ test('nothing is closed without the very words, and what was done stands in the 
     const { error } = await root.ask('POST', '/admin/panic', body, 400);
     assert.match((error as { message: string }).message, /confirm: must be "close every lease"/);
   }
+  const said = { confirm: 'close every lease', reason: 'drill \u001b[2J' };
+  assert.match(JSON.stringify(await root.ask('POST', '/admin/panic', said, 400)), /control characters/);
   assert.deepEqual(pressed, []);
   await root.ask('POST', '/admin/panic', { confirm: 'close every lease', reason: 'drill' }, 202);
   await root.ask('POST', '/admin/panic', { confirm: 'close every lease' }, 202);
