@@ -21,15 +21,15 @@ test('nothing is closed without the very words, and what was done stands in the 
     data
       .map(({ action, outcome }) => `${action} ${outcome}`)
       .toReversed()
-      .slice(4),
+      .slice(5),
     ['panic.started ok', 'panic.started ok', 'panic.ended ok'],
   );
   assert.deepEqual(
     data
       .toReversed()
-      .slice(0, 4)
+      .slice(0, 5)
       .map(({ outcome }) => outcome),
-    Array.from({ length: 4 }, () => 'invalid_request'),
+    Array.from({ length: 5 }, () => 'invalid_request'),
   );
 });
 
