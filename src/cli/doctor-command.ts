@@ -29,8 +29,8 @@ export function addDoctorCommand(program: Command, surface: Surface): void {
     .command('doctor')
     .description("whether a market's chain, money and providers are as they should be; changes nothing")
     .option('--akash', 'the Akash network: as in the configuration, or at --rpc')
-    .option('--rpc <url...>', 'nodes to ask instead of the configured ones', (text, before: string[] = []) => [
-      ...before,
+    .option('--rpc <url...>', 'nodes to ask instead of the configured ones', (text, before: string[] | undefined) => [
+      ...(before ?? []),
       parsed(serverUrl, text),
     ])
     .option('--address <akash1…>', 'whose money to look at; needs no key', (text) => parsed(addressSchema, text))
@@ -52,7 +52,7 @@ async function examine(surface: Surface, options: DoctorOptions): Promise<void> 
 }
 
 /** Whether it is what the file would take. */
-function parsed(schema: typeof serverUrl | typeof addressSchema | typeof denomSchema, text: string): string {
+function parsed(schema: typeof serverUrl, text: string): string {
   const { error } = schema.safeParse(text);
   if (error) throw new InvalidArgumentError(`It ${error.issues[0]?.message ?? 'is not right'}.`);
   return text;
