@@ -214,6 +214,14 @@ export class FakeMarket implements Market {
     });
   }
 
+  judge(disputeId: string, { upheld }: { readonly upheld: boolean }): Promise<Outcome<DisputeNote>> {
+    const lease = [...this.world.leases.values()].find(({ dispute }) => dispute?.id === disputeId);
+    if (!lease?.dispute) return Promise.resolve(refused('there is no such dispute'));
+    const dispute: DisputeNote = { ...lease.dispute, state: upheld ? 'upheld' : 'rejected' };
+    this.#put({ ...lease, dispute });
+    return Promise.resolve(done(dispute));
+  }
+
   async list(): Promise<{ orders: readonly OrderView[]; leases: readonly LeaseStatus[] }> {
     await this.#reads('list', '');
     const leases = this.open().map((lease) => ({
