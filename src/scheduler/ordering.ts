@@ -4,6 +4,7 @@ import type { MarketName, PoolSpec } from '../spec.ts';
 import type { Needs } from '../spec/trust.ts';
 import { versionOf } from '../spec/version.ts';
 import { formatUsd, type NanoUsd } from '../units.ts';
+import { orderPrefix } from './epoch.ts';
 import { leaseOfOrder, type Ending } from './ending.ts';
 import { orderNeeds, sortOut } from './fitness.ts';
 import { marketOf, type Parts } from './parts.ts';
@@ -43,9 +44,9 @@ export class Ordering {
 
   /** The rows of one more replica and its order. They come first: a crash leaves nothing that we don't know of. */
   async order(pool: Pool, reason: string, { who = 'all', beside = {}, replaces }: OrderOptions = {}): Promise<void> {
-    const { clock, fleet, markets, newId, decide } = this.#parts;
+    const { clock, fleet, markets, newId, epoch, decide } = this.#parts;
     const { spec } = pool.router;
-    const [id, orderId, now] = [newId('rep-'), newId('ord-'), clock.now()];
+    const [id, orderId, now] = [newId('rep-'), newId(orderPrefix(epoch)), clock.now()];
     const { cpu, memoryBytes, gpus } = spec.hardware;
     const ceilingUsdPerHour = formatUsd(spec.ceilingNanoUsdPerHour);
     const asked = [...markets]

@@ -147,7 +147,15 @@ export const switches = sqliteTable('switches', {
   atMs: int('at_ms').notNull(),
 });
 
-export const RECORDS_SCHEMA_VERSION = 3;
+/** Who leads: one row. `epoch` counts those who opened the file to write; each is fenced off by the next (`fence.ts`). */
+export const leader = sqliteTable('leader', {
+  one: int('one').primaryKey(),
+  epoch: int('epoch').notNull(),
+  body: json<unknown>()('body').notNull(),
+  beatMs: int('beat_ms').notNull(),
+});
+
+export const RECORDS_SCHEMA_VERSION = 4;
 
 /** Step n brings a file from version n to n + 1. */
 export const MIGRATIONS: readonly (readonly string[])[] = [
@@ -182,5 +190,9 @@ export const MIGRATIONS: readonly (readonly string[])[] = [
        at_ms INTEGER NOT NULL) STRICT`,
     'CREATE INDEX akash_mints_state ON akash_mints (state)',
     'CREATE TABLE switches (name TEXT PRIMARY KEY, body TEXT NOT NULL, at_ms INTEGER NOT NULL) STRICT',
+  ],
+  [
+    `CREATE TABLE leader (one INTEGER PRIMARY KEY CHECK (one = 1), epoch INTEGER NOT NULL, body TEXT NOT NULL,
+       beat_ms INTEGER NOT NULL) STRICT`,
   ],
 ];
