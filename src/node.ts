@@ -93,8 +93,10 @@ async function start(
   }
   const standby = await standBy({ settings, clock, newId });
   const runtime = await prepare();
-  console.log(`underbid stands by on ${standby.server.url}`);
-  const unlock = await untilSignal((signal) => standby.lead(signal));
+  const unlock = await untilSignal((signal) => {
+    console.log(`underbid stands by on ${standby.server.url}`);
+    return standby.lead(signal);
+  });
   if (unlock === null) return null;
   log('no other gateway leads: taking over');
   return open({
