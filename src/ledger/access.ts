@@ -75,6 +75,8 @@ export interface KeySettings {
   readonly trust?: Trust | null;
   readonly regions?: readonly string[] | null;
   readonly providers?: readonly string[] | null;
+  /** The most that a request accepts to pay for having its pool woken, unless it says otherwise itself. */
+  readonly wakeFeeMax?: NanoUsd | null;
 }
 
 export const UNLIMITED: KeySettings = {
@@ -89,6 +91,7 @@ export const UNLIMITED: KeySettings = {
   trust: null,
   regions: null,
   providers: null,
+  wakeFeeMax: null,
 };
 
 export interface KeyOp extends Audited {

@@ -34,6 +34,8 @@ export const suspense = (): AccountSpec => account('suspense:deposits', 'liabili
 export const cash = (): AccountSpec => account('cash:operator', 'asset', false);
 export const promoExpense = (): AccountSpec => account('expense:promo', 'expense', false);
 export const usageRevenue = (model: string): AccountSpec => account(`revenue:usage:${model}`, 'income', false);
+/** What accounts pay for having a pool woken for them. */
+export const wakeRevenue = (model: string): AccountSpec => account(`revenue:wake:${model}`, 'income', false);
 export const breakage = (): AccountSpec => account('revenue:breakage', 'income', false);
 /** What leases of a market are paid from. */
 export const treasury = (market: string): AccountSpec => account(`treasury:${market}`, 'asset', true);

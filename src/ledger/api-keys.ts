@@ -207,16 +207,24 @@ function describeProject({ customer, name, cap }: Project, atMs: EpochMs): Proje
   return { customer, name, ...describeCap(cap, atMs) };
 }
 
-function writeKeySettings({ spendLimit, ...rest }: KeySettings): string {
-  return JSON.stringify({ ...rest, spendLimitUsd: spendLimit === null ? null : formatUsd(spendLimit) });
+function writeKeySettings({ spendLimit, wakeFeeMax = null, ...rest }: KeySettings): string {
+  const spendLimitUsd = spendLimit === null ? null : formatUsd(spendLimit);
+  return JSON.stringify({ ...rest, spendLimitUsd, wakeFeeMaxUsd: wakeFeeMax === null ? null : formatUsd(wakeFeeMax) });
+}
+
+interface WrittenSettings extends Omit<KeySettings, 'spendLimit' | 'wakeFeeMax'> {
+  readonly spendLimitUsd: string | null;
+  readonly wakeFeeMaxUsd?: string | null;
 }
 
 /** Settings that version 1 did not know are as it treated them. */
 export function parseKeySettings(text: string): KeySettings {
-  const { spendLimitUsd, ...rest } = JSON.parse(text) as Omit<KeySettings, 'spendLimit'> & {
-    readonly spendLimitUsd: string | null;
+  const { spendLimitUsd, wakeFeeMaxUsd = null, ...rest } = JSON.parse(text) as WrittenSettings;
+  const amounts = {
+    spendLimit: spendLimitUsd === null ? null : parseUsd(spendLimitUsd),
+    wakeFeeMax: wakeFeeMaxUsd === null ? null : parseUsd(wakeFeeMaxUsd),
   };
-  return { ...UNLIMITED, ...rest, spendLimit: spendLimitUsd === null ? null : parseUsd(spendLimitUsd) };
+  return { ...UNLIMITED, ...rest, ...amounts };
 }
 
 const INSERT_KEY = `INSERT INTO api_keys (id, hash, hint, customer, name, settings, at_ms, root)

@@ -289,6 +289,7 @@ export class Book {
       },
       held: bigintOf(row, 'held'),
       charged: bigintOf(row, 'charged'),
+      wakeFee: row['wake_fee'] === null ? 0n : bigintOf(row, 'wake_fee'),
       status: textOf(row, 'status') as UsageStatus,
       detail: JSON.parse(textOf(row, 'detail')) as UsageDetail,
       atMs: numberOf(row, 'at_ms'),

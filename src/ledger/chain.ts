@@ -31,6 +31,8 @@ export const USAGE_COLUMNS = [
   'detail',
   'at_ms',
   'held_ms',
+  'wake_held',
+  'wake_fee',
 ] as const;
 
 /** 32 bytes; a runtime that has one of its own gives it, because the portable one takes a tenth of a commit. */
@@ -58,8 +60,8 @@ export function chain(
 ): Uint8Array {
   let text = link === 'usage' ? 'u' : 't';
   for (const [at, value] of values.entries()) {
-    // Rows of version 1 have none, and links without it.
-    if (link === 'usage' && at === HELD_MS && value === null) continue;
+    // What rows of earlier versions have not is in no link: NULL columns at the end are left out.
+    if (link === 'usage' && at >= HELD_MS && value === null) continue;
     const named = link === 'usage' ? value : at === DEBIT ? link[0] : at === CREDIT ? link[1] : value;
     text += SEPARATOR + (named === null ? '' : String(named as bigint | string));
   }

@@ -61,7 +61,7 @@ function limitsKept(sql: Sql): Finding {
     }),
   );
   const spent = new Map<string, bigint>();
-  const days = `SELECT key, COALESCE(held_ms, at_ms) / ${DAY_MS} AS day, SUM(charged) AS charged FROM usage
+  const days = `SELECT key, COALESCE(held_ms, at_ms) / ${DAY_MS} AS day, SUM(charged + COALESCE(wake_fee, 0)) AS charged FROM usage
     WHERE key IS NOT NULL GROUP BY key, day ORDER BY key, day`;
   for (const row of sql.all(days)) {
     const key = keys.get(textOf(row, 'key'));

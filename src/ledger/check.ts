@@ -41,6 +41,7 @@ const CHECKS: readonly Check[] = [
   { name: 'I3 no bounded account is below zero', find: nothingBelowZero },
   { name: 'I4 a hold is settled once', find: holdsSettledOnce },
   { name: 'I5 captures equal the charge and stay within the hold', find: capturesMatch },
+  { name: 'I5 wake fees were offered, held and taken once', find: wakeFeesMatch },
   { name: 'I6 the journal is append-only', find: triggersStand },
   { name: 'I7 an Idempotency-Key has one request', find: replaysHaveUsage },
   { name: 'I10 charges are the priced tokens', find: chargesArePriced },
@@ -129,6 +130,26 @@ function capturesMatch(sql: Sql): Finding {
   return first(
     rows,
     (row) => `the captures of request ${textOrNull(row, 'request')} do not match its usage row`,
+    'all match',
+  );
+}
+
+function wakeFeesMatch(sql: Sql): Finding {
+  const rows = sql.all(
+    `SELECT u.request FROM usage u LEFT JOIN
+       (SELECT request, SUM(amount) AS amount FROM transfers WHERE type = 'wake_fee' GROUP BY request) f
+       ON f.request = u.request
+     WHERE COALESCE(f.amount, 0) <> COALESCE(u.wake_fee, 0) OR COALESCE(u.wake_fee, 0) > COALESCE(u.wake_held, 0)
+     UNION ALL
+     SELECT t.request FROM transfers t LEFT JOIN usage u ON u.request = t.request
+     WHERE t.type = 'wake_fee' AND u.request IS NULL
+     UNION ALL
+     SELECT h.request FROM holds h LEFT JOIN usage u ON u.request = h.request
+     WHERE h.wake_held > h.amount OR (u.request IS NOT NULL AND h.wake_held IS NOT u.wake_held) LIMIT 1`,
+  );
+  return first(
+    rows,
+    (row) => `the wake fee of request ${textOrNull(row, 'request')} is not what it offered`,
     'all match',
   );
 }

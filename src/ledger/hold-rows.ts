@@ -26,7 +26,11 @@ export interface Hold {
   /** In draw-down order. */
   readonly legs: Leg[];
   amount: NanoUsd;
+  /** Of it, for a wake; the rest is for tokens. */
+  readonly wakeHeld: NanoUsd;
   progress: TokenCounts;
+  /** Of what is held for a wake: due if nobody settles it. */
+  wakeDue: NanoUsd;
   /** As of that progress. */
   detail: UsageDetail | undefined;
   /** Whether its row is on disk, and whether that row is behind. */
@@ -37,8 +41,9 @@ export interface Hold {
 export function insertHold(journal: Journal, hold: Hold, epoch: number): void {
   const { request, customer, keyId, model, priceVersion, amount, legs, atMs, deadlineMs } = hold;
   const values = [request, customer.record.id, keyId, model, BigInt(priceVersion), amount, writeLegs(legs)];
-  const rest = [writeProgress(hold), BigInt(epoch), BigInt(atMs), BigInt(deadlineMs)];
-  journal.write(`INSERT INTO holds VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'pending', ?, ?, ?)`, [...values, ...rest]);
+  const wakeHeld = hold.wakeHeld > 0n ? hold.wakeHeld : null;
+  const rest = [writeProgress(hold), BigInt(epoch), BigInt(atMs), BigInt(deadlineMs), wakeHeld];
+  journal.write(`INSERT INTO holds VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'pending', ?, ?, ?, ?)`, [...values, ...rest]);
 }
 
 export function updateHold(journal: Journal, hold: Hold): void {
@@ -66,7 +71,7 @@ export function readHold(row: SqlRow, owners: HoldOwners): Hold {
     return { account, amount };
   });
   const keyId = textOrNull(row, 'key');
-  const { detail, ...progress } = JSON.parse(textOf(row, 'progress')) as TokenCounts & { detail?: UsageDetail };
+  const { detail, wakeDue, ...progress } = JSON.parse(textOf(row, 'progress')) as Progress;
   return {
     request: textOf(row, 'request'),
     customer,
@@ -79,7 +84,9 @@ export function readHold(row: SqlRow, owners: HoldOwners): Hold {
     deadlineMs: numberOf(row, 'deadline_ms'),
     legs,
     amount: bigintOf(row, 'amount'),
+    wakeHeld: row['wake_held'] === null ? 0n : bigintOf(row, 'wake_held'),
     progress,
+    wakeDue: BigInt(wakeDue ?? '0'),
     detail,
     journaled: true,
     stale: false,
@@ -87,8 +94,10 @@ export function readHold(row: SqlRow, owners: HoldOwners): Hold {
 }
 
 /** Rows of earlier versions have the counts alone. */
-function writeProgress({ progress, detail }: Hold): string {
-  return JSON.stringify({ ...progress, detail });
+type Progress = TokenCounts & { readonly detail?: UsageDetail; readonly wakeDue?: string };
+
+function writeProgress({ progress, detail, wakeDue }: Hold): string {
+  return JSON.stringify({ ...progress, detail, ...(wakeDue > 0n ? { wakeDue: String(wakeDue) } : {}) });
 }
 
 /** JSON, since an account's name may hold any character. */

@@ -1,7 +1,7 @@
 import type { Price } from '../spec.ts';
 import { textOf, type Sql } from '../store/sql.ts';
-import { minBig, nanoFromPicoUp, type EpochMs, type NanoUsd } from '../units.ts';
-import { payable, tokenExpense, usageRevenue } from './accounts.ts';
+import { maxBig, minBig, nanoFromPicoUp, type EpochMs, type NanoUsd } from '../units.ts';
+import { payable, tokenExpense, usageRevenue, wakeRevenue } from './accounts.ts';
 import { isLive } from './access.ts';
 import type { ApiKeys } from './api-keys.ts';
 import type { Customers } from './customers.ts';
@@ -89,7 +89,9 @@ export class Holds {
       deadlineMs,
       legs: [],
       amount: 0n,
+      wakeHeld: minBig(amount, maxBig(0n, operation.wakeFee ?? 0n)),
       progress: NOTHING,
+      wakeDue: 0n,
       detail: undefined,
       journaled: false,
       stale: false,
@@ -114,13 +116,17 @@ export class Holds {
     return { ok: true };
   }
 
-  progress({ request, tokens: claimed, detail }: ProgressOp): void {
+  progress({ request, tokens: claimed, detail, wakeFee }: ProgressOp): void {
     const hold = this.#holds.get(request);
     const tokens = soundCounts(claimed);
     if (!hold || tokens.outputTokens < hold.progress.outputTokens) return;
     const { inputTokens, outputTokens } = hold.progress;
     hold.stale ||= tokens.outputTokens !== outputTokens || tokens.inputTokens !== inputTokens;
     hold.progress = tokens;
+    if (wakeFee !== undefined && wakeFee !== hold.wakeDue) {
+      hold.stale = true;
+      hold.wakeDue = wakeFee;
+    }
     if (detail) hold.detail = detail;
   }
 
@@ -134,30 +140,31 @@ export class Holds {
     const { customer, key, priceVersion, model } = hold;
     const tokens = soundCounts(claimed);
     const cost = costPico(hold.price, tokens);
-    const charged = minBig(nanoFromPicoUp(cost), hold.amount);
-    let left = charged;
+    const held = hold.amount - hold.wakeHeld;
+    const forTokens = minBig(nanoFromPicoUp(cost), held);
+    const wakeFee = minBig(maxBig(0n, operation.wakeFee ?? 0n), hold.wakeHeld);
+    const charged = forTokens + wakeFee;
+    const parts = [
+      { type: 'capture', credit: usageRevenue(model), left: forTokens, reason: `usage of ${model}` },
+      { type: 'wake_fee', credit: wakeRevenue(model), left: wakeFee, reason: `${model} was woken for it` },
+    ];
     for (const { account, amount } of hold.legs) {
       account.held -= amount;
       if (hold.journaled) {
         account.journaled -= amount;
         journal.touch(account);
       }
-      const part = minBig(left, amount);
-      left -= part;
-      if (part === 0n) continue;
-      const credit = journal.open(usageRevenue(model));
-      const reason = `usage of ${model}`;
-      journal.post({
-        id: null,
-        type: 'capture',
-        debit: account,
-        credit,
-        amount: part,
-        request,
-        actor: 'gateway',
-        reason,
-        atMs,
-      });
+      let free = amount;
+      for (const part of parts) {
+        const taken = minBig(part.left, free);
+        if (taken === 0n) continue;
+        part.left -= taken;
+        free -= taken;
+        const credit = journal.open(part.credit);
+        const { type, reason } = part;
+        const why = { request, actor: 'gateway', reason, atMs };
+        journal.post({ id: null, type, debit: account, credit, amount: taken, ...why });
+      }
     }
     for (const purchase of operation.purchases ?? []) this.#buy(purchase, hold, atMs);
     for (const { spend } of key?.caps ?? NO_CAPS) spend.close(hold.atMs, hold.amount, charged);
@@ -170,8 +177,9 @@ export class Holds {
       priceVersion,
       tokens,
       costPico: cost,
-      held: hold.amount,
-      charged,
+      held,
+      charged: forTokens,
+      wake: hold.wakeHeld > 0n ? { held: hold.wakeHeld, fee: wakeFee } : null,
       status,
       detail,
       atMs,
@@ -181,7 +189,7 @@ export class Holds {
       journal.write(`UPDATE holds SET state = 'settled' WHERE request = ?`, [request]);
     }
     this.#options.replays.settle(operation, charged);
-    return { ok: true, charged, priceVersion };
+    return { ok: true, charged, ...(wakeFee > 0n ? { wakeFee } : {}), priceVersion };
   }
 
   #buy({ provider, amount }: Purchase, { request, model }: Hold, atMs: EpochMs): void {
@@ -205,9 +213,9 @@ export class Holds {
     let count = 0;
     for (const hold of this.#holds.values()) {
       if (!dead(hold)) continue;
-      const { request, progress: tokens } = hold;
+      const { request, progress: tokens, wakeDue: wakeFee } = hold;
       const detail = { ...hold.detail, error };
-      this.settle({ op: 'settle', request, tokens, status: 'recovered', detail, atMs: nowMs });
+      this.settle({ op: 'settle', request, tokens, wakeFee, status: 'recovered', detail, atMs: nowMs });
       count += 1;
     }
     return count;

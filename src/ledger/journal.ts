@@ -46,6 +46,8 @@ export interface UsageRow {
   readonly costPico: PicoUsd;
   readonly held: NanoUsd;
   readonly charged: NanoUsd;
+  /** Held and charged for a wake, besides; null: no fee was offered. */
+  readonly wake: { readonly held: NanoUsd; readonly fee: NanoUsd } | null;
   readonly status: UsageStatus;
   readonly detail: UsageDetail;
   readonly atMs: EpochMs;
@@ -211,6 +213,8 @@ export class Journal {
       detail,
       BigInt(row.atMs),
       row.heldMs === null ? null : BigInt(row.heldMs),
+      row.wake?.held ?? null,
+      row.wake?.fee ?? null,
     ];
     this.#rows.push({ text: INSERT_USAGE, values, link: 'usage' });
   }
@@ -253,5 +257,5 @@ export class Journal {
 
 const INSERT_TRANSFER = 'INSERT INTO transfers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)';
 const INSERT_USAGE = `INSERT INTO usage (seq, request, account, key, model, price_version, input_tokens, cached_tokens,
-  output_tokens, cost_pico, held, charged, status, detail, at_ms, held_ms, hash)
-  VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`;
+  output_tokens, cost_pico, held, charged, status, detail, at_ms, held_ms, wake_held, wake_fee, hash)
+  VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`;

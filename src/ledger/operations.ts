@@ -58,6 +58,8 @@ export interface HoldOp {
   readonly model: string;
   readonly priceVersion: number;
   readonly amount: NanoUsd;
+  /** Of the amount: the most that the account pays for having the pool woken for this request. */
+  readonly wakeFee?: NanoUsd;
   readonly atMs: EpochMs;
   readonly deadlineMs: EpochMs;
   readonly idempotency?: Idempotency;
@@ -75,6 +77,8 @@ export interface ProgressOp {
   readonly op: 'progress';
   readonly request: string;
   readonly tokens: TokenCounts;
+  /** What is due by now of the fee for a wake. */
+  readonly wakeFee?: NanoUsd;
   /** What the usage row shows if nobody settles it. */
   readonly detail?: UsageDetail;
 }
@@ -84,6 +88,8 @@ export interface SettleOp {
   readonly op: 'settle';
   readonly request: string;
   readonly tokens: TokenCounts;
+  /** The pool was woken for it: charged besides the tokens, at most what was held for that. */
+  readonly wakeFee?: NanoUsd;
   readonly status: UsageStatus;
   readonly detail: UsageDetail;
   readonly atMs: EpochMs;
@@ -193,7 +199,10 @@ export type HoldResult =
 
 export interface SettleResult {
   readonly ok: boolean;
+  /** All of it. */
   readonly charged: NanoUsd;
+  /** Of it, for having the pool woken. */
+  readonly wakeFee?: NanoUsd;
   readonly priceVersion: number;
 }
 
@@ -223,8 +232,11 @@ export interface UsageRecord {
   /** Of that version: what the charge was computed with. */
   readonly price: Price | null;
   readonly tokens: TokenCounts;
+  /** For tokens, and what was charged for them. */
   readonly held: NanoUsd;
   readonly charged: NanoUsd;
+  /** What was charged besides for having the pool woken. */
+  readonly wakeFee: NanoUsd;
   readonly status: UsageStatus;
   readonly detail: UsageDetail;
   readonly atMs: EpochMs;

@@ -26,7 +26,8 @@ export function* sumUsage(sql: Sql, nowMs: EpochMs): Generator<UsageSum> {
   // A row of version 1 does not say when its hold was made; what it was charged for ended at at_ms.
   const inWindow = 'SUM(CASE WHEN made_ms >= ? AND made_ms < ? THEN charged ELSE 0 END)';
   const query = `SELECT account, key, SUM(charged) AS ever, ${windows.map((_, at) => `${inWindow} AS w${at}`).join(', ')}
-    FROM (SELECT account, key, charged, COALESCE(held_ms, at_ms) AS made_ms FROM usage) GROUP BY account, key`;
+    FROM (SELECT account, key, charged + COALESCE(wake_fee, 0) AS charged, COALESCE(held_ms, at_ms) AS made_ms FROM usage)
+    GROUP BY account, key`;
   const bounds = windows.flatMap(({ startMs, endMs }) => [BigInt(startMs), BigInt(endMs)]);
   for (const row of sql.all(query, bounds)) {
     const owner = { customer: textOf(row, 'account'), key: textOrNull(row, 'key') };

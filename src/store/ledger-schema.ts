@@ -1,4 +1,5 @@
 import { KEYS_AND_ADMINS } from './ledger-schema-2.ts';
+import { WAKE_FEES } from './ledger-schema-3.ts';
 import { REPLAYS } from './replay-schema.ts';
 
 /**
@@ -125,6 +126,6 @@ CREATE TRIGGER holds_no_delete BEFORE DELETE ON holds BEGIN SELECT RAISE(ABORT, 
  * Step n brings a file from version n to n + 1; a new file takes all of them. A step that was released is never changed:
  * files that have taken it would not see the change.
  */
-export const LEDGER_STEPS: readonly string[] = [FIRST, KEYS_AND_ADMINS + REPLAYS];
+export const LEDGER_STEPS: readonly string[] = [FIRST, KEYS_AND_ADMINS + REPLAYS, WAKE_FEES];
 
 export const LEDGER_SCHEMA_VERSION = LEDGER_STEPS.length;

@@ -44,14 +44,15 @@ export class WatchedLedger implements Ledger {
     return this.#ledger.close();
   }
 
-  #keep(settle: SettleOp, { ok, charged, priceVersion }: LedgerReplies['settle']): void {
+  #keep(settle: SettleOp, { ok, charged, wakeFee = 0n, priceVersion }: LedgerReplies['settle']): void {
     if (!ok) throw new Error(`nothing was held for ${settle.request}`);
     this.settlements.push({ ...settle, charged });
     const hold = this.asks('hold').find(({ request }) => request === settle.request);
-    const { customer = '', key = null, model = '', amount = 0n } = hold ?? {};
+    const { customer = '', key = null, model = '', amount = 0n, wakeFee: wakeHeld = 0n } = hold ?? {};
     const { request, tokens, status, detail, atMs } = settle;
     const price = this.asks('price').findLast((asked) => asked.model === model)?.price ?? null;
-    const charge = { priceVersion, price, tokens, held: amount, charged, status };
+    const held = amount - wakeHeld;
+    const charge = { priceVersion, price, tokens, held, charged: charged - wakeFee, wakeFee, status };
     this.#usage.set(request, { request, customer, key, model, ...charge, detail, atMs });
   }
 }

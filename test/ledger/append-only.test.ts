@@ -31,14 +31,14 @@ test('the file itself refuses a bounded account below zero and a charge above it
   assert.throws(() => sql.run(`UPDATE accounts SET held = posted + 1 WHERE name = 'user:ann:paid'`), /CHECK/);
   assert.throws(() => sql.run(`UPDATE accounts SET held = -1 WHERE name = 'cash:operator'`), /CHECK/);
   const usage = `INSERT INTO usage SELECT 99, 'r9', account, key, model, price_version, input_tokens, cached_tokens,
-    output_tokens, cost_pico, held, held + 1, status, detail, at_ms, hash, NULL FROM usage`;
+    output_tokens, cost_pico, held, held + 1, status, detail, at_ms, hash, NULL, NULL, NULL FROM usage`;
   assert.throws(() => sql.run(usage), /CHECK/);
 });
 
 test('the file itself refuses a second usage row of a request and a second transfer of an id', (t) => {
   const { sql } = setup(t);
   const usage = `INSERT INTO usage SELECT 99, request, account, key, model, price_version, input_tokens, cached_tokens,
-    output_tokens, cost_pico, held, charged, status, detail, at_ms, hash, NULL FROM usage`;
+    output_tokens, cost_pico, held, charged, status, detail, at_ms, hash, NULL, NULL, NULL FROM usage`;
   assert.throws(() => sql.run(usage), /UNIQUE/);
   const transfer = `INSERT INTO transfers SELECT 99, id, type, debit, credit, amount, at_ms, request, actor, reason, hash
     FROM transfers WHERE id = 'g1'`;

@@ -13,6 +13,7 @@ const HELD = 'I2 held is the sum of pending holds';
 const I3 = 'I3 no bounded account is below zero';
 const I4 = 'I4 a hold is settled once';
 const I5 = 'I5 captures equal the charge and stay within the hold';
+const FEES = 'I5 wake fees were offered, held and taken once';
 const I6 = 'I6 the journal is append-only';
 const I7 = 'I7 an Idempotency-Key has one request';
 const I10 = 'I10 charges are the priced tokens';
@@ -28,7 +29,7 @@ test('an untouched ledger passes every check, and each says what it saw', (t) =>
   assert.ok(ok);
   assert.deepEqual(
     checks.map(({ name }) => name),
-    [I1, SUMS, HELD, I3, I4, I5, I6, I7, I10, I11, I8, I12, I13, I14],
+    [I1, SUMS, HELD, I3, I4, I5, FEES, I6, I7, I10, I11, I8, I12, I13, I14],
   );
   assert.ok(checks.every((check) => check.ok && check.detail !== ''));
   assert.match(detailOf({ ok, checks }, I11), /^9 rows, ends in [0-9a-f]{16}$/);

@@ -87,8 +87,9 @@ function rowsOf(sql: Sql): Record<string, unknown> {
   return Object.fromEntries(
     TABLES.map((table) => {
       const rows = sql.all(`SELECT * FROM ${table}`);
-      // Added by version 2, and empty in rows of version 1.
-      const old = rows.map((row) => Object.fromEntries(Object.entries(row).filter(([name]) => name !== 'held_ms')));
+      // Added by later versions, and empty in rows of version 1.
+      const later = ['held_ms', 'wake_held', 'wake_fee'];
+      const old = rows.map((row) => Object.fromEntries(Object.entries(row).filter(([name]) => !later.includes(name))));
       return [table, old];
     }),
   );

@@ -163,15 +163,19 @@ const grants = fc
     });
   });
 
-const holds = fc.record({ owner, keyed: fc.boolean(), amount, lifeMs: fc.nat(9), twice: fc.nat(9) }).map((of) => {
+/** Of the amount, what is for a wake. */
+const wake = fc.option(fc.bigInt({ min: 0n, max: 20n }), { nil: 0n });
+
+const holds = fc.record({ owner, keyed: fc.boolean(), amount, wake, lifeMs: fc.nat(9), twice: fc.nat(9) }).map((of) => {
   return new Step(
-    `hold ${of.owner} ${of.keyed ? 'by key' : ''} ${of.amount} life ${of.lifeMs}`,
+    `hold ${of.owner} ${of.keyed ? 'by key' : ''} ${of.amount} and ${of.wake} for a wake, life ${of.lifeMs}`,
     (model, { current }) => {
       const known = of.twice === 0 ? model.requests[0] : undefined;
       if (known === undefined) model.nextRequest += 1;
       const times = { atMs: model.nowMs, deadlineMs: model.nowMs + 500 + of.lifeMs * 700 };
       const by = { customer: of.owner, key: of.keyed ? `k-${of.owner}` : null, ...times };
-      const operation = hold(known ?? `r${model.nextRequest}`, of.amount, by);
+      const wakeFee = of.wake > 0n ? { wakeFee: of.wake } : {};
+      const operation = hold(known ?? `r${model.nextRequest}`, of.amount + of.wake, { ...by, ...wakeFee });
       assert.deepEqual(current.do(operation), model.hold(operation));
     },
   );
@@ -185,19 +189,19 @@ const extensions = fc.record({ at: pick, amount }).map(({ at, amount: by }) => {
   });
 });
 
-const progresses = fc.record({ at: pick, counts }).map(({ at, counts: used }) => {
+const progresses = fc.record({ at: pick, counts, wake }).map(({ at, counts: used, wake: wakeFee }) => {
   return new Step(`progress ${at} ${JSON.stringify(used)}`, (model, { current }) => {
     const request = requestAt(model, at);
-    current.do({ op: 'progress', request, tokens: used });
-    model.progress(request, used);
+    current.do({ op: 'progress', request, tokens: used, wakeFee });
+    model.progress(request, used, wakeFee);
   });
 });
 
-const settlements = fc.record({ at: pick, counts }).map(({ at, counts: used }) => {
+const settlements = fc.record({ at: pick, counts, wake }).map(({ at, counts: used, wake: wakeFee }) => {
   return new Step(`settle ${at} ${JSON.stringify(used)}`, (model, { current }) => {
     const request = requestAt(model, at);
-    const result = current.do(settle(request, used, { atMs: model.nowMs }));
-    const charged = model.settle(request, used);
+    const result = current.do(settle(request, used, { atMs: model.nowMs, wakeFee }));
+    const charged = model.settle(request, used, wakeFee);
     assert.deepEqual([result.ok, result.charged], [charged !== null, charged ?? 0n]);
   });
 });
