@@ -96,7 +96,14 @@ export const poolSchema = z
       .optional()
       .describe('a replica unused for so long is returned; default: by what a start-up costs and the pauses seen'),
     runway_s: count(30, 86_400).default(600).describe('rent kept in escrow ahead of now: what a dead gateway can burn'),
-    bid_window_s: z.number().min(0).max(300).default(1).describe('how long bids are gathered after the first one'),
+    bid_window_s: z
+      .number()
+      .min(0)
+      .max(300)
+      .default(1)
+      .describe(
+        'how long bids are gathered after the first one: at most, while requests wait; at least, while none do',
+      ),
     slo: z
       .strictObject({
         ttft_ms: count(1, 3_600_000).default(5000),

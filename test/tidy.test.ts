@@ -143,8 +143,14 @@ test('the worker pulls in no Node module, no undici and no chain code', () => {
 /** Decisions: data in, data with its reason out. */
 const PURE = [
   'scheduler/demand.ts',
+  'scheduler/lateness.ts',
   'scheduler/scale.ts',
   'scheduler/place.ts',
+  'scheduler/ceiling.ts',
+  'scheduler/choice.ts',
+  'scheduler/life.ts',
+  'scheduler/prices.ts',
+  'scheduler/window.ts',
   'scheduler/plan.ts',
   'scheduler/reputation.ts',
   'scheduler/simulation/bound.ts',
@@ -169,6 +175,7 @@ const PURE = [
   'leases/akash/sdl.ts',
   'leases/akash/workload.ts',
   'leases/local/auction.ts',
+  'spec/dispute.ts',
   'ledger/pricing.ts',
   'ledger/accounts.ts',
   'leases/akash/devnet/akt-fallback.ts',

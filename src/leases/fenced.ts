@@ -1,5 +1,8 @@
 import { refused, type Market, type Outcome } from './market.ts';
 
+/** What a market may have or not: each has to be named, so that none is lost behind the fence. */
+type Optional<T> = { [K in keyof T as T extends Record<K, T[K]> ? never : K]-?: T[K] | undefined };
+
 /**
  * A market whose actions ask first whether this gateway still leads: one that another has taken over from makes no order,
  * takes no bid, pays nothing and ends nothing. What it may read, it may read.
@@ -7,10 +10,12 @@ import { refused, type Market, type Outcome } from './market.ts';
 export function fenceMarket(market: Market, leads: () => Promise<boolean>): Market {
   const act = async <T>(action: () => Promise<Outcome<T>>): Promise<Outcome<T>> =>
     (await leads()) ? action() : refused('another gateway leads');
-  const health = market.health?.bind(market);
-  const logs = market.logs?.bind(market);
-  const metered = market.metered?.bind(market);
-  const cannot = market.cannot?.bind(market);
+  const optional: Optional<Market> = {
+    health: market.health?.bind(market),
+    logs: market.logs?.bind(market),
+    metered: market.metered?.bind(market),
+    cannot: market.cannot?.bind(market),
+  };
   return {
     name: market.name,
     terms: () => market.terms(),
@@ -27,10 +32,7 @@ export function fenceMarket(market: Market, leads: () => Promise<boolean>): Mark
     deploy: (leaseId, workload) => act(() => market.deploy(leaseId, workload)),
     fund: (leaseId, amount, fundingId) => act(() => market.fund(leaseId, amount, fundingId)),
     close: (leaseId, reason) => act(() => market.close(leaseId, reason)),
-    dispute: (leaseId, reason) => act(() => market.dispute(leaseId, reason)),
-    ...(health && { health }),
-    ...(logs && { logs }),
-    ...(metered && { metered }),
-    ...(cannot && { cannot }),
+    dispute: (leaseId, breach) => act(() => market.dispute(leaseId, breach)),
+    ...(Object.fromEntries(Object.entries(optional).filter(([, part]) => part !== undefined)) as Partial<Market>),
   };
 }

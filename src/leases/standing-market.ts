@@ -1,5 +1,6 @@
 import type { Clock } from '../clock.ts';
 import type { Engine, MarketName, Price } from '../spec.ts';
+import type { DisputeNote } from '../spec/dispute.ts';
 import { poolNeeds, reaches, shortfall, type Needs, type Place, type Trust } from '../spec/trust.ts';
 import type { Blocks, Ms, NanoUsd } from '../units.ts';
 import {
@@ -190,7 +191,7 @@ export class StandingMarket implements Market {
     return Promise.resolve(done(closed));
   }
 
-  dispute(): Promise<Outcome<void>> {
+  dispute(): Promise<Outcome<DisputeNote>> {
     return Promise.resolve(refused(this.#options.undisputed));
   }
 

@@ -10,6 +10,7 @@ import type { Decide, Parts } from './parts.ts';
 import { BACKING_OFF, type Action } from './plan.ts';
 import { Planner } from './planner.ts';
 import type { Pool } from './pool/pools.ts';
+import type { ProviderBook } from './provider-book.ts';
 import type { ReplicaRecord, SchedulerRecords } from './records.ts';
 import type { ReserveAction } from './reserve.ts';
 import { Steps } from './steps.ts';
@@ -47,6 +48,7 @@ export class Scheduler {
   readonly #unswept = new Set<Market>();
   readonly #heldBack = new Map<string, string>();
   readonly #planner: Planner;
+  readonly #decide: Decide;
   #ticking: Promise<void> | null = null;
   #again = false;
   #cancelTimer: (() => void) | null = null;
@@ -55,12 +57,12 @@ export class Scheduler {
     this.#options = options;
     const { clock, records, log } = options;
     this.#work = new Work(clock, log);
-    this.#fleet = new Fleet(records, clock);
+    this.#fleet = new Fleet(records, clock, log);
     this.#planner = new Planner(options, this.#fleet);
     this.panic = new Panic(records, clock);
-    const decide: Decide = ({ pool, kind, reason, detail = {} }) =>
+    this.#decide = ({ pool, kind, reason, detail = {} }) =>
       records.decide({ atMs: clock.now(), pool, kind, reason, detail });
-    const parts: Parts = { ...options, fleet: this.#fleet, decide, signal: this.#stop.signal };
+    const parts: Parts = { ...options, fleet: this.#fleet, decide: this.#decide, signal: this.#stop.signal };
     const ending = new Ending(parts);
     this.#steps = new Steps(parts, ending);
     this.#adoption = new Adoption(parts, ending);
@@ -180,6 +182,11 @@ export class Scheduler {
     return this.#fleet.active();
   }
 
+  /** What is remembered of providers and pools. */
+  get book(): ProviderBook {
+    return this.#fleet.book;
+  }
+
   async #tick(): Promise<void> {
     const { pools, log } = this.#options;
     const { stop } = this.panic;
@@ -192,7 +199,7 @@ export class Scheduler {
       } catch (error) {
         // One pool's trouble is not the others', and is not tried again at once.
         log(`pool ${pool.router.spec.id}: ${describeError(error)}`);
-        this.#fleet.failures.failed(pool.router.spec.id, null);
+        this.#fleet.failures.failed(pool.router.spec.id);
       }
     }
     for (const { router } of pools.retired()) {
@@ -239,14 +246,7 @@ export class Scheduler {
       this.#heldBack.set(spec.id, action.reason);
       // Who waits is better told why the last order failed than that there is a pause.
       if (action.reason !== BACKING_OFF) pool.router.setPhase(action.reason);
-      const { clock, records } = this.#options;
-      return records.decide({
-        atMs: clock.now(),
-        pool: spec.id,
-        kind: 'pool.held_back',
-        reason: action.reason,
-        detail: {},
-      });
+      return this.#decide({ pool: spec.id, kind: 'pool.held_back', reason: action.reason });
     }
     const { replica, reason, type } = action;
     // A replica in the middle of a step is left for the next tick.

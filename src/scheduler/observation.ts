@@ -26,7 +26,7 @@ export class Observations {
     const nothing = { workMs: null, lineMs: 0, begun: 0, late: 0 };
     const sample = { atMs: nowMs, slots: waiting + inFlight, slotsPerReplica, ...nothing };
     const startMs = router.expectedStartMs ?? START_GUESS_MS;
-    const rules = { replicasMax, slackMs: slo.ttftMs, startMs, lateShare: LATE_SHARE };
+    const rules = { replicasMax, ttftMs: slo.ttftMs, slackMs: slo.ttftMs, startMs, lateShare: LATE_SHARE };
     const history = foldDemand(this.#histories.get(id) ?? newHistory(nowMs), sample, rules);
     this.#histories.set(id, history);
     return { nowMs, history, startMs, lossesPerHour: 0 };

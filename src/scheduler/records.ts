@@ -1,4 +1,4 @@
-import { desc, eq, lt, ne, and, sql } from 'drizzle-orm';
+import { and, desc, eq, gte, lt, ne, sql } from 'drizzle-orm';
 import type { Bid } from '../leases/market.ts';
 import type { Engine, MarketName, PoolKind } from '../spec.ts';
 import type { Needs, Trust } from '../spec/trust.ts';
@@ -6,7 +6,9 @@ import type { Store } from '../store/open.ts';
 import { CLOSED_KEPT, PRUNE_EVERY, pruneReplicas } from '../store/retention.ts';
 import { decisions, orders, pools, replicas, switches } from '../store/schema.ts';
 import type { EpochMs, NanoUsd } from '../units.ts';
-import type { ScoredBid } from './place.ts';
+import type { ScoredBid } from './choice.ts';
+import type { FailureCause } from './track-record.ts';
+import { TrackRows } from './track-rows.ts';
 
 /**
  * ordering: bids are gathered. accepting: a bid is being taken. starting: leased, the model server comes up. ready: takes
@@ -28,6 +30,9 @@ export interface ReplicaRecord {
   readonly orderedMs: EpochMs;
   readonly leasedMs: EpochMs | null;
   readonly runningMs: EpochMs | null;
+  /** When the first bid came, and when its model server first said anything at all; rows of earlier versions have neither. */
+  readonly firstBidMs?: EpochMs | null;
+  readonly answeredMs?: EpochMs | null;
   readonly readyMs: EpochMs | null;
   readonly drainMs: EpochMs | null;
   readonly closedMs: EpochMs | null;
@@ -35,6 +40,9 @@ export interface ReplicaRecord {
   /** When it failed, and whom that was blamed on. Rows of earlier versions have neither. */
   readonly failedMs?: EpochMs | null;
   readonly blamed?: string | null;
+  readonly cause?: FailureCause | null;
+  /** Below 1 where it may be the pool's own description that does not work. */
+  readonly blameShare?: number;
   readonly reason: string;
   /** Payments into the escrow after the deposit, counted so that each has an id of its own. */
   readonly fundings: number;
@@ -83,6 +91,8 @@ export interface OrderRecord {
     readonly ceilingNanoUsdPerBlock: NanoUsd;
     readonly block: number;
     readonly refusal: string | null;
+    /** Why it is as high as it is. Rows of earlier versions do not say. */
+    readonly why?: string;
   }[];
   readonly bids: readonly (Bid & { readonly market: MarketName })[];
   readonly declined: readonly { readonly market: MarketName; readonly provider: string; readonly reason: string }[];
@@ -97,6 +107,10 @@ export interface OrderRecord {
     readonly memoryBytes: number;
     readonly gpus: number;
     readonly ceilingUsdPerHour: string;
+    /** What bears on the price of such a machine, to know prices of the like again. Rows of earlier versions do not say. */
+    readonly asks?: string;
+    /** It was to cost less than others do: that nobody bid says little. */
+    readonly limited?: boolean;
   };
 }
 
@@ -111,6 +125,7 @@ export interface DecisionRecord {
 
 const DECISIONS_KEPT = 10_000;
 const ORDERS_LISTED = 500;
+const ORDERS_READ = 3000;
 
 const DAY_MS = 86_400_000;
 
@@ -118,6 +133,8 @@ const DAY_MS = 86_400_000;
 export class SchedulerRecords {
   readonly #store: Store;
   readonly #kept: number;
+  /** Of providers and pools. */
+  readonly tracks: TrackRows;
   #seq = 0;
   /** The first one that closes is an occasion too. */
   #closed = PRUNE_EVERY - 1;
@@ -126,6 +143,7 @@ export class SchedulerRecords {
   constructor(store: Store, kept: number = CLOSED_KEPT) {
     this.#store = store;
     this.#kept = kept;
+    this.tracks = new TrackRows(store);
   }
 
   async open(): Promise<void> {
@@ -187,6 +205,17 @@ export class SchedulerRecords {
   async listOrders(limit = ORDERS_LISTED): Promise<OrderRecord[]> {
     const rows = await this.#store.db.select().from(orders).orderBy(desc(orders.atMs)).limit(limit);
     return rows.map(({ body }) => body as OrderRecord);
+  }
+
+  /** Orders of that time that are over, the oldest first; of very many the newest. */
+  async ordersSince(ms: EpochMs, limit = ORDERS_READ): Promise<OrderRecord[]> {
+    const rows = await this.#store.db
+      .select()
+      .from(orders)
+      .where(and(ne(orders.state, 'open'), gte(orders.atMs, ms)))
+      .orderBy(desc(orders.atMs))
+      .limit(limit);
+    return rows.map(({ body }) => body as OrderRecord).toReversed();
   }
 
   async decide(decision: Omit<DecisionRecord, 'seq'>): Promise<void> {

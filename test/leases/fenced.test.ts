@@ -2,10 +2,12 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { fenceMarket } from '../../src/leases/fenced.ts';
 import type { Market } from '../../src/leases/market.ts';
+import { breachOf } from '../../src/spec/dispute.ts';
 import { FakeClock } from '../fakes/clock.ts';
 import { FakeMarket } from '../fakes/markets.ts';
 import { testOrder } from '../fakes/market-samples.ts';
 
+const SLOW = breachOf({ kind: 'slow', reason: 'slow', fromMs: 0, toMs: 1 });
 const NEEDS = { trust: 'any', regions: null, providers: null } as const;
 
 test('while it leads, everything is done as without a fence', async () => {
@@ -15,7 +17,7 @@ test('while it leads, everything is done as without a fence', async () => {
   assert.equal((await fenced.deploy('lease-o1', testOrder('o1').workload)).kind, 'done');
   assert.equal((await fenced.status('lease-o1'))?.delivery.state, 'running');
   assert.equal((await fenced.fund('lease-o1', 5n, 'f1')).kind, 'done');
-  assert.equal((await fenced.dispute('lease-o1', 'slow')).kind, 'done');
+  assert.equal((await fenced.dispute('lease-o1', SLOW)).kind, 'done');
   assert.equal((await fenced.close('lease-o1', 'tenant')).kind, 'done');
   assert.deepEqual(
     market.calls.map((call) => call.split(' ')[0]),
@@ -35,7 +37,7 @@ test('one that leads no more is refused each action before the market hears of i
     await fenced.cancel('o1'),
     await fenced.deploy('lease-o1', testOrder('o1').workload),
     await fenced.fund('lease-o1', 5n, 'f1'),
-    await fenced.dispute('lease-o1', 'slow'),
+    await fenced.dispute('lease-o1', SLOW),
     await fenced.close('lease-o1', 'tenant'),
   ];
   for (const outcome of outcomes) assert.deepEqual(outcome, { kind: 'refused', reason: 'another gateway leads' });

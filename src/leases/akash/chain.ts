@@ -130,6 +130,7 @@ export class Chain {
     let noted = false;
     const note: SendRequest['note'] = async (tx) => {
       noted = true;
+      await permit?.noted(tx.hash);
       await request.note(tx);
     };
     const outcome = await this.#transactions.send({ ...request, note });
@@ -138,12 +139,19 @@ export class Chain {
     return outcome;
   }
 
-  outcomeOf(tx: SignedTx): Promise<TxOutcome> {
-    return this.#transactions.outcomeOf(tx);
+  async outcomeOf(tx: SignedTx): Promise<TxOutcome> {
+    return this.#told(tx, await this.#transactions.outcomeOf(tx));
   }
 
-  resolve(tx: SignedTx): Promise<TxOutcome> {
-    return this.#transactions.resolve(tx);
+  async resolve(tx: SignedTx): Promise<TxOutcome> {
+    return this.#told(tx, await this.#transactions.resolve(tx));
+  }
+
+  /** What was sent and not known to have paid is counted until it is certain that it did not. */
+  async #told(tx: SignedTx, outcome: TxOutcome): Promise<TxOutcome> {
+    const failed = outcome.kind === 'included' && outcome.tx.code !== 0;
+    if (failed || outcome.kind === 'never') await this.#guard?.unspent(tx.hash);
+    return outcome;
   }
 
   deployment(id: DeploymentId): Promise<ChainDeployment | null> {

@@ -17,6 +17,7 @@ import {
   type Workload,
 } from '../market.ts';
 import type { MarketRecords } from '../records.ts';
+import type { Breach, DisputeNote } from '../../spec/dispute.ts';
 import { shortfall, type Needs } from '../../spec/trust.ts';
 import { placeOf } from './auction.ts';
 import type { Bidder } from './bidder.ts';
@@ -138,8 +139,8 @@ export class LocalMarket implements Market {
     return this.#leases.close(leaseId, reason);
   }
 
-  dispute(leaseId: string, reason: string): Promise<Outcome<void>> {
-    return this.#leases.dispute(leaseId, reason);
+  dispute(leaseId: string, breach: Breach): Promise<Outcome<DisputeNote>> {
+    return this.#leases.dispute(leaseId, breach);
   }
 
   list(): Promise<{ orders: readonly OrderView[]; leases: readonly LeaseStatus[] }> {

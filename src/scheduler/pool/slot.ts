@@ -3,6 +3,7 @@ import type { Engine, Price } from '../../spec.ts';
 import { shortfall, type Needs, type Trust } from '../../spec/trust.ts';
 import type { EpochMs, Ms, NanoUsd, Tokens } from '../../units.ts';
 import { Circuit } from './circuit.ts';
+import { Remembered, type Opening } from './opening.ts';
 import type { TokenMeter } from './token-meter.ts';
 
 /** A replica that takes requests: a model server that has answered a real probe. */
@@ -11,6 +12,8 @@ export interface Target {
   /** Without `/v1`. */
   readonly url: string;
   readonly apiKey: string | null;
+  /** PEM: whoever shows another certificate gets no request. */
+  readonly certificate?: string | null;
   readonly engine: Engine;
   readonly slots: number;
   /** Where requests are paid by tokens, at this price. */
@@ -39,6 +42,11 @@ export interface Replica {
   failed: number;
   overclaimed: number;
   paid: NanoUsd;
+  /** How fast it was measured to be, to the pool's others: 1 while nothing is known. */
+  pace: number;
+  readonly remembered: Remembered;
+  /** Blocks that requests without a first token so far have to have read, what it has read before left out. */
+  unread: number;
   readonly circuit: Circuit;
 }
 
@@ -69,14 +77,18 @@ export interface Slot {
   release(outcome: Outcome, busyMs?: Ms): void;
 }
 
-export interface TakeOptions {
+/** What a request asks of its replica. */
+export interface Wish {
+  /** Replicas that failed it, and when. */
+  readonly exclude?: ReadonlyMap<string, EpochMs> | undefined;
+  readonly needs?: Needs | undefined;
+  readonly opening?: Opening | undefined;
+}
+
+export interface TakeOptions extends Wish {
   readonly account: string;
   readonly maxWaitMs: Ms;
   readonly signal: AbortSignal;
-  /** Replicas that failed this request, and when: taken again only if they have answered a probe since. */
-  readonly exclude?: ReadonlyMap<string, EpochMs>;
-  /** What the request's machine has to be. */
-  readonly needs?: Needs | undefined;
 }
 
 export interface RouterStats {
@@ -119,7 +131,7 @@ export function countsOf(replicas: Iterable<Replica>): { ready: number; inFlight
 export interface Waiter {
   readonly account: string;
   readonly sinceMs: EpochMs;
-  readonly exclude: ReadonlyMap<string, EpochMs> | undefined;
+  readonly wish: Wish;
   readonly needs: Needs | undefined;
   readonly give: (replica: Replica) => void;
   readonly fail: (error: AppError) => void;
@@ -133,11 +145,13 @@ export class TakenSlot implements Slot {
   readonly #onRelease: (replica: Replica, outcome: Outcome, busyMs: Ms) => void;
   readonly #clock: { now(): EpochMs };
   readonly #meter: TokenMeter;
+  #unread: number;
   #held = true;
 
+  /** @param taken `unread`: blocks of its request that the replica has not read before */
   constructor(
     replica: Replica,
-    waited: { readonly waitedMs: Ms; readonly cold: boolean },
+    { waitedMs, cold, unread }: { readonly waitedMs: Ms; readonly cold: boolean; readonly unread: number },
     router: {
       readonly clock: { now(): EpochMs };
       readonly meter: TokenMeter;
@@ -145,8 +159,10 @@ export class TakenSlot implements Slot {
     },
   ) {
     this.#replica = replica;
-    this.waitedMs = waited.waitedMs;
-    this.cold = waited.cold;
+    this.waitedMs = waitedMs;
+    this.cold = cold;
+    this.#unread = unread;
+    replica.unread += unread;
     this.#clock = router.clock;
     this.#meter = router.meter;
     this.#onRelease = router.onRelease;
@@ -176,19 +192,29 @@ export class TakenSlot implements Slot {
   }
 
   alive(): void {
+    if (this.#unread > 0) this.#read();
     this.#replica.circuit.alive(this.#clock.now());
   }
 
   release(outcome: Outcome, busyMs: Ms = 0): void {
     if (!this.#held) return;
     this.#held = false;
+    this.#read();
     this.#onRelease(this.#replica, outcome, busyMs);
+  }
+
+  /** Its prompt is read, or nobody wants it any more. */
+  #read(): void {
+    this.#replica.unread -= this.#unread;
+    this.#unread = 0;
   }
 }
 
-export function newReplica(target: Target, nowMs: EpochMs): Replica {
-  const counts = { inFlight: 0, served: 0, failed: 0, overclaimed: 0, paid: 0n, lastUsedMs: nowMs };
-  return { target, onLost: new Set(), lost: false, draining: false, ...counts, circuit: new Circuit() };
+/** @param remembered blocks of openings that its cache may hold */
+export function newReplica(target: Target, nowMs: EpochMs, remembered: number): Replica {
+  const counts = { inFlight: 0, served: 0, failed: 0, overclaimed: 0, paid: 0n, lastUsedMs: nowMs, pace: 1, unread: 0 };
+  const own = { onLost: new Set<() => void>(), remembered: new Remembered(remembered), circuit: new Circuit() };
+  return { target, lost: false, draining: false, ...counts, ...own };
 }
 
 export function loadOf(replica: Replica): ReplicaLoad {

@@ -46,6 +46,8 @@ export interface AkashBenchOptions {
   readonly rules?: Partial<AkashMarketOptions['rules']>;
   /** What the tenant begins with; default: plenty. */
   readonly funds?: DevnetOptions['tenantFunds'];
+  /** In place of the fakes. */
+  readonly startContainer?: DevnetOptions['startContainer'];
   /** Of every emulated provider. */
   readonly provider?: Partial<ProviderSpec>;
   /** Of the network; tokens are checked by it. */
@@ -59,7 +61,9 @@ export async function openAkash(t: TestContext, options: AkashBenchOptions = {})
   const devnet = await startDevnet({
     clock: options.clock ?? systemClock,
     random: systemRandom,
-    startContainer: ({ env }, signal) => servers.start(testOrder('any').workload, env['LLAMA_API_KEY'] ?? '', signal),
+    startContainer:
+      options.startContainer ??
+      (({ env }, signal) => servers.start(testOrder('any').workload, env['LLAMA_API_KEY'] ?? '', signal)),
     blockMs: BLOCK_MS,
     providers: DEFAULT_PROVIDERS.map((one) => ({ ...one, bidDelayMs: 0, ...options.provider })),
     faults: options.faults ?? [],
