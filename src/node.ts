@@ -22,7 +22,7 @@ import { openLedger } from './ledger/client.ts';
 import type { Ledger } from './ledger/operations.ts';
 import { fenceMarket } from './leases/fenced.ts';
 import type { LlamaRuntime } from './leases/local/runtime.ts';
-import { announce } from './node/announcement.ts';
+import { announce } from './node/announce.ts';
 import { openDemo } from './node/demo.ts';
 import { Leadership } from './node/leadership.ts';
 import { openMarkets, prepareLocal } from './node/markets.ts';
@@ -34,6 +34,7 @@ import { startServer, type RunningServer } from './node/server.ts';
 import { standBy } from './node/standby.ts';
 import { untilSignal, untilStopped, type Gateway } from './node/stopping.ts';
 import { createIds, randomText, systemRandom } from './random.ts';
+import { DisputeRecords } from './leases/dispute-records.ts';
 import { Scheduler } from './scheduler/loop.ts';
 import { Pools } from './scheduler/pool/pools.ts';
 import { SchedulerRecords } from './scheduler/records.ts';
@@ -152,9 +153,11 @@ async function open(opening: Opening): Promise<Gateway> {
     await leadership.start();
     closers.push(() => leadership.stop());
     const joining = openJoining(settings, clock, log);
-    const markets = await openMarkets({ settings, store, ledger, clock, runtime, joined: joining.bidders, log });
+    const disputes = new DisputeRecords(store);
+    const shared = { settings, clock, store, disputes, ledger };
+    const markets = await openMarkets({ ...shared, runtime, joined: joining.bidders, log });
     for (const market of markets.values()) closers.push(() => market.stop());
-    return await startGateway({ ...opening, store, ledger, leadership, markets, joining, closers, closeAll });
+    return await startGateway({ ...opening, ...shared, leadership, markets, joining, closers, closeAll });
   } catch (error) {
     await closeAll();
     throw error;
@@ -169,6 +172,7 @@ function refuseLostLedger(dataDir: string): void {
 
 interface Parts extends Opening {
   readonly store: Store;
+  readonly disputes: DisputeRecords;
   readonly ledger: Ledger;
   readonly leadership: Leadership;
   readonly markets: Awaited<ReturnType<typeof openMarkets>>;
@@ -178,7 +182,8 @@ interface Parts extends Opening {
 }
 
 async function startGateway(parts: Parts): Promise<Gateway> {
-  const { settings, options, clock, newId, store, ledger, leadership, markets, joining, closers, closeAll } = parts;
+  const { settings, options, clock, newId, store, disputes, ledger, leadership, markets, joining, closers, closeAll } =
+    parts;
   const { dataDir, limits } = settings;
   const pools = new Pools(clock, true);
   const records = new SchedulerRecords(store);
@@ -207,6 +212,7 @@ async function startGateway(parts: Parts): Promise<Gateway> {
     settings.adminKey?.reveal() ??
     secretFile(join(dataDir, 'admin.key'), () => `sk-ub-admin-${randomText(systemRandom, 40)}`).value;
   const demoKey = await openDemo({ ledger, keys, dataDir, clock, random: systemRandom });
+  disputes.onUpheld(({ market, provider, breach }) => scheduler.book.disputed({ market, provider }, breach.reason));
   await scheduler.start();
   closers.push(() => scheduler.stop(options));
   const watch = new Watch(clock);
@@ -222,7 +228,7 @@ async function startGateway(parts: Parts): Promise<Gateway> {
     upstream,
     watch: () => watch,
     transport: nodeTransport,
-    fleet: createOperations({ clock, pools, records, scheduler, markets, ledger }),
+    fleet: createOperations({ clock, pools, records, scheduler, markets, ledger, disputes }),
     joining: joining.door,
     leader: () => leadership.view(),
     adminKeyHash: hashKey(adminKey),

@@ -33,6 +33,10 @@ export function fenceMarket(market: Market, leads: () => Promise<boolean>): Mark
     fund: (leaseId, amount, fundingId) => act(() => market.fund(leaseId, amount, fundingId)),
     close: (leaseId, reason) => act(() => market.close(leaseId, reason)),
     dispute: (leaseId, breach) => act(() => market.dispute(leaseId, breach)),
-    ...(Object.fromEntries(Object.entries(optional).filter(([, part]) => part !== undefined)) as Partial<Market>),
+    judge: (disputeId, verdict) => act(() => market.judge(disputeId, verdict)),
+    ...(Object.fromEntries(Object.entries(optional).filter(([, part]) => part !== undefined)) as Pick<
+      Market,
+      keyof Optional<Market>
+    >),
   };
 }

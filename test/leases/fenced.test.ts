@@ -38,6 +38,7 @@ test('one that leads no more is refused each action before the market hears of i
     await fenced.deploy('lease-o1', testOrder('o1').workload),
     await fenced.fund('lease-o1', 5n, 'f1'),
     await fenced.dispute('lease-o1', SLOW),
+    await fenced.judge('d1', { upheld: true, reason: 'seen' }),
     await fenced.close('lease-o1', 'tenant'),
   ];
   for (const outcome of outcomes) assert.deepEqual(outcome, { kind: 'refused', reason: 'another gateway leads' });

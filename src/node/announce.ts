@@ -1,7 +1,7 @@
 import type { Settings } from '../config.ts';
 import type { MarketName, PoolSpec } from '../spec.ts';
 
-/** What the terminal is told when everything runs. */
+/** What a start says on the terminal. */
 export function announce(url: string, demoKey: string | null, settings: Settings): void {
   console.log(`underbid ready on ${url}`);
   if (demoKey === null) return;
