@@ -16,6 +16,8 @@ export function addFleet(app: Hono<AppEnv>, deps: AppDeps, fleet: FleetOperation
   addDisputes(app, deps, fleet);
   app.get('/replicas', (context) => context.json({ data: fleet.replicas() }));
   app.get('/orders', async (context) => context.json({ data: await fleet.orders() }));
+  const { leader } = deps;
+  if (leader) app.get('/leader', (context) => context.json(leader()));
   app.get('/markets', (context) => context.json({ data: fleet.markets() }));
   app.get('/providers', async (context) => context.json({ data: await fleet.providers() }));
   app.get('/decisions', async (context) => {

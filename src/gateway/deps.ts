@@ -44,6 +44,8 @@ export interface AppDeps {
   readonly fleet: FleetOperations | null;
   /** Providers who may join from elsewhere; null where there is no market for them. */
   readonly joining?: ProviderDoor | null;
+  /** Which gateway leads, ready to be shown; left out where there is one alone. */
+  readonly leader?: () => { readonly epoch: number };
   readonly adminKeyHash: string | null;
   readonly limiter: Limiter;
   readonly bodyRoom: BodyRoom;

@@ -1,4 +1,3 @@
-import type { Clock } from '../clock.ts';
 import { describeError } from '../errors.ts';
 import type { Market } from '../leases/market.ts';
 import type { MarketName } from '../spec.ts';
@@ -9,26 +8,20 @@ import { Fleet } from './fleet.ts';
 import { HeldBack } from './held-back.ts';
 import { LOOK_MS, PLANNED, SUSPECT_LOOK_MS } from './pace.ts';
 import { describeStop, Panic, turnAway, type Stop } from './panic.ts';
-import type { Decide, Parts, Probe, ProveResumption } from './parts.ts';
+import type { Decide, Parts } from './parts.ts';
 import type { Action } from './plan.ts';
 import { Planner } from './planner.ts';
-import type { Pool, Pools } from './pool/pools.ts';
+import type { Pool } from './pool/pools.ts';
 import type { ProviderBook } from './provider-book.ts';
 import type { ReplicaRecord, SchedulerRecords } from './records.ts';
 import type { ReserveAction } from './reserve.ts';
 import { Steps } from './steps.ts';
 import { RETRY_MS, Work } from './work.ts';
 
-export interface SchedulerOptions {
-  readonly clock: Clock;
-  readonly records: SchedulerRecords;
-  readonly pools: Pools;
-  readonly markets: ReadonlyMap<MarketName, Market>;
-  readonly probe: Probe;
-  readonly proveResumption?: ProveResumption | undefined;
-  readonly newId: (prefix: string) => string;
-  readonly log: (line: string) => void;
-}
+export type SchedulerOptions = Pick<
+  Parts,
+  'clock' | 'pools' | 'markets' | 'probe' | 'proveResumption' | 'newId' | 'epoch' | 'log'
+> & { readonly records: SchedulerRecords };
 
 /** Without a reason to look sooner. */
 const TICK_MS = 500;
