@@ -4,7 +4,7 @@ import { expectedLifeMs } from '../life.ts';
 import { planPool } from '../plan.ts';
 import { quarantineMs } from '../reputation.ts';
 import { LATE_SHARE, wantedReplicas } from '../scale.ts';
-import { liveReplicas, type GatewayTraits, type Policy, type PolicyView } from './policy.ts';
+import { liveReplicas, readyCount, type GatewayTraits, type Policy, type PolicyView } from './policy.ts';
 import { TTFT_MS } from './speeds.ts';
 
 /** What replicas of the pool were measured to do: tokens a second of prompts, and of answers with every slot taken. */
@@ -23,6 +23,8 @@ const TRAITS: GatewayTraits = {
   drainLeastMs: 0,
 };
 
+/** Of the work of a full batch, what lies on a busy replica: on the mean its answers are half written. */
+const BATCH_SHARE = 0.4;
 const OUTPUT_GUESS = 200;
 const START_GUESS_MS = 180_000;
 const BACKOFF_MAX_MS = 60_000;
@@ -46,7 +48,7 @@ export function underbid(rates: MeasuredRates, lateShare = LATE_SHARE): Policy {
     const totalMs = (view.inputTokens / rates.prefillTokensPerS + view.outputTokens / rates.outputTokensPerS) * 1000;
     const workMs = (asked / rates.prefillTokensPerS + (arrived * output) / rates.outputTokensPerS) * 1000;
     // An answer is no later for tokens that wait behind others' in the batch: a batch of them is always in the line.
-    const slackMs = TTFT_MS + (view.spec.slots * output * 1000) / rates.outputTokensPerS;
+    const slackMs = TTFT_MS + (BATCH_SHARE * view.spec.slots * output * 1000) / rates.outputTokensPerS;
     history = foldDemand(
       history,
       {
@@ -54,11 +56,14 @@ export function underbid(rates: MeasuredRates, lateShare = LATE_SHARE): Policy {
         slots: view.waiting + view.inFlight,
         slotsPerReplica: view.spec.slots,
         workMs,
+        arrived,
+        ready: readyCount(view),
+        promptMs: (asked / rates.prefillTokensPerS) * 1000,
         lineMs: view.ended === 0 ? 0 : (view.waiting * totalMs) / view.ended,
         begun: view.begun - (before?.begun ?? 0),
         late: view.late - (before?.late ?? 0),
       },
-      { replicasMax: view.spec.replicasMax, slackMs, startMs: startMs ?? START_GUESS_MS, lateShare },
+      { replicasMax: view.spec.replicasMax, ttftMs: TTFT_MS, slackMs, startMs: startMs ?? START_GUESS_MS, lateShare },
     );
     replicaHours += (liveReplicas(view).length * (view.nowMs - (before?.nowMs ?? 0))) / 3_600_000;
     before = view;
