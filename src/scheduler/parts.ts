@@ -36,6 +36,8 @@ export interface Parts {
   readonly canary?: CanaryMeans | undefined;
   readonly decide: Decide;
   readonly newId: (prefix: string) => string;
+  /** Of the gateway that leads: part of its orders' ids. */
+  readonly epoch: number;
   readonly log: (line: string) => void;
   readonly signal: AbortSignal;
 }

@@ -43,7 +43,7 @@ test('coarser weights are found within a dozen canaries, and an honest server is
   let evidence = NO_EVIDENCE;
   for (let n = 0; n < HONEST; n += 1) evidence = weigh(evidence, await gap(other), calibration);
   const { hits, peak } = evidence;
-  console.log(
+  t.diagnostic(
     `honest: threshold ${calibration.threshold.toFixed(4)} nats, ${hits} of ${HONEST} above, e-value at most ${peak}`,
   );
   assert.equal(isBreach(evidence, ALPHA), false);
@@ -53,7 +53,7 @@ test('coarser weights are found within a dozen canaries, and an honest server is
   ] as const) {
     let found = NO_EVIDENCE;
     while (!isBreach(found, ALPHA) && found.canaries < CHEAT_MAX) found = weigh(found, await gap(cheat), calibration);
-    console.log(`${name}: ${found.hits} of ${found.canaries} above, e-value ${found.peak.toPrecision(3)}`);
+    t.diagnostic(`${name}: ${found.hits} of ${found.canaries} above, e-value ${found.peak.toPrecision(3)}`);
     assert.ok(isBreach(found, ALPHA), `${name}: ${JSON.stringify(found)}`);
   }
 });

@@ -109,6 +109,7 @@ export async function openBench(t: TestContext, options: Partial<BenchOptions> =
       proveResumption: options.proveResumption,
       canary: options.canary?.(store),
       newId,
+      epoch: store.epoch,
       log,
     });
     await scheduler.start();

@@ -22,18 +22,18 @@ const cheat = (draw: Seeded): number => Math.exp(0.5 + 0.5 * normal(draw));
 /** A cheat that is hard to tell: one answer in three is far away. */
 const sly = (draw: Seeded): number => (draw() < 0.35 ? cheat(draw) : honest(draw));
 
-test('honest leases are accused no more often than the stated rate, each with a calibration of its own', () => {
+test('honest leases are accused no more often than the stated rate, each with a calibration of its own', (t) => {
   const [alpha, leases, canaries] = [0.02, 2000, 400];
   let alarms = 0;
   for (let lease = 0; lease < leases; lease += 1) {
     const draw = seeded(lease, 'honest');
     if (firstAlarm(calibrated(draw, alpha, 100), alpha, canaries, () => honest(draw)) !== null) alarms += 1;
   }
-  console.log(`false alarms: ${alarms} of ${leases} leases of ${canaries} canaries each, alpha ${alpha}`);
+  t.diagnostic(`false alarms: ${alarms} of ${leases} leases of ${canaries} canaries each, alpha ${alpha}`);
   assert.ok(alarms <= alpha * leases, `${alarms} of ${leases}`);
 });
 
-test('a lease of other weights is found within a dozen canaries at one false alarm in ten thousand', () => {
+test('a lease of other weights is found within a dozen canaries at one false alarm in ten thousand', (t) => {
   const alpha = 1e-4;
   const delays = (make: (draw: Seeded) => number, honestFirst = 0): number[] =>
     Array.from({ length: 300 }, (_, lease) => {
@@ -50,7 +50,7 @@ test('a lease of other weights is found within a dozen canaries at one false ala
     ['one answer in three', careful],
     ['other weights after 100 honest answers', late],
   ] as const)
-    console.log(`${name}: found after ${all[150]} canaries (median), ${all[297]} (99 %)`);
+    t.diagnostic(`${name}: found after ${all[150]} canaries (median), ${all[297]} (99 %)`);
   assert.ok((blunt[297] ?? 99) <= 12, `${blunt[297]}`);
   assert.ok((careful[297] ?? 999) <= 120, `${careful[297]}`);
   assert.ok((late[297] ?? 99) <= 16, `${late[297]}`);
