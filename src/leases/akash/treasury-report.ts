@@ -53,8 +53,10 @@ export interface TreasuryReport {
   readonly alarms: readonly Alarm[];
 }
 
-/** Everything about the treasury as the chain has it now, and the books beside it. */
-/** @throws AppError `no_capacity` while no node can be asked */
+/**
+ * Everything about the treasury as the chain has it now, and the books beside it.
+ * @throws AppError `no_capacity` while no node can be asked
+ */
 export async function reportTreasury(money: Money, ledger: Ledger): Promise<TreasuryReport> {
   try {
     return await readTreasury(money, ledger);
