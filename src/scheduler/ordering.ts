@@ -11,6 +11,7 @@ import { bidWindow, ceilingPerBlock, chooseBid, costPerHour, depositFor, type Ch
 import type { Pool } from './pool/pools.ts';
 import type { PoolRouter } from './pool/router.ts';
 import type { Beside, OrderRecord, ReplicaRecord, RunsAs } from './records.ts';
+import { scoreProvider } from './reputation.ts';
 import { expectedTokens } from './reserve.ts';
 
 interface Seen {
@@ -218,9 +219,9 @@ export class Ordering {
       if (view?.state !== 'open' || view.bids.length === 0) continue;
       const histories = new Map((await market.providers()).map((provider) => [provider.id, provider]));
       for (const bid of view.bids) {
-        const history = histories.get(bid.provider) ?? { leases: 0, failures: 0, disputes: 0 };
+        const score = scoreProvider(histories.get(bid.provider) ?? { leases: 0, failures: 0, disputes: 0 });
         const quarantinedUntilMs = fleet.failures.quarantinedUntil(bid.provider);
-        offers.push({ market: name, terms: market.terms(), bid, history, quarantinedUntilMs });
+        offers.push({ market: name, terms: market.terms(), bid, score, quarantinedUntilMs });
       }
     }
     return { offers, declined, complete };

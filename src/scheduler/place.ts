@@ -10,7 +10,7 @@ import {
   type Ms,
   type NanoUsd,
 } from '../units.ts';
-import { scoreProvider, type ProviderHistory } from './reputation.ts';
+import type { ProviderScore } from './reputation.ts';
 
 /** The highest bid per block with which, the market's take fee on top, a replica stays within the operator's ceiling. */
 export function ceilingPerBlock(spec: PoolSpec, terms: MarketTerms): NanoUsd {
@@ -69,7 +69,7 @@ export interface Offer {
   readonly market: MarketName;
   readonly terms: MarketTerms;
   readonly bid: Bid;
-  readonly history: ProviderHistory;
+  readonly score: ProviderScore;
   /** Passed over until then. */
   readonly quarantinedUntilMs: EpochMs;
 }
@@ -107,9 +107,9 @@ export function chooseBid(
   const replicas = [...perProvider.values()].reduce((sum, count) => sum + count, 0) + 1;
   const share = Math.ceil(replicas / 2);
   const scored = offers.map((offer) => {
-    const { bid, terms, history, market, quarantinedUntilMs } = offer;
+    const { bid, terms, market, quarantinedUntilMs } = offer;
     const hourly = costPerHour(bid.priceNanoUsdPerBlock, terms);
-    const { failureChance, reason } = scoreProvider(history);
+    const { failureChance, reason } = offer.score;
     const why =
       hourly > spec.ceilingNanoUsdPerHour
         ? 'above the ceiling'

@@ -12,6 +12,7 @@ import {
   NO_BID_MS,
   type Offer,
 } from '../../src/scheduler/place.ts';
+import { scoreProvider } from '../../src/scheduler/reputation.ts';
 import { parseUsd, shareUp } from '../../src/units.ts';
 import { testLease, testSpec } from '../fakes/market-samples.ts';
 
@@ -99,7 +100,10 @@ test('the best value wins: a provider that often fails must be cheaper than its 
   const sound = { leases: 200, failures: 0, disputes: 0 };
   const pick = (shakyPrice: bigint): string | undefined =>
     chooseBid(
-      [offer('shaky', shakyPrice, { history: shaky }), offer('sound', 600_000n, { history: sound })],
+      [
+        offer('shaky', shakyPrice, { score: scoreProvider(shaky) }),
+        offer('sound', 600_000n, { score: scoreProvider(sound) }),
+      ],
       SPEC,
       new Map(),
       0,
@@ -181,7 +185,8 @@ test('growing one by one, no provider of several ever has more than half of the 
 
 test('whoever is chosen fits the ceiling, and nobody eligible is better unless it has its share', () => {
   const history = fc.record({ leases: fc.nat(100), failures: fc.nat(50), disputes: fc.nat(5) });
-  const one = fc.record({ price: fc.bigInt({ min: 1n, max: 1_000_000n }), history, until: fc.nat(2) });
+  const score = history.map(scoreProvider);
+  const one = fc.record({ price: fc.bigInt({ min: 1n, max: 1_000_000n }), score, until: fc.nat(2) });
   fc.assert(
     fc.property(fc.array(one, { maxLength: 6 }), (made) => {
       const offers = made.map(({ price, until, ...rest }, n) =>
@@ -210,6 +215,6 @@ function offer(provider: string, priceNanoUsdPerBlock: bigint, change: Partial<O
     note: '',
     startMs: null,
   };
-  const history = { leases: 0, failures: 0, disputes: 0 };
-  return { market: 'local', terms: TERMS, bid, history, quarantinedUntilMs: 0, ...change };
+  const score = scoreProvider({ leases: 0, failures: 0, disputes: 0 });
+  return { market: 'local', terms: TERMS, bid, score, quarantinedUntilMs: 0, ...change };
 }

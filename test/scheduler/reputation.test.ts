@@ -6,6 +6,8 @@ import { quarantineMs, scoreProvider } from '../../src/scheduler/reputation.ts';
 test('a newcomer is taken to fail once in twenty', () => {
   assert.deepEqual(scoreProvider({ leases: 0, failures: 0, disputes: 0 }), {
     failureChance: 0.05,
+    startMs: null,
+    speed: 1,
     reason: 'new here: 5 % risk',
   });
 });

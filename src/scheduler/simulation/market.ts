@@ -1,6 +1,7 @@
 import type { MarketTerms } from '../../leases/market.ts';
 import { parseUsd, perBlockFromPerHour, type Ms, type NanoUsd } from '../../units.ts';
 import type { Offer } from '../place.ts';
+import { scoreProvider } from '../reputation.ts';
 import { drawBetween, type Seeded } from './seeded.ts';
 import { startMs, type ServedModel } from './speeds.ts';
 
@@ -92,7 +93,8 @@ export class SimulatedMarket {
       note: '',
       startMs: null,
     };
-    return { market: 'akash', terms: TERMS, bid, history: { leases, failures, disputes: 0 }, quarantinedUntilMs: 0 };
+    const score = scoreProvider({ leases, failures, disputes: 0 });
+    return { market: 'akash', terms: TERMS, bid, score, quarantinedUntilMs: 0 };
   }
 
   priceNanoUsdPerHour(providerId: string, nowMs: number): NanoUsd {
