@@ -2,6 +2,7 @@ import type { EpochMs, Ms } from '../units.ts';
 import { foldDemand, measureDemand, newHistory, type Demand, type DemandHistory } from './demand.ts';
 import { isSuccessor, type PlannedReplica } from './plan.ts';
 import type { PoolRouter } from './pool/router.ts';
+import { START_GUESS_MS } from './pool/wake-offer.ts';
 import type { ReplicaRecord } from './records.ts';
 import { LATE_SHARE, type Learned } from './scale.ts';
 
@@ -11,9 +12,6 @@ export interface Observation {
   readonly replicas: readonly PlannedReplica[];
   readonly idleMs: readonly Ms[];
 }
-
-/** What a start-up takes, as far as nothing is known. */
-const START_GUESS_MS: Ms = 60_000;
 
 /** What pools have shown, tick by tick: kept from one to the next. */
 export class Observations {

@@ -2,6 +2,8 @@ import type { PoolSpec } from '../spec.ts';
 import type { EpochMs, NanoUsd } from '../units.ts';
 import type { Beside, ReplicaState } from './records.ts';
 import type { Scale } from './scale.ts';
+import type { Waiter } from './pool/slot.ts';
+import type { Cause } from './wake.ts';
 
 export interface PlannedReplica {
   readonly id: string;
@@ -28,7 +30,11 @@ export type Action =
       readonly beside?: Beside;
       /** The replica that it is to follow. */
       readonly replaces?: string;
+      /** Of an order that wakes the pool. */
+      readonly cause?: Cause;
     }
+  /** Nobody pays for a wake: they are told now instead of when their time is over. */
+  | { readonly type: 'refuse'; readonly who: readonly Waiter[]; readonly reason: string }
   | { readonly type: 'withdraw'; readonly replica: string; readonly reason: string }
   | { readonly type: 'drain'; readonly replica: string; readonly reason: string }
   | { readonly type: 'close'; readonly replica: string; readonly reason: string }

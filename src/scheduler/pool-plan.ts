@@ -1,6 +1,7 @@
 import type { PoolSpec } from '../spec.ts';
 import type { EpochMs } from '../units.ts';
 import type { Demand } from './demand.ts';
+import { capScale, gateOf, specialGateOf, type Gate, type WakeState } from './gate.ts';
 import { observePool } from './observation.ts';
 import { planPool, type Action, type Budget, type PlannedReplica } from './plan.ts';
 import type { LineNeeds } from './pool/line-needs.ts';
@@ -11,6 +12,9 @@ import { planTurnover } from './turnover.ts';
 
 export interface PoolPlanInput {
   readonly router: PoolRouter;
+  /** As it holds now: its schedule, and whether it is shut, are in it. */
+  readonly spec: PoolSpec;
+  readonly wake: WakeState;
   readonly records: readonly ReplicaRecord[];
   readonly learned: Learned;
   readonly budget: Budget;
@@ -24,20 +28,25 @@ export interface PoolPlanInput {
 
 /** Pure: all that is to be done for a pool: what its load asks for, and what is exchanged or had besides. */
 export function planWhole(input: PoolPlanInput): Action[] {
-  const { router, records, learned, budget, nowMs, sinceMs } = input;
-  const { spec } = router;
+  const { router, spec, records, learned, budget, nowMs, sinceMs } = input;
   const line = router.needs;
   const all = observePool(router, records, { nowMs, sinceMs }).replicas;
   const turnover = planTurnover({ spec, records, replicas: all, line, rolloutPaused: input.rolloutPaused });
   const counted = records.filter(({ id }) => !turnover.beside.has(id));
   const seen = observePool(router, counted, { nowMs, sinceMs });
-  const scale = wantedReplicas(spec, withoutUnmet(seen.demand, line), seen.idleMs, learned);
+  const wished = wantedReplicas(spec, withoutUnmet(seen.demand, line), seen.idleMs, learned);
+  const gate = wished.wanted > spec.replicasMin ? gateOf(input, spec, counted) : null;
+  const scale = capScale(wished, gate, { least: Math.max(spec.replicasMin, seen.idleMs.length) });
   const others = all.filter(({ id }) => turnover.beside.has(id));
   const base = planPool({
     ...{ spec: withoutCost(spec, others), scale, replicas: seen.replicas, budget, nowMs },
     backoffUntilMs: input.backoffUntilMs,
   });
-  const actions = base.flatMap((action) => forLine(action, line, input.specialBackoffUntilMs > nowMs));
+  const actions = base
+    .flatMap((action) => forLine(action, line, input.specialBackoffUntilMs > nowMs))
+    .map((action) => causedBy(action, gate));
+  if (gate && scale.wanted < wished.wanted && gate.decision.replicas === 0)
+    actions.push({ type: 'hold_back', reason: gate.decision.reason }, ...gate.refusals);
   // A pool at rest, or one that shrinks anyway, is not rolled out: what comes next is of the new description.
   const shrinks = scale.wanted === 0 || base.some(({ type }) => type === 'drain' || type === 'withdraw');
   const waits = shrinks && turnover.order?.beside.replaces !== undefined;
@@ -48,6 +57,11 @@ export function planWhole(input: PoolPlanInput): Action[] {
   // One reason at a time: told in turn, each would be news at every look.
   const held = rest.find(({ type }) => type === 'hold_back');
   return [...turnover.drop, ...rest.filter((action) => action.type !== 'hold_back' || action === held)];
+}
+
+function causedBy(action: Action, gate: Gate | null): Action {
+  const cause = gate?.decision.cause;
+  return action.type === 'order' && action.replaces === undefined && cause ? { ...action, cause } : action;
 }
 
 /** Where everybody in line asks alike, a machine that is ordered for the load has to be like that. */
@@ -73,20 +87,25 @@ function withoutCost(spec: PoolSpec, others: readonly PlannedReplica[]): PoolSpe
 
 /** One more replica within the same budgets, or why not. */
 function planExtra(
-  { router, budget, nowMs, backoffUntilMs, specialBackoffUntilMs }: PoolPlanInput,
+  input: PoolPlanInput,
   order: ReturnType<typeof planTurnover>['order'],
   all: readonly PlannedReplica[],
 ): Action[] {
   if (order === null) return [];
+  const { spec, budget, nowMs, backoffUntilMs, specialBackoffUntilMs } = input;
+  const gate = order.beside.needs ? specialGateOf(input, spec) : null;
+  if (gate && gate.decision.replicas === 0)
+    return [{ type: 'hold_back', reason: gate.decision.reason }, ...gate.refusals];
   const live = all.filter(({ state }) => state !== 'draining' && state !== 'closing').length;
   const actions = planPool({
-    ...{ spec: router.spec, replicas: all, budget, nowMs },
+    ...{ spec, replicas: all, budget, nowMs },
     scale: { wanted: live + 1, reason: order.reason },
     backoffUntilMs: order.beside.needs ? specialBackoffUntilMs : backoffUntilMs,
   });
   return actions.flatMap((action): Action[] => {
     // What follows a machine that is taken back is in the other plan.
-    if (action.type === 'order') return action.replaces === undefined ? [{ ...action, beside: order.beside }] : [];
+    if (action.type === 'order')
+      return action.replaces === undefined ? [causedBy({ ...action, beside: order.beside }, gate)] : [];
     return action.type === 'hold_back' ? [action] : [];
   });
 }

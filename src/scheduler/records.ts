@@ -5,8 +5,9 @@ import type { Needs, Trust } from '../spec/trust.ts';
 import type { Store } from '../store/open.ts';
 import { CLOSED_KEPT, PRUNE_EVERY, pruneReplicas } from '../store/retention.ts';
 import { decisions, orders, pools, replicas, switches } from '../store/schema.ts';
-import type { EpochMs, NanoUsd } from '../units.ts';
+import type { EpochMs, Ms, NanoUsd } from '../units.ts';
 import type { ScoredBid } from './place.ts';
+import type { Cause } from './wake.ts';
 
 /**
  * ordering: bids are gathered. accepting: a bid is being taken. starting: leased, the model server comes up. ready: takes
@@ -49,6 +50,10 @@ export interface ReplicaRecord {
   readonly endsMs?: EpochMs | null;
   /** The replica that it is to follow: until that one drains, it is beside what the pool wants. */
   readonly replaces?: string | null;
+  /** It woke the pool: why, and whom that is put down to. */
+  readonly wake?: Cause | null;
+  /** How long it has had something to do; known as of the last look. */
+  readonly busyMs?: Ms;
 }
 
 /** What a replica is started as; its pool may have been described anew since. */

@@ -2,12 +2,13 @@ import type { Clock } from '../../clock.ts';
 import { AppError } from '../../errors.ts';
 import type { PoolSpec } from '../../spec.ts';
 import { poolNeeds, type Needs } from '../../spec/trust.ts';
-import type { EpochMs, Ms } from '../../units.ts';
+import type { EpochMs, Ms, NanoUsd } from '../../units.ts';
 import { Line } from './line.ts';
 import { needsOfLine, type LineNeeds } from './line-needs.ts';
 import { refusal, whyNone } from './refusal.ts';
 import {
   countsOf,
+  firstOf,
   isExcluded,
   loadOf,
   meets,
@@ -23,6 +24,11 @@ import {
   type Waiter,
 } from './slot.ts';
 import { TokenMeter } from './token-meter.ts';
+import { waitInLine } from './waiting.ts';
+import { wakeCost } from './wake-offer.ts';
+
+/** When somebody who was turned away by a shut pool may look again. */
+const SHUT_MS: Ms = 60_000;
 
 /**
  * Requests of one pool and the replicas that serve them: the least loaded ready replica is taken at once, else the
@@ -42,6 +48,8 @@ export class PoolRouter {
   #lastUsedMs: EpochMs = 0;
   #phase = 'asleep';
   #startMs: Ms | null = null;
+  #costNanoUsdPerHour: NanoUsd | null = null;
+  #shut: string | null = null;
   #resumes = false;
   /** Wakes the line when a replica that was left alone may be tried again. */
   #cancelWake: (() => void) | null = null;
@@ -74,16 +82,14 @@ export class PoolRouter {
     return this.#startMs;
   }
 
+  /** What waking it is expected to cost. */
+  get wakeCostNanoUsd(): NanoUsd {
+    return wakeCost(this.#spec, { startMs: this.#startMs, costNanoUsdPerHour: this.#costNanoUsdPerHour });
+  }
+
   get stats(): RouterStats {
-    let waitingSinceMs: EpochMs | null = null;
-    for (const { sinceMs } of this.#since) waitingSinceMs = Math.min(waitingSinceMs ?? sinceMs, sinceMs);
-    return {
-      ...countsOf(this.#replicas.values()),
-      waiting: this.#line.size,
-      arrivals: this.#arrivals,
-      lastUsedMs: this.#lastUsedMs,
-      waitingSinceMs,
-    };
+    const counts = { ...countsOf(this.#replicas.values()), waiting: this.#line.size, arrivals: this.#arrivals };
+    return { ...counts, lastUsedMs: this.#lastUsedMs, waitingSinceMs: firstOf(this.#since) };
   }
 
   load(id: string): ReplicaLoad | null {
@@ -127,7 +133,10 @@ export class PoolRouter {
   add(target: Target, startMs: Ms): void {
     this.#replicas.set(target.id, newReplica(target, this.#clock.now()));
     // Half of the old expectation, half of the new: one slow start does not frighten every client away.
-    if (!target.tokenPrice) this.#startMs = Math.round(((this.#startMs ?? startMs) + startMs) / 2);
+    if (!target.tokenPrice) {
+      this.#startMs = Math.round(((this.#startMs ?? startMs) + startMs) / 2);
+      this.#costNanoUsdPerHour = target.costNanoUsdPerHour ?? this.#costNanoUsdPerHour;
+    }
     this.#serveLine();
   }
 
@@ -166,7 +175,7 @@ export class PoolRouter {
    * @throws AppError `queue_full` when the line is full, `no_capacity` when nothing was free in time, `client_closed`.
    */
   take(options: TakeOptions): Promise<Slot> {
-    const { account, maxWaitMs, signal, exclude, needs } = options;
+    const { maxWaitMs, signal, exclude, needs } = options;
     this.#arrivals += 1;
     this.#lastUsedMs = this.#clock.now();
     const cold = this.targetFor(needs) === null;
@@ -174,50 +183,43 @@ export class PoolRouter {
     if (free) return Promise.resolve(this.#occupy(free, 0, cold));
     const none = (message: string): AppError =>
       refusal('no_capacity', whyNone(message, needs, this.#phase), this.#startMs);
+    if (this.#shut !== null) return Promise.reject(refusal('no_capacity', this.#shut, SHUT_MS));
     if (maxWaitMs <= 0) return Promise.reject(none('no machine is free now'));
     if (this.#line.size >= this.#spec.limits.waitingMax) {
       return Promise.reject(refusal('queue_full', 'too many requests are waiting for this model', this.#startMs));
     }
     if (signal.aborted) return Promise.reject(new AppError('client_closed', 'the client has gone'));
-    return new Promise((resolve, reject) => {
-      const sinceMs = this.#clock.now();
-      const leave = (): void => {
-        cancelTimer();
-        signal.removeEventListener('abort', onAbort);
-        this.#since.delete(waiter);
-        if (this.#since.size === 0) this.#planWake();
-      };
-      const waiter: Waiter = {
-        account,
-        sinceMs,
-        exclude,
-        needs,
-        give: (replica) => {
-          leave();
-          resolve(this.#occupy(replica, this.#clock.now() - sinceMs, cold));
-        },
-        fail: (error) => {
-          leave();
-          reject(error);
-        },
-      };
-      const onAbort = (): void => {
-        if (this.#line.remove(account, waiter)) waiter.fail(new AppError('client_closed', 'the client has gone'));
-      };
-      const cancelTimer = this.#clock.timer(maxWaitMs, () => {
-        if (this.#line.remove(account, waiter)) waiter.fail(none('no machine could be had in time'));
-      });
-      signal.addEventListener('abort', onAbort, { once: true });
-      this.#line.push(account, waiter);
-      this.#since.add(waiter);
-      this.#planWake();
-      this.#onDemand();
+    const slot = waitInLine(options, {
+      ...{ clock: this.#clock, line: this.#line, since: this.#since },
+      give: (replica, waitedMs) => this.#occupy(replica, waitedMs, cold),
+      tooLate: () => none('no machine could be had in time'),
+      onLeave: () => (this.#since.size === 0 ? this.#planWake() : undefined),
     });
+    this.#planWake();
+    this.#onDemand();
+    return slot;
   }
 
   /** Turns everybody in line away: the pool was deleted or the gateway stops. */
   close(error: AppError): void {
     for (const waiter of this.#line.drain()) waiter.fail(error);
+  }
+
+  /** Those in line, the first to come first. */
+  get waiters(): readonly Waiter[] {
+    return [...this.#since];
+  }
+
+  refuse(waiter: Waiter, error: AppError): void {
+    if (this.#line.remove(waiter.account, waiter)) waiter.fail(error);
+  }
+
+  /** Takes no requests from now on, and says why; null: it does again. */
+  shut(why: string | null): void {
+    if (this.#shut === why) return;
+    this.#shut = why;
+    this.setPhase(why ?? 'asleep');
+    if (why !== null) this.close(refusal('no_capacity', why, SHUT_MS));
   }
 
   /** One that answers, or null: to be asked what takes no slot. What is in a prompt goes to no other than its request. */
@@ -229,13 +231,13 @@ export class PoolRouter {
 
   /** What those in line need whom no replica here may serve, and what all in line need alike; null: nothing special. */
   get needs(): LineNeeds {
-    return needsOfLine([...this.#since], poolNeeds(this.#spec), (needs) => this.targetFor(needs) !== null);
+    return needsOfLine(this.waiters, poolNeeds(this.#spec), (needs) => this.targetFor(needs) !== null);
   }
 
   #leastLoaded(exclude: ReadonlyMap<string, EpochMs> | undefined, needs: Needs | undefined): Replica | undefined {
     const nowMs = this.#clock.now();
     let best: Replica | undefined;
-    for (const replica of this.#replicas.values()) {
+    for (const replica of this.#shut === null ? this.#replicas.values() : []) {
       const { target, inFlight, draining, circuit } = replica;
       if (draining || inFlight >= target.slots || !circuit.admits(nowMs)) continue;
       if ((exclude && isExcluded(replica, exclude)) || !meets(replica, needs)) continue;

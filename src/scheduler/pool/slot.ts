@@ -4,6 +4,7 @@ import { shortfall, type Needs, type Trust } from '../../spec/trust.ts';
 import type { EpochMs, Ms, NanoUsd, Tokens } from '../../units.ts';
 import { Circuit } from './circuit.ts';
 import type { TokenMeter } from './token-meter.ts';
+import type { WakeOffer } from './wake-offer.ts';
 
 /** A replica that takes requests: a model server that has answered a real probe. */
 export interface Target {
@@ -23,6 +24,8 @@ export interface Target {
   readonly region?: string | null;
   /** What its model server calls the model, where its pool may say something else by now. */
   readonly model?: string;
+  /** What it costs in an hour, where that is known. */
+  readonly costNanoUsdPerHour?: NanoUsd | null;
   /** Of the description that it was started by: replicas of different versions do not go on with each other's answers. */
   readonly version?: string | null;
 }
@@ -77,6 +80,8 @@ export interface TakeOptions {
   readonly exclude?: ReadonlyMap<string, EpochMs>;
   /** What the request's machine has to be. */
   readonly needs?: Needs | undefined;
+  /** What it is worth, and pays, to have the pool woken. */
+  readonly wake?: WakeOffer | undefined;
 }
 
 export interface RouterStats {
@@ -119,10 +124,20 @@ export function countsOf(replicas: Iterable<Replica>): { ready: number; inFlight
 export interface Waiter {
   readonly account: string;
   readonly sinceMs: EpochMs;
+  /** It leaves then. */
+  readonly untilMs: EpochMs;
+  readonly wake: WakeOffer | undefined;
   readonly exclude: ReadonlyMap<string, EpochMs> | undefined;
   readonly needs: Needs | undefined;
   readonly give: (replica: Replica) => void;
   readonly fail: (error: AppError) => void;
+}
+
+/** When the first of those in line came; null: nobody is. */
+export function firstOf(waiters: Iterable<Waiter>): EpochMs | null {
+  let first: EpochMs | null = null;
+  for (const { sinceMs } of waiters) first = Math.min(first ?? sinceMs, sinceMs);
+  return first;
 }
 
 /** A slot that is taken; what happens to it goes to its replica, and its end to the router. */
