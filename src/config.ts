@@ -7,12 +7,22 @@ import type { FileSettings } from './config/schema.ts';
 import type { Secret } from './config/secret.ts';
 import { AppError } from './errors.ts';
 import type { Trust } from './spec/trust.ts';
-import { parsePool, parseSize, type LocalProvider, type PoolSpec, type Price, type PricePolicy } from './spec.ts';
+import {
+  parseBudget,
+  parsePool,
+  parseSize,
+  type LocalProvider,
+  type PoolSpec,
+  type Price,
+  type PricePolicy,
+} from './spec.ts';
 import { parsePricePerMillion, parseUsd, type EpochMs, type Ms, type NanoUsd } from './units.ts';
 
 export interface Settings extends Environment {
   readonly pools: readonly PoolSpec[];
   readonly markets: MarketSettings;
+  /** Of all pools together. */
+  readonly budget: PoolSpec['budget'];
   readonly limits: GatewayLimits;
   /** Origins, or `*`. */
   readonly cors: readonly string[];
@@ -119,7 +129,7 @@ export function loadSettings({ env, cwd, nowMs }: Surroundings & { readonly nowM
   if (environment.settings === null || file.settings === null || mistakes.length > 0) {
     throw new AppError('invalid_config', mistakes.join('\n'));
   }
-  const { pools, markets, limits, cors, trusted_proxies: trustedProxies } = file.settings;
+  const { pools, markets, budget, limits, cors, trusted_proxies: trustedProxies } = file.settings;
   return {
     ...environment.settings,
     configFile,
@@ -130,6 +140,7 @@ export function loadSettings({ env, cwd, nowMs }: Surroundings & { readonly nowM
       akash: markets.akash === undefined ? null : buildAkashMarket(markets.akash, file),
       api: markets.api === undefined ? null : buildApiMarket(markets.api, file.secrets),
     },
+    budget: parseBudget(budget),
     limits: buildLimits(limits),
     cors,
     trustedProxies,

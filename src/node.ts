@@ -157,6 +157,7 @@ async function startGateway(parts: Parts): Promise<Gateway> {
     markets,
     newId,
     log,
+    budget: settings.budget,
     probe: (target, spec, signal) => probeModelServer(upstream, target, spec, signal),
     proveResumption: (target, spec, signal) => proveResumption(upstream, target, spec, signal),
   });

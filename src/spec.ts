@@ -44,6 +44,8 @@ export type MarketName = (typeof MARKET_NAMES)[number];
 /** Slashes are allowed ("meta-llama/…"); control characters and blanks are not. */
 export const modelIdSchema = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._:/@-]{0,127}$/, 'is not a model id');
 
+export const budgetSchema = z.strictObject({ usd_per_hour: usd.optional(), usd_per_day: usd.optional() });
+
 export const poolSchema = z
   .strictObject({
     engine: z.enum(['vllm', 'sglang', 'llama.cpp', 'openai']).describe('whose dialect the model server speaks'),
@@ -68,10 +70,7 @@ export const poolSchema = z
     wake: wakeSchema.optional(),
     slots: count(1, 4096).default(4).describe('requests one replica works on at a time'),
     ceiling_usd_per_hour: usd.describe("the most a replica may cost in an hour, the market's fees included"),
-    budget: z
-      .strictObject({ usd_per_hour: usd.optional(), usd_per_day: usd.optional() })
-      .default({})
-      .describe('the most the whole pool may cost'),
+    budget: budgetSchema.default({}).describe('the most the whole pool may cost'),
     hardware: hardwareSchema.default(() => hardwareSchema.parse({})),
     image: z.string().max(512).optional().describe('container image, by digest; markets without containers ignore it'),
     container: containerSchema.optional(),
@@ -228,6 +227,16 @@ export interface PoolSpec {
   readonly loadedAtMs: EpochMs;
 }
 
+export function parseBudget({
+  usd_per_hour: hour,
+  usd_per_day: day,
+}: z.output<typeof budgetSchema>): PoolSpec['budget'] {
+  return {
+    hourNanoUsd: hour === undefined ? null : parseUsd(hour),
+    dayNanoUsd: day === undefined ? null : parseUsd(day),
+  };
+}
+
 const seconds = (value: number): Ms => Math.round(value * 1000);
 
 /** A checked description in the file's shape to the one the program works with. Throws ZodError on a bad one. */
@@ -255,10 +264,7 @@ export function parsePool(id: string, input: unknown, loadedAtMs: EpochMs): Pool
     ...(pool.wake === undefined ? {} : { wake: parseWake(pool.wake) }),
     slots: pool.slots,
     ceilingNanoUsdPerHour: parseUsd(pool.ceiling_usd_per_hour),
-    budget: {
-      hourNanoUsd: pool.budget.usd_per_hour === undefined ? null : parseUsd(pool.budget.usd_per_hour),
-      dayNanoUsd: pool.budget.usd_per_day === undefined ? null : parseUsd(pool.budget.usd_per_day),
-    },
+    budget: parseBudget(pool.budget),
     hardware: parseHardware(pool.hardware),
     image: pool.image ?? null,
     container: pool.container === undefined ? null : parseContainer(pool.container),

@@ -1,6 +1,6 @@
 import { isIP } from 'node:net';
 import { z } from 'zod';
-import { modelIdSchema, poolSchema, poolsSchema } from '../spec.ts';
+import { budgetSchema, modelIdSchema, poolSchema, poolsSchema } from '../spec.ts';
 import { hardwareSchema } from '../spec/hardware.ts';
 import { TRUST_LEVELS } from '../spec/trust.ts';
 import { secretSchema, serverUrl } from './fields.ts';
@@ -188,6 +188,7 @@ const limitsSchema = z
 export const fileSchema = z.strictObject({
   pools: poolsSchema.prefault(embeddedPools).describe('by public model id; default: the embedded pool smollm2-135m'),
   markets: marketsSchema,
+  budget: budgetSchema.prefault({}).describe('the most that all pools together may cost; shared by need'),
   limits: limitsSchema,
   cors: z
     .array(

@@ -10,6 +10,7 @@ import type { SchedulerRecords } from '../scheduler/records.ts';
 import { modelIdSchema, parsePool, poolSchema, type MarketName, type PoolSpec } from '../spec.ts';
 import { found, leaseLine, marketOf, viewLease } from './lease-view.ts';
 import { moneyOperations } from './money-operations.ts';
+import { payingOperations } from './paying-operations.ts';
 import { iso, viewMarket, viewOrder, viewPool, viewReplica } from './views.ts';
 
 export interface OperationsDeps {
@@ -26,13 +27,15 @@ export function createOperations(deps: OperationsDeps): FleetOperations {
   const { clock, pools, records, scheduler, markets } = deps;
   return {
     ...moneyOperations(deps),
-    pools: () => pools.list().map(viewPool),
-    pool: (id) => viewPool(found(pools.get(id), `there is no pool ${id}`)),
+    ...payingOperations(deps),
+    pools: () => pools.list().map((pool) => viewPool(pool, scheduler)),
+    pool: (id) => viewPool(found(pools.get(id), `there is no pool ${id}`), scheduler),
     putPool: (id, input) => putPool(deps, id, input),
     deletePool: async (id) => {
       const pool = found(pools.get(id), `there is no pool ${id}`);
       refuseFilePool(pool, id);
       await records.deletePool(id);
+      await scheduler.pauses.off(id);
       pools.remove(id);
     },
     replicas: () =>
@@ -124,7 +127,7 @@ async function putPool(deps: OperationsDeps, id: string, input: unknown): Promis
   await records.savePool(id, input, clock.now());
   const pool = pools.put(spec, priceVersion, 'api');
   deps.scheduler.wake();
-  return { created: !known, pool: viewPool(pool) };
+  return { created: !known, pool: viewPool(pool, deps.scheduler) };
 }
 
 /** What cannot be brought about while a pool runs, or from afar. */

@@ -1,6 +1,7 @@
 import type { Clock } from '../clock.ts';
 import type { MarketName, Price } from '../spec.ts';
 import type { EpochMs, NanoUsd } from '../units.ts';
+import type { WakeOffer, WakeStage } from './pool/wake-offer.ts';
 import { Failures } from './failures.ts';
 import { Rollouts } from './rollouts.ts';
 import type { OrderRecord, ReplicaRecord, SchedulerRecords } from './records.ts';
@@ -35,6 +36,8 @@ export interface Notes {
   told: string | null;
   /** What keeps its start-up waiting. */
   problem: string | null;
+  /** The request that pays for it. */
+  payer: WakeOffer | null;
 }
 
 /** The scheduler's memory: live replicas and open orders with their rows, what they cost today, and who failed lately. */
@@ -48,6 +51,8 @@ export class Fleet {
   readonly #orders = new Map<string, OrderRecord>();
   /** What closed replicas of a pool cost since midnight UTC of that day. */
   readonly #spent = new Map<string, { readonly day: number; readonly amount: NanoUsd }>();
+  /** Closed replicas of today that an account's allowance paid for. */
+  #allowed: readonly ReplicaRecord[] = [];
 
   constructor(records: SchedulerRecords, clock: Clock) {
     this.#records = records;
@@ -96,6 +101,7 @@ export class Fleet {
       silentProbes: 0,
       told: null,
       problem: null,
+      payer: null,
     };
     if (this.#replicas.has(id)) this.#notes.set(id, notes);
     return notes;
@@ -103,6 +109,7 @@ export class Fleet {
 
   /** Memory changes at once, so that whoever decides meanwhile counts it; the row follows. */
   async save(record: ReplicaRecord): Promise<ReplicaRecord> {
+    this.#notes.get(record.id)?.payer?.follow(wakeStage(record));
     if (record.state === 'closed') {
       if (this.#replicas.delete(record.id)) this.#tally(record);
       this.#notes.delete(record.id);
@@ -132,6 +139,21 @@ export class Fleet {
     return spent;
   }
 
+  /** Wakes of a pool today that an account's allowance paid for; an order that came to nothing is none. */
+  wakesToday(pool: string, account: string): number {
+    const all = [...this.#allowed, ...this.#replicas.values()];
+    return all.filter((record) => {
+      const own = record.pool === pool && record.wake?.shares[0]?.account === account;
+      return own && isAllowance(record) && record.orderedMs >= this.#midnight();
+    }).length;
+  }
+
+  /** The same of all pools. */
+  spentTodayByAll(): NanoUsd {
+    const pools = new Set([...this.#spent.keys(), ...this.active().map(({ pool }) => pool)]);
+    return [...pools].reduce((sum, pool) => sum + this.spentToday(pool), 0n);
+  }
+
   /** Replicas of a pool per provider: those that have a lease, and those that are taking a bid. */
   perProvider(pool: string): Map<string, number> {
     const counts = new Map<string, number>();
@@ -157,5 +179,17 @@ export class Fleet {
     const before = this.#spent.get(record.pool);
     const amount = (before?.day === day ? before.amount : 0n) + this.#costToday(record);
     if (amount > 0n) this.#spent.set(record.pool, { day, amount });
+    if (isAllowance(record)) this.#allowed = [...this.#allowed.filter(({ orderedMs }) => orderedMs >= day), record];
   }
+}
+
+function isAllowance({ wake, state, leaseId }: ReplicaRecord): boolean {
+  return wake?.way === 'allowance' && (leaseId !== null || (state !== 'closing' && state !== 'closed'));
+}
+
+/** What a replica's state says of the wake that it was ordered for: failed before it was ready, it was none. */
+function wakeStage({ state, leaseId, readyMs, failed }: ReplicaRecord): WakeStage {
+  if (failed && readyMs === null) return 'open';
+  if (leaseId !== null) return 'leased';
+  return state === 'closing' || state === 'closed' ? 'open' : 'ordered';
 }

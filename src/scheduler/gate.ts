@@ -21,8 +21,9 @@ export interface WakeState {
 
 export interface Gate {
   readonly decision: WakeDecision;
-  /** To be told that no machine will be had for them. */
-  readonly refusals: readonly Action[];
+  readonly coming: number;
+  /** Where nothing is ordered and nothing comes: that is told, also to those who waited long enough for others. */
+  readonly instead: readonly Action[];
 }
 
 const COMING: ReadonlySet<string> = new Set(['ordering', 'accepting', 'starting']);
@@ -48,10 +49,10 @@ export function specialGateOf(
   return decide(input, spec, { waiters, coming: 0 });
 }
 
-/** No more than what is paid for, and none of those that come already is given up for it. */
-export function capScale(scale: Scale, gate: Gate | null, bounds: { readonly least: number }): Scale {
+/** No more than what is paid for besides those that come already, and never less than the pool's least. */
+export function capScale(scale: Scale, gate: Gate | null, replicasMin: number): Scale {
   if (gate === null) return scale;
-  const most = Math.max(bounds.least, gate.decision.replicas);
+  const most = Math.max(replicasMin, gate.coming + gate.decision.replicas);
   return scale.wanted <= most ? scale : { wanted: most, reason: scale.reason };
 }
 
@@ -74,9 +75,11 @@ function decide(
     costNanoUsd: router.wakeCostNanoUsd,
     maxWaitMs: spec.limits.maxWaitMs,
   });
-  const hopeless = decision.replicas === 0 && coming === 0 && state.reserves === 0;
-  const refused = hopeless ? refusedAskers(wake, asking) : [];
+  if (decision.replicas > 0 || coming > 0) return { decision, coming, instead: [] };
+  const instead: Action[] = [{ type: 'hold_back', reason: decision.reason }];
+  // A reserve serves them in a moment.
+  const refused = state.reserves > 0 ? [] : refusedAskers(wake, asking);
   const who = refused.flatMap((at) => waiters[at] ?? []);
-  const refusals: Action[] = who.length > 0 ? [{ type: 'refuse', who, reason: decision.reason }] : [];
-  return { decision, refusals };
+  if (who.length > 0) instead.push({ type: 'refuse', who, reason: decision.reason });
+  return { decision, coming, instead };
 }

@@ -1,4 +1,5 @@
-import type { EpochMs, Ms } from '../units.ts';
+import type { PoolSpec } from '../spec.ts';
+import type { EpochMs, Ms, NanoUsd } from '../units.ts';
 import { foldDemand, measureDemand, newHistory, type Demand, type DemandHistory } from './demand.ts';
 import { isSuccessor, type PlannedReplica } from './plan.ts';
 import type { PoolRouter } from './pool/router.ts';
@@ -18,8 +19,8 @@ export class Observations {
   readonly #histories = new Map<string, DemandHistory>();
 
   /** Once a tick: what is asked now becomes part of what is known. */
-  learn(router: PoolRouter, nowMs: EpochMs): Learned {
-    const { id, slots: slotsPerReplica, replicasMax, slo } = router.spec;
+  learn(router: PoolRouter, spec: PoolSpec, nowMs: EpochMs): Learned {
+    const { id, slots: slotsPerReplica, replicasMax, slo } = spec;
     const { waiting, inFlight } = router.stats;
     const nothing = { workMs: null, lineMs: 0, begun: 0, late: 0 };
     const sample = { atMs: nowMs, slots: waiting + inFlight, slotsPerReplica, ...nothing };
@@ -55,6 +56,14 @@ export function observePool(
   return { demand, replicas, idleMs };
 }
 
+/** What a replica costs in an hour: as its lease says, or what its order may come to. */
+export function hourlyCost(
+  { costNanoUsdPerHour, capNanoUsdPerHour }: ReplicaRecord,
+  spec: Pick<PoolSpec, 'ceilingNanoUsdPerHour'>,
+): NanoUsd {
+  return costNanoUsdPerHour ?? capNanoUsdPerHour ?? spec.ceilingNanoUsdPerHour;
+}
+
 function plannedReplica(record: ReplicaRecord, router: PoolRouter, nowMs: EpochMs): PlannedReplica {
   const load = router.load(record.id);
   return {
@@ -63,7 +72,7 @@ function plannedReplica(record: ReplicaRecord, router: PoolRouter, nowMs: EpochM
     inFlight: load?.inFlight ?? 0,
     idleMs: load && load.inFlight === 0 ? nowMs - load.lastUsedMs : 0,
     drainSinceMs: record.drainMs,
-    costNanoUsdPerHour: record.costNanoUsdPerHour ?? router.spec.ceilingNanoUsdPerHour,
+    costNanoUsdPerHour: hourlyCost(record, router.spec),
     endsMs: record.endsMs ?? null,
     replaces: record.replaces ?? null,
   };

@@ -2,7 +2,6 @@ import { describeError } from '../errors.ts';
 import type { Lease, Market, OrderView, Workload } from '../leases/market.ts';
 import type { MarketName, PoolSpec } from '../spec.ts';
 import type { Needs } from '../spec/trust.ts';
-import { versionOf } from '../spec/version.ts';
 import { formatUsd, type NanoUsd } from '../units.ts';
 import { leaseOfOrder, type Ending } from './ending.ts';
 import { orderNeeds, sortOut } from './fitness.ts';
@@ -10,9 +9,12 @@ import { marketOf, type Parts } from './parts.ts';
 import { bidWindow, ceilingPerBlock, chooseBid, costPerHour, depositFor, type Choice, type Offer } from './place.ts';
 import type { Pool } from './pool/pools.ts';
 import type { PoolRouter } from './pool/router.ts';
-import type { Beside, OrderRecord, ReplicaRecord, RunsAs } from './records.ts';
+import { newReplica, runsAs } from './new-replica.ts';
+import type { Beside, OrderRecord, ReplicaRecord } from './records.ts';
 import { scoreProvider } from './reputation.ts';
 import { expectedTokens } from './reserve.ts';
+import { describeCause, type Cause } from './wake.ts';
+import { payerOf } from './waking.ts';
 
 interface Seen {
   readonly offers: readonly Offer[];
@@ -29,6 +31,10 @@ export interface OrderOptions {
   readonly beside?: Beside | undefined;
   /** The replica that it is to follow. */
   readonly replaces?: string | undefined;
+  /** Of an order that wakes the pool. */
+  readonly cause?: Cause | undefined;
+  /** It may cost no more than this, where that is less than the pool's ceiling. */
+  readonly capNanoUsdPerHour?: NanoUsd | undefined;
 }
 
 /** From "one more replica" to a lease: an order, its bids, the choice, the deposit. */
@@ -42,9 +48,13 @@ export class Ordering {
   }
 
   /** The rows of one more replica and its order. They come first: a crash leaves nothing that we don't know of. */
-  async order(pool: Pool, reason: string, { who = 'all', beside = {}, replaces }: OrderOptions = {}): Promise<void> {
+  async order(pool: Pool, reason: string, options: OrderOptions = {}): Promise<void> {
+    const { who = 'all', beside = {}, replaces, cause, capNanoUsdPerHour: cap } = options;
     const { clock, fleet, markets, newId, decide } = this.#parts;
-    const { spec } = pool.router;
+    const spec = { ...pool.router.spec, ...(cap === undefined ? {} : { ceilingNanoUsdPerHour: cap }) };
+    const payer = cause ? payerOf(pool.router, cause) : null;
+    // Who was to pay for it has left.
+    if (cause?.fee && !payer) return;
     const [id, orderId, now] = [newId('rep-'), newId('ord-'), clock.now()];
     const { cpu, memoryBytes, gpus } = spec.hardware;
     const ceilingUsdPerHour = formatUsd(spec.ceilingNanoUsdPerHour);
@@ -56,9 +66,12 @@ export class Ordering {
         return { name, ceilingNanoUsdPerBlock, block: market.block(), refusal: null };
       });
     const replica = newReplica({ id, pool: spec.id, orderId, orderedMs: now, reason, runs: runsAs(spec), beside });
-    const saved = fleet.save(replaces === undefined ? replica : { ...replica, replaces });
+    const more = { ...(replaces && { replaces }), ...(cause && { wake: cause }) };
+    const saved = fleet.save({ ...replica, ...more, ...(cap === undefined ? {} : { capNanoUsdPerHour: cap }) });
     // Before anything is awaited: whoever plans meanwhile must not count it.
     fleet.notes(id).reserve = who === 'reserve';
+    fleet.notes(id).payer = payer;
+    payer?.follow('ordered');
     await saved;
     await fleet.saveOrder({
       id: orderId,
@@ -76,7 +89,8 @@ export class Ordering {
     });
     if (who !== 'reserve') pool.router.setPhase('order placed');
     const detail = { order: orderId, ceiling_usd_per_hour: ceilingUsdPerHour, ...(replaces && { replaces }) };
-    await decide({ pool: spec.id, kind: 'order.placed', reason, detail });
+    const wake = cause && { wake: describeCause(cause) };
+    await decide({ pool: spec.id, kind: 'order.placed', reason, detail: { ...detail, ...wake } });
   }
 
   /** Asks for bids, looks at those that came, and takes one when the window is over. */
@@ -266,31 +280,4 @@ function bestMachine(offers: readonly Offer[], chosen: Offer): NanoUsd | null {
 export function workloadOf(spec: PoolSpec): Workload {
   const { id, kind, engine, model, image, container, slots, contextTokens, weights = null, registry = null } = spec;
   return { pool: id, kind, engine, model, image, container, weights, registry, slots, contextTokens };
-}
-
-export function runsAs(spec: PoolSpec): RunsAs {
-  const { engine, model, kind } = spec;
-  return { version: versionOf(spec), engine, model, kind };
-}
-
-type Given = 'id' | 'pool' | 'orderId' | 'orderedMs' | 'reason' | 'runs' | 'beside';
-
-function newReplica(given: Pick<ReplicaRecord, Given>): ReplicaRecord {
-  return {
-    ...given,
-    state: 'ordering',
-    market: null,
-    bidId: null,
-    leaseId: null,
-    provider: null,
-    priceNanoUsdPerBlock: null,
-    costNanoUsdPerHour: null,
-    leasedMs: null,
-    runningMs: null,
-    readyMs: null,
-    drainMs: null,
-    closedMs: null,
-    failed: false,
-    fundings: 0,
-  };
 }

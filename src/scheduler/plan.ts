@@ -21,6 +21,10 @@ export interface PlannedReplica {
 
 export interface Budget {
   readonly spentTodayNanoUsd: NanoUsd;
+  /** Why nothing may be spent any more today, whatever the pool's own budget says. */
+  readonly exhausted?: string | null;
+  /** The hour's budget is the pool's share of one for all pools. */
+  readonly shared?: boolean;
 }
 
 export type Action =
@@ -46,6 +50,8 @@ export interface PlanInput {
   readonly scale: Scale;
   readonly replicas: readonly PlannedReplica[];
   readonly budget: Budget;
+  /** What of the pool costs besides these replicas: it leaves so much less for more of them. */
+  readonly besideNanoUsdPerHour?: NanoUsd;
   /** No new order before then: the last ones failed. */
   readonly backoffUntilMs: EpochMs;
   readonly nowMs: EpochMs;
@@ -67,13 +73,17 @@ export function planPool(input: PlanInput): Action[] {
   const { scale, replicas } = input;
   const live = replicas.filter((replica) => COUNTS.has(replica.state) && !isSuccessor(replica, replicas));
   const over = overBudget(input, live);
-  const actions: Action[] = [...closings(input), ...successions(input, over === null)];
+  const followed = successions(input, over === null);
+  const actions: Action[] = [...closings(input), ...followed];
   if (over && live.length - over.surplus <= scale.wanted) {
     actions.push(...returns(live, over.surplus, over.reason));
     if (live.length - over.surplus < scale.wanted) actions.push({ type: 'hold_back', reason: over.reason });
     return actions;
   }
-  if (live.length < scale.wanted) actions.push(...orders(input, live, scale.wanted - live.length));
+  if (live.length < scale.wanted) {
+    const placed = followed.filter(({ type }) => type === 'order').length;
+    actions.push(...orders(input, live, { missing: scale.wanted - live.length, placed }));
+  }
   if (live.length > scale.wanted) actions.push(...returns(live, live.length - scale.wanted, scale.reason));
   return actions;
 }
@@ -90,9 +100,10 @@ export function isSuccessor(
  * A machine that its provider takes back is followed by another one first and drained then; where none came, it is drained
  * as late as its answers allow.
  */
-function successions({ spec, replicas, backoffUntilMs, nowMs }: PlanInput, affordable: boolean): Action[] {
+function successions(input: PlanInput, affordable: boolean): Action[] {
+  const { spec, replicas, backoffUntilMs, nowMs } = input;
   const actions: Action[] = [];
-  let hourly = replicas.reduce((sum, { costNanoUsdPerHour }) => sum + costNanoUsdPerHour, 0n);
+  let hourly = costOf(replicas) + (input.besideNanoUsdPerHour ?? 0n);
   const { hourNanoUsd } = spec.budget;
   for (const { id: replica, state, endsMs } of replicas) {
     if (state !== 'ready' || typeof endsMs !== 'number') continue;
@@ -112,14 +123,15 @@ function successions({ spec, replicas, backoffUntilMs, nowMs }: PlanInput, affor
 
 /** How many live replicas the budgets no longer pay for; null when they pay for all. */
 function overBudget(
-  { spec, budget }: PlanInput,
+  { spec, budget, replicas }: PlanInput,
   live: readonly PlannedReplica[],
 ): { readonly surplus: number; readonly reason: string } | null {
   const { dayNanoUsd, hourNanoUsd } = spec.budget;
-  if (dayNanoUsd !== null && budget.spentTodayNanoUsd >= dayNanoUsd) {
-    return { surplus: live.length, reason: "the pool's budget for the day is used up" };
+  if (budget.exhausted) return { surplus: live.length, reason: budget.exhausted };
+  if (dayNanoUsd !== null && budget.spentTodayNanoUsd + drainCost(spec, replicas) >= dayNanoUsd) {
+    return { surplus: live.length, reason: DAY_USED };
   }
-  let hourly = live.reduce((sum, { costNanoUsdPerHour }) => sum + costNanoUsdPerHour, 0n);
+  let hourly = costOf(live);
   if (hourNanoUsd === null || hourly <= hourNanoUsd) return null;
   let surplus = 0;
   for (const { costNanoUsdPerHour } of giveUpOrder(live)) {
@@ -127,7 +139,20 @@ function overBudget(
     hourly -= costNanoUsdPerHour;
     surplus += 1;
   }
-  return { surplus, reason: "the replicas cost more than the pool's budget for the hour" };
+  return { surplus, reason: `the replicas cost more than ${hourName(budget)}` };
+}
+
+const DAY_USED = "the pool's budget for the day is used up";
+const hourName = ({ shared }: Budget): string =>
+  shared ? "the pool's share of the gateway's budget for the hour" : "the pool's budget for the hour";
+
+function costOf(replicas: readonly PlannedReplica[]): NanoUsd {
+  return replicas.reduce((sum, { costNanoUsdPerHour }) => sum + costNanoUsdPerHour, 0n);
+}
+
+/** What they cost until their last answers have ended: given back any later, they would take the day above its budget. */
+function drainCost(spec: PoolSpec, replicas: readonly PlannedReplica[]): NanoUsd {
+  return (costOf(replicas) * BigInt(spec.limits.drainMs)) / 3_600_000n;
 }
 
 function closings({ spec, replicas, nowMs }: PlanInput): Action[] {
@@ -142,17 +167,25 @@ function closings({ spec, replicas, nowMs }: PlanInput): Action[] {
   return actions;
 }
 
-function orders(input: PlanInput, live: readonly PlannedReplica[], missing: number): Action[] {
-  const { spec, scale, replicas, backoffUntilMs, nowMs } = input;
+function orders(
+  input: PlanInput,
+  live: readonly PlannedReplica[],
+  { missing, placed }: { readonly missing: number; readonly placed: number },
+): Action[] {
+  const { spec, scale, replicas, backoffUntilMs, nowMs, budget } = input;
+  const { hourNanoUsd, dayNanoUsd } = spec.budget;
   if (backoffUntilMs > nowMs) return [{ type: 'hold_back', reason: BACKING_OFF }];
   if (live.some(({ state }) => state === 'ordering')) return [];
   const actions: Action[] = [];
-  let hourly = replicas.reduce((sum, { costNanoUsdPerHour }) => sum + costNanoUsdPerHour, 0n);
+  let hourly = costOf(replicas) + (input.besideNanoUsdPerHour ?? 0n) + BigInt(placed) * spec.ceilingNanoUsdPerHour;
+  const dayLeft = dayNanoUsd === null ? null : dayNanoUsd - budget.spentTodayNanoUsd;
   for (let count = 0; count < Math.min(missing, ORDERS_AT_ONCE); count += 1) {
     hourly += spec.ceilingNanoUsdPerHour;
-    if (spec.budget.hourNanoUsd !== null && hourly > spec.budget.hourNanoUsd) {
-      if (count === 0)
-        actions.push({ type: 'hold_back', reason: "the pool's budget for the hour does not allow another" });
+    const overHour = hourNanoUsd !== null && hourly > hourNanoUsd;
+    const overDay = dayLeft !== null && (hourly * BigInt(spec.limits.drainMs)) / 3_600_000n >= dayLeft;
+    if (overHour || overDay) {
+      const reason = overHour ? `${hourName(budget)} does not allow another` : DAY_USED;
+      if (count === 0) actions.push({ type: 'hold_back', reason });
       break;
     }
     actions.push({ type: 'order', reason: scale.reason });

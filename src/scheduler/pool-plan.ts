@@ -1,5 +1,5 @@
 import type { PoolSpec } from '../spec.ts';
-import type { EpochMs } from '../units.ts';
+import type { EpochMs, NanoUsd } from '../units.ts';
 import type { Demand } from './demand.ts';
 import { capScale, gateOf, specialGateOf, type Gate, type WakeState } from './gate.ts';
 import { observePool } from './observation.ts';
@@ -18,6 +18,8 @@ export interface PoolPlanInput {
   readonly records: readonly ReplicaRecord[];
   readonly learned: Learned;
   readonly budget: Budget;
+  /** What the pool's reserves cost: no more machines beside them than the budget pays for. */
+  readonly besideNanoUsdPerHour: NanoUsd;
   /** No new order before then: the last ones for the load, and those for requests with needs of their own, failed. */
   readonly backoffUntilMs: EpochMs;
   readonly specialBackoffUntilMs: EpochMs;
@@ -36,17 +38,16 @@ export function planWhole(input: PoolPlanInput): Action[] {
   const seen = observePool(router, counted, { nowMs, sinceMs });
   const wished = wantedReplicas(spec, withoutUnmet(seen.demand, line), seen.idleMs, learned);
   const gate = wished.wanted > spec.replicasMin ? gateOf(input, spec, counted) : null;
-  const scale = capScale(wished, gate, { least: Math.max(spec.replicasMin, seen.idleMs.length) });
+  const scale = capScale(wished, gate, spec.replicasMin);
   const others = all.filter(({ id }) => turnover.beside.has(id));
   const base = planPool({
     ...{ spec: withoutCost(spec, others), scale, replicas: seen.replicas, budget, nowMs },
-    backoffUntilMs: input.backoffUntilMs,
+    ...{ besideNanoUsdPerHour: input.besideNanoUsdPerHour, backoffUntilMs: input.backoffUntilMs },
   });
   const actions = base
     .flatMap((action) => forLine(action, line, input.specialBackoffUntilMs > nowMs))
     .map((action) => causedBy(action, gate));
-  if (gate && scale.wanted < wished.wanted && gate.decision.replicas === 0)
-    actions.push({ type: 'hold_back', reason: gate.decision.reason }, ...gate.refusals);
+  if (gate && scale.wanted < wished.wanted) actions.push(...gate.instead);
   // A pool at rest, or one that shrinks anyway, is not rolled out: what comes next is of the new description.
   const shrinks = scale.wanted === 0 || base.some(({ type }) => type === 'drain' || type === 'withdraw');
   const waits = shrinks && turnover.order?.beside.replaces !== undefined;
@@ -94,11 +95,10 @@ function planExtra(
   if (order === null) return [];
   const { spec, budget, nowMs, backoffUntilMs, specialBackoffUntilMs } = input;
   const gate = order.beside.needs ? specialGateOf(input, spec) : null;
-  if (gate && gate.decision.replicas === 0)
-    return [{ type: 'hold_back', reason: gate.decision.reason }, ...gate.refusals];
+  if (gate && gate.decision.replicas === 0) return [...gate.instead];
   const live = all.filter(({ state }) => state !== 'draining' && state !== 'closing').length;
   const actions = planPool({
-    ...{ spec, replicas: all, budget, nowMs },
+    ...{ spec, replicas: all, budget, besideNanoUsdPerHour: input.besideNanoUsdPerHour, nowMs },
     scale: { wanted: live + 1, reason: order.reason },
     backoffUntilMs: order.beside.needs ? specialBackoffUntilMs : backoffUntilMs,
   });

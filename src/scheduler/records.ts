@@ -50,6 +50,8 @@ export interface ReplicaRecord {
   readonly endsMs?: EpochMs | null;
   /** The replica that it is to follow: until that one drains, it is beside what the pool wants. */
   readonly replaces?: string | null;
+  /** The most that it may cost, where that is less than the ceiling. */
+  readonly capNanoUsdPerHour?: NanoUsd;
   /** It woke the pool: why, and whom that is put down to. */
   readonly wake?: Cause | null;
   /** How long it has had something to do; known as of the last look. */
@@ -245,6 +247,12 @@ export class SchedulerRecords {
   async findSwitch(name: string): Promise<unknown> {
     const [row] = await this.#store.db.select().from(switches).where(eq(switches.name, name)).limit(1);
     return row?.body ?? null;
+  }
+
+  /** Those whose names begin so, with what they hold. */
+  async listSwitches(prefix: string): Promise<(readonly [name: string, body: unknown])[]> {
+    const rows = await this.#store.db.select().from(switches);
+    return rows.flatMap(({ name, body }) => (name.startsWith(prefix) ? [[name, body] as const] : []));
   }
 
   async deleteSwitch(name: string): Promise<void> {
