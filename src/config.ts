@@ -6,16 +6,9 @@ import { readConfigFile } from './config/file.ts';
 import type { FileSettings } from './config/schema.ts';
 import type { Secret } from './config/secret.ts';
 import { AppError } from './errors.ts';
+import { parseBudget } from './spec/budget.ts';
 import type { Trust } from './spec/trust.ts';
-import {
-  parseBudget,
-  parsePool,
-  parseSize,
-  type LocalProvider,
-  type PoolSpec,
-  type Price,
-  type PricePolicy,
-} from './spec.ts';
+import { parsePool, parseSize, type LocalProvider, type PoolSpec, type Price, type PricePolicy } from './spec.ts';
 import { parsePricePerMillion, parseUsd, type EpochMs, type Ms, type NanoUsd } from './units.ts';
 
 export interface Settings extends Environment {

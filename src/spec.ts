@@ -11,6 +11,7 @@ import {
 import { containerSchema, parseContainer, type Container } from './spec/container.ts';
 import { parseShape, shapeSchema, type ModelShape } from './spec/fit.ts';
 import { hardwareSchema, parseHardware, type Hardware } from './spec/hardware.ts';
+import { budgetSchema, parseBudget, type SpendingBudget } from './spec/budget.ts';
 import { pricePerMillionSchema, usdSchema } from './spec/money.ts';
 import { parseSchedule, scheduleSchema, type Schedule } from './spec/schedule.ts';
 import { TRUST_LEVELS, type Trust } from './spec/trust.ts';
@@ -43,8 +44,6 @@ export type MarketName = (typeof MARKET_NAMES)[number];
 
 /** Slashes are allowed ("meta-llama/…"); control characters and blanks are not. */
 export const modelIdSchema = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._:/@-]{0,127}$/, 'is not a model id');
-
-export const budgetSchema = z.strictObject({ usd_per_hour: usd.optional(), usd_per_day: usd.optional() });
 
 export const poolSchema = z
   .strictObject({
@@ -93,7 +92,14 @@ export const poolSchema = z
       .optional()
       .describe('a replica unused for so long is returned; default: by what a start-up costs and the pauses seen'),
     runway_s: count(30, 86_400).default(600).describe('rent kept in escrow ahead of now: what a dead gateway can burn'),
-    bid_window_s: z.number().min(0).max(300).default(1).describe('how long bids are gathered after the first one'),
+    bid_window_s: z
+      .number()
+      .min(0)
+      .max(300)
+      .default(1)
+      .describe(
+        'how long bids are gathered after the first one: at most, while requests wait; at least, while none do',
+      ),
     slo: z
       .strictObject({
         ttft_ms: count(1, 3_600_000).default(5000),
@@ -195,7 +201,7 @@ export interface PoolSpec {
   readonly wake?: Wake;
   readonly slots: number;
   readonly ceilingNanoUsdPerHour: NanoUsd;
-  readonly budget: { readonly hourNanoUsd: NanoUsd | null; readonly dayNanoUsd: NanoUsd | null };
+  readonly budget: SpendingBudget;
   readonly hardware: Hardware;
   readonly image: string | null;
   readonly container: Container | null;
@@ -225,16 +231,6 @@ export interface PoolSpec {
   readonly showPrices: boolean;
   /** When this description was loaded; a change makes a new one. */
   readonly loadedAtMs: EpochMs;
-}
-
-export function parseBudget({
-  usd_per_hour: hour,
-  usd_per_day: day,
-}: z.output<typeof budgetSchema>): PoolSpec['budget'] {
-  return {
-    hourNanoUsd: hour === undefined ? null : parseUsd(hour),
-    dayNanoUsd: day === undefined ? null : parseUsd(day),
-  };
 }
 
 const seconds = (value: number): Ms => Math.round(value * 1000);

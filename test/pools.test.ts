@@ -8,9 +8,10 @@ import { generateManifest, manifestToSortedJSON } from '@akashnetwork/chain-sdk'
 import { readPoolFile } from '../src/cli/pool-file.ts';
 import { warnSettings } from '../src/config/warnings.ts';
 import { loadSettings, type Settings } from '../src/config.ts';
+import { newLeaseTls } from '../src/leases/akash/lease-tls.ts';
 import { groupSpecOf, manifestOf, sortedJson } from '../src/leases/akash/sdl.ts';
 import { serviceOf } from '../src/leases/akash/workload.ts';
-import { workloadOf } from '../src/scheduler/ordering.ts';
+import { workloadOf } from '../src/scheduler/tender.ts';
 import { orderNeeds } from '../src/scheduler/fitness.ts';
 import { fitGpus } from '../src/spec/fit.ts';
 import type { PoolSpec } from '../src/spec.ts';
@@ -83,7 +84,8 @@ function rendered(pool: PoolSpec): ReturnType<typeof serviceOf> {
     {
       ...{
         denom: 'uact',
-        expose: 'port',
+        expose: 'port' as const,
+        tls: newLeaseTls('of this lease', 0),
         auditors: ['akash1365yvmc4s7awdyj3n2sav7xfx76adc6dnmlx63'],
         defaultImage: null,
       },

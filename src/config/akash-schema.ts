@@ -82,7 +82,8 @@ export const akashSchema = z
       .enum(['port', 'ingress', 'ip'])
       .default('port')
       .describe(
-        'how a model server is reached; an ingress cuts answers that are silent for 60 s; ip: a leased address',
+        'how a model server is reached: by a port or a leased address (ip) with TLS of our own, or through the ' +
+          "provider's ingress, which cuts answers that are silent for 60 s",
       ),
     ingress_tls: z.boolean().default(true).describe('whether an ingress is spoken to by https'),
     auditors: z

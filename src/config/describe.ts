@@ -107,6 +107,8 @@ function describeContainer(container: Container): unknown {
       class: given.class,
       mount: given.mount,
     })),
+    ...(container.expose === undefined ? {} : { expose: container.expose }),
+    ...(container.tls === undefined ? {} : { tls: container.tls }),
   };
 }
 

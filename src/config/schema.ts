@@ -1,6 +1,7 @@
 import { isIP } from 'node:net';
 import { z } from 'zod';
-import { budgetSchema, modelIdSchema, poolSchema, poolsSchema } from '../spec.ts';
+import { modelIdSchema, poolSchema, poolsSchema } from '../spec.ts';
+import { budgetSchema } from '../spec/budget.ts';
 import { hardwareSchema } from '../spec/hardware.ts';
 import { TRUST_LEVELS } from '../spec/trust.ts';
 import { secretSchema, serverUrl } from './fields.ts';

@@ -45,7 +45,11 @@ function containerWarnings(pool: PoolSpec, akash: AkashMarketSettings | null, no
   if (secretive.length > 0) {
     warnings.push(`container.env: ${secretive.join(', ')} can be read by whoever runs the machine: use weights.secret`);
   }
-  if (akash?.expose === 'ingress' && limits.firstTokenMs > INGRESS_SILENT_MS) {
+  const expose = container?.expose ?? akash?.expose;
+  if (pool.engine === 'openai' && container?.port && expose !== 'ingress' && container.tls !== true) {
+    warnings.push('an image of engine openai speaks no TLS by itself: container.expose: ingress, or container.tls');
+  }
+  if (expose === 'ingress' && limits.firstTokenMs > INGRESS_SILENT_MS) {
     warnings.push('limits.first_token_s is above 60, but an ingress ends an answer that is silent for a minute');
   }
   return warnings;

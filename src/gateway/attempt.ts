@@ -4,7 +4,7 @@ import type { Slot } from '../scheduler/pool/slot.ts';
 import type { PoolLimits } from '../spec.ts';
 import type { EpochMs, Ms } from '../units.ts';
 import { clientError } from './dialect.ts';
-import type { Upstream, UpstreamCall, UpstreamHandler } from './upstream.ts';
+import { requestTo, type Upstream, type UpstreamCall, type UpstreamHandler } from './upstream.ts';
 import type { Watch, Watched } from './watch.ts';
 
 /**
@@ -117,13 +117,8 @@ export class Attempt implements UpstreamHandler, Watched {
         this.#lost();
         return;
       }
-      const headers: Record<string, string> = {
-        'content-type': 'application/json',
-        accept: streamed ? 'text/event-stream' : 'application/json',
-      };
-      if (target.apiKey !== null) headers['authorization'] = `Bearer ${target.apiKey}`;
       try {
-        this.#call = upstream.send({ url: target.url, path, method: 'POST', headers, body }, this);
+        this.#call = upstream.send(requestTo(target, { path, body, streamed }), this);
         if (this.#paused) this.#call.pause();
       } catch (error) {
         this.end(new AttemptFailure('cut', { cause: error }));

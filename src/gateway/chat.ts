@@ -1,4 +1,5 @@
 import { AppError } from '../errors.ts';
+import { openingOf, type Opening } from '../scheduler/pool/opening.ts';
 import type { Pool } from '../scheduler/pool/pools.ts';
 import type { Target } from '../scheduler/pool/slot.ts';
 import type { PoolSpec } from '../spec.ts';
@@ -79,6 +80,7 @@ async function prepareChat(parts: WorkParts): Promise<Work> {
     router: pool.router,
     account: caller.customer,
     needs,
+    opening: openingOfChat(parts, members, request),
     path: CHAT_PATH,
     stream,
     includeUsage: request.stream_options?.include_usage === true,
@@ -107,6 +109,21 @@ function tokensOfPrompt(
   const target = router.targetFor(needs);
   if (target === null) return Promise.resolve(null);
   return deps.promptCounter.count(target, promptBody(members, target.model ?? router.spec.model));
+}
+
+/** A name for a session is told apart by so much of it. */
+const SESSION_CHARS = 256;
+
+/**
+ * How a request begins, and what its client says that it belongs to: OpenAI's `prompt_cache_key`, or a header that no model
+ * server sees.
+ */
+function openingOfChat({ call, caller }: WorkParts, members: readonly Member[], request: ChatRequest): Opening {
+  const named = call.header('x-underbid-session') ?? request['prompt_cache_key'];
+  const session = typeof named === 'string' && named !== '' ? named.slice(0, SESSION_CHARS) : null;
+  // A template writes tools before the messages, wherever they stand in the body.
+  const texts = ['tools', 'messages'].flatMap((name) => members.find(({ key }) => key === name)?.value ?? []);
+  return openingOf(caller.customer, texts, session);
 }
 
 interface Sizes {

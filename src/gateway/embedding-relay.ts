@@ -100,7 +100,7 @@ export class EmbeddingRelay {
     const { router, account, needs, maxWaitMs, createdMs, reservation } = this.#job;
     if (this.#stopped) throw this.#stopped;
     const { failed: exclude, last } = this.#attempts;
-    const free = router.tryTake(exclude, needs);
+    const free = router.tryTake({ exclude, needs });
     if (free) return (this.#slot = free);
     try {
       const left = createdMs + maxWaitMs - this.#deps.clock.now();

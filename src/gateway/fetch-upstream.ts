@@ -3,11 +3,13 @@ import type { Upstream } from './upstream.ts';
 /** The same over `fetch`, for workerd and for tests without sockets. */
 export function createFetchUpstream(fetcher: typeof fetch): Upstream {
   return {
-    send: ({ url, path, method, headers, body }, handler) => {
+    send: ({ url, certificate = null, path, method, headers, body }, handler) => {
       const controller = new AbortController();
       let paused: Promise<void> | null = null;
       let unpause: () => void = () => undefined;
       const run = async (): Promise<void> => {
+        // `fetch` takes no certificate but those of public authorities.
+        if (certificate !== null) throw new Error('the model server has a certificate of its own');
         handler.onSent?.();
         const response = await fetcher(`${url.replace(/\/+$/, '')}${path}`, {
           method,

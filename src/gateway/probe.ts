@@ -2,11 +2,9 @@ import { AppError } from '../errors.ts';
 import type { Engine, PoolSpec } from '../spec.ts';
 import { managedFields, clientError } from './dialect.ts';
 import { readEmbeddings } from './embedding-reply.ts';
-import { readWhole, type Upstream } from './upstream.ts';
+import { readWhole, requestTo, type Addressed, type Upstream } from './upstream.ts';
 
-export interface ProbeTarget {
-  readonly url: string;
-  readonly apiKey: string | null;
+export interface ProbeTarget extends Addressed {
   /** What it was started with, where its pool says something else by now. */
   readonly engine?: Engine;
   readonly model?: string;
@@ -25,11 +23,11 @@ export async function probeModelServer(
   signal: AbortSignal,
 ): Promise<void> {
   const spec = { ...pool, engine: target.engine ?? pool.engine, model: target.model ?? pool.model };
-  const headers: Record<string, string> = { 'content-type': 'application/json' };
-  if (target.apiKey !== null) headers['authorization'] = `Bearer ${target.apiKey}`;
   const { path, body, check } = spec.kind === 'chat' ? chatQuestion(spec) : embeddingQuestion(spec);
-  const request = { url: target.url, path, method: 'POST' as const, headers, body };
-  const { status, text } = await readWhole(upstream, request, { bytesMax: REPLY_MAX, signal });
+  const { status, text } = await readWhole(upstream, requestTo(target, { path, body }), {
+    bytesMax: REPLY_MAX,
+    signal,
+  });
   if (status === 429) throw new AppError('queue_full', 'the model server answered 429');
   if (status !== 200) throw new Error(clientError(status, text)?.message ?? `the model server answered ${status}`);
   check(text);

@@ -1,5 +1,6 @@
 import type { Clock } from '../clock.ts';
 import type { TokenCounts } from '../ledger/pricing.ts';
+import type { Opening } from '../scheduler/pool/opening.ts';
 import type { PoolRouter } from '../scheduler/pool/router.ts';
 import type { Target } from '../scheduler/pool/slot.ts';
 import type { Needs } from '../spec/trust.ts';
@@ -33,6 +34,8 @@ export interface RelayJob {
   readonly account: string;
   /** What its machine has to be; undefined: anything. */
   readonly needs?: Needs | undefined;
+  /** How it begins: a machine that has read that before is the better one. */
+  readonly opening?: Opening | undefined;
   readonly path: string;
   readonly stream: boolean;
   readonly includeUsage: boolean;

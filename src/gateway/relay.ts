@@ -168,11 +168,11 @@ export class Relay {
 
   /** Null when the money ended meanwhile: there is nothing to start any more. */
   async #slot(leg: Leg, attempts: Attempts | null): Promise<Slot | null> {
-    const { router, account, needs, maxWaitMs, createdMs, reservation } = this.#job;
+    const { router, account, needs, opening, maxWaitMs, createdMs, reservation } = this.#job;
     if (this.#stopped === MONEY_ENDED) return null;
     if (this.#stopped) throw this.#stopped;
-    const exclude = attempts?.failed;
-    const free = router.tryTake(exclude, needs);
+    const wish = { exclude: attempts?.failed, needs, opening };
+    const free = router.tryTake(wish);
     if (free) return free;
     const leave = this.#patience?.begin();
     try {
@@ -180,10 +180,9 @@ export class Relay {
       // An answer that has begun waits as long as a new one may, within its own end.
       const left = leg.begun ? Math.min(maxWaitMs, leg.untilMs - now) : createdMs + maxWaitMs - now;
       const slot = await router.take({
-        ...{ account, needs, wake: reservation.offer },
+        ...{ ...wish, account, wake: reservation.offer },
         maxWaitMs: left,
         signal: (this.#ended ??= new AbortController()).signal,
-        ...(exclude ? { exclude } : {}),
       });
       this.#waitedMs = Math.max(this.#waitedMs, slot.waitedMs);
       if (slot.cold) this.#coldStartMs = Math.max(this.#coldStartMs, slot.waitedMs);

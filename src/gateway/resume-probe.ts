@@ -2,12 +2,9 @@ import type { PoolSpec } from '../spec.ts';
 import type { Tokens } from '../units.ts';
 import { onlyChoice, readDelta } from './choice.ts';
 import { clientError, managedFields } from './dialect.ts';
-import type { ProbeTarget } from './probe.ts';
 import { continuedBody } from './resumption.ts';
 import { SseReader } from './sse.ts';
-import { readWhole, type Upstream } from './upstream.ts';
-
-type Asked = Pick<ProbeTarget, 'url' | 'apiKey'>;
+import { readWhole, requestTo, type Addressed, type Upstream } from './upstream.ts';
 
 const REPLY_MAX = 256 * 1024;
 const WHOLE_TOKENS: Tokens = 24;
@@ -27,7 +24,7 @@ const QUESTIONS: readonly string[] = [
  */
 export async function proveResumption(
   upstream: Upstream,
-  target: Asked,
+  target: Addressed,
   spec: PoolSpec,
   signal: AbortSignal,
 ): Promise<string | null> {
@@ -55,10 +52,8 @@ function bodyOf(spec: PoolSpec, question: string, maxTokens: Tokens): string {
   return `{"messages":${messages},"temperature":0,"seed":1,${members.join(',')}}`;
 }
 
-async function answerTo(upstream: Upstream, target: Asked, body: string, signal: AbortSignal): Promise<string> {
-  const headers: Record<string, string> = { 'content-type': 'application/json', accept: 'text/event-stream' };
-  if (target.apiKey !== null) headers['authorization'] = `Bearer ${target.apiKey}`;
-  const request = { url: target.url, path: '/v1/chat/completions', method: 'POST' as const, headers, body };
+async function answerTo(upstream: Upstream, target: Addressed, body: string, signal: AbortSignal): Promise<string> {
+  const request = requestTo(target, { path: '/v1/chat/completions', body, streamed: true });
   const { status, text } = await readWhole(upstream, request, { bytesMax: REPLY_MAX, signal });
   if (status !== 200) throw new Error(clientError(status, text)?.message ?? `the model server answered ${status}`);
   let said = '';

@@ -2,7 +2,7 @@ import type { Clock } from '../clock.ts';
 import type { Target } from '../scheduler/pool/slot.ts';
 import type { Ms, Tokens } from '../units.ts';
 import type { Member } from './json-splice.ts';
-import { readWhole, type Upstream } from './upstream.ts';
+import { readWhole, requestTo, type Upstream } from './upstream.ts';
 
 /** Longer than this nobody waits to learn that a request is cheaper than its bytes. */
 const COUNT_MS: Ms = 3000;
@@ -53,9 +53,7 @@ export class PromptCounter {
   }
 
   async #ask(target: Target, path: string, body: string, signal: AbortSignal): Promise<Record<string, unknown>> {
-    const headers: Record<string, string> = { 'content-type': 'application/json' };
-    if (target.apiKey !== null) headers['authorization'] = `Bearer ${target.apiKey}`;
-    const request = { url: target.url, path, method: 'POST' as const, headers, body };
+    const request = requestTo(target, { path, body });
     const { status, text } = await readWhole(this.#options.upstream, request, { bytesMax: REPLY_MAX, signal });
     const reply: unknown = status === 200 ? JSON.parse(text) : null;
     return typeof reply === 'object' && reply !== null ? (reply as Record<string, unknown>) : {};

@@ -1,10 +1,32 @@
 /** Requests to model servers. undici's `dispatch` keeps this on Node, `fetch` on workerd; the relay knows neither. */
 export interface UpstreamRequest {
   readonly url: string;
+  /** PEM of the one certificate that is taken, whatever name it bears; null: what public authorities vouch for. */
+  readonly certificate?: string | null;
   readonly path: string;
   readonly method: 'GET' | 'POST';
   readonly headers: Readonly<Record<string, string>>;
   readonly body: string | null;
+}
+
+/** Who is asked: a replica, or one that is to become one. */
+export interface Addressed {
+  readonly url: string;
+  readonly apiKey: string | null;
+  readonly certificate?: string | null;
+}
+
+/** A POST with its key. */
+export function requestTo(
+  { url, apiKey, certificate = null }: Addressed,
+  { path, body, streamed = false }: { readonly path: string; readonly body: string; readonly streamed?: boolean },
+): UpstreamRequest {
+  const headers: Record<string, string> = {
+    'content-type': 'application/json',
+    accept: streamed ? 'text/event-stream' : 'application/json',
+  };
+  if (apiKey !== null) headers['authorization'] = `Bearer ${apiKey}`;
+  return { url, certificate, path, method: 'POST', headers, body };
 }
 
 /** What a call reports, in this order: at most one `onHead`, then data, then exactly one of `onEnd` and `onError`. */

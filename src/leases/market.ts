@@ -1,5 +1,6 @@
 import type { Engine, MarketName, PoolKind, Price, Trust } from '../spec.ts';
 import type { Container } from '../spec/container.ts';
+import type { Breach, DisputeNote } from '../spec/dispute.ts';
 import type { Hardware } from '../spec/hardware.ts';
 import type { Needs } from '../spec/trust.ts';
 import type { Registry, Weights } from '../spec/weights.ts';
@@ -107,7 +108,7 @@ export type LeaseState = 'opening' | 'active' | 'closed';
 export type CloseReason =
   'tenant' | 'provider' | 'overdrawn' | 'order_timeout' | 'delivery_failed' | 'market_restart' | 'shutdown';
 
-/** Amounts always add up: deposit = rent + fees + refund once the lease is closed, plus what is still in escrow before. */
+/** Amounts always add up: deposit = rent + fees + refund + withheld once the lease is closed, plus what is in escrow before. */
 export interface Lease {
   readonly id: string;
   readonly orderId: string;
@@ -129,7 +130,10 @@ export interface Lease {
   /** Paid by the provider out of its rent. */
   readonly makeFeeNanoUsd: NanoUsd;
   readonly refundNanoUsd: NanoUsd;
-  readonly dispute: { readonly reason: string; readonly atMs: EpochMs } | null;
+  /** Rent of disputed blocks with its fee: neither paid nor given back until the disputes are decided. */
+  readonly withheldNanoUsd?: NanoUsd;
+  /** The last one filed. */
+  readonly dispute: DisputeNote | null;
   /** The provider takes its machine back: from then on the lease cannot be counted on. Absent where none may. */
   readonly reclaimMs?: EpochMs | null;
 }
@@ -148,6 +152,8 @@ export interface Delivery {
   readonly engine?: Engine | null;
   /** Where requests are paid by tokens, and the lease is not paid by time. */
   readonly tokenPrice?: Price | null;
+  /** PEM of the certificate that it shows: with one, whoever shows another gets no request. */
+  readonly certificate?: string | null;
   /** Requests to it carry this bearer key. Never in logs, exports or admin replies. */
   readonly apiKey: string | null;
   readonly detail: string;
@@ -166,6 +172,12 @@ export interface ProviderView {
   readonly used: number;
   readonly policy: string;
   readonly audited: boolean;
+  /** What one more lease would cost a block now, fees not included, where it publishes that. */
+  readonly asksNanoUsdPerBlock?: NanoUsd | null;
+  /** The only pool that it serves; absent: any that fits. */
+  readonly pool?: string;
+  /** Where its machines stand, as far as its market knows. */
+  readonly region?: string | null;
   readonly leases: number;
   readonly failures: number;
   readonly disputes: number;
@@ -229,8 +241,12 @@ export interface Market {
   close(leaseId: string, reason: CloseReason): Promise<Outcome<Lease>>;
   /** Told what requests on this lease have cost so far; only where a delivery has a token price. */
   metered?(leaseId: string, paidNanoUsd: NanoUsd): void;
-  /** Files a dispute on the provider's record; where the market has none of its own, on ours. Once per lease. */
-  dispute(leaseId: string, reason: string): Promise<Outcome<void>>;
+  /**
+   * Files a dispute for a breach, once per lease and kind: again, it gives the one there is. Withholds the bad interval's
+   * rent where the market can; where it has no say in disputes, it counts on our own record of the provider (`local`).
+   * The lease goes on until it is closed; one that ended may still be disputed while the market remembers it.
+   */
+  dispute(leaseId: string, breach: Breach): Promise<Outcome<DisputeNote>>;
   /** Everything of ours that is open or opening, to find it again after a restart or an outcome that was unknown. */
   list(): Promise<{ readonly orders: readonly OrderView[]; readonly leases: readonly LeaseStatus[] }>;
   providers(): Promise<readonly ProviderView[]>;

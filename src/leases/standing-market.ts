@@ -1,5 +1,6 @@
 import type { Clock } from '../clock.ts';
 import type { Engine, MarketName, Price } from '../spec.ts';
+import type { DisputeNote } from '../spec/dispute.ts';
 import { poolNeeds, reaches, shortfall, type Needs, type Place, type Trust } from '../spec/trust.ts';
 import type { Blocks, Ms, NanoUsd } from '../units.ts';
 import {
@@ -36,6 +37,8 @@ export interface StandingBidder {
   readonly tokenPrice: Price | null;
   /** What a block costs at what the order expects of it, and how that came about; a text: why it does not bid. */
   readonly price: (request: OrderRequest, blockMs: Ms) => { perBlock: NanoUsd; note: string } | string;
+  /** What a block costs whatever is asked; left out: that depends. */
+  readonly asks?: (blockMs: Ms) => NanoUsd;
 }
 
 export interface StandingMarketOptions {
@@ -190,7 +193,7 @@ export class StandingMarket implements Market {
     return Promise.resolve(done(closed));
   }
 
-  dispute(): Promise<Outcome<void>> {
+  dispute(): Promise<Outcome<DisputeNote>> {
     return Promise.resolve(refused(this.#options.undisputed));
   }
 
@@ -203,7 +206,7 @@ export class StandingMarket implements Market {
   }
 
   providers(): Promise<readonly ProviderView[]> {
-    const views = this.#options.bidders.map(({ id, trust }) => ({
+    const views = this.#options.bidders.map(({ id, trust, pool, region, asks }) => ({
       id,
       market: this.name,
       hardware: { cpu: 0, memoryBytes: 0, gpus: [] },
@@ -211,6 +214,8 @@ export class StandingMarket implements Market {
       used: this.#leaseOf(id) ? 1 : 0,
       policy: this.#options.policy,
       audited: reaches(trust, 'audited'),
+      asksNanoUsdPerBlock: asks?.(BLOCK_MS) ?? null,
+      ...{ pool, region },
       leases: 0,
       failures: 0,
       disputes: 0,

@@ -3,14 +3,15 @@ import { AppError } from '../errors.ts';
 import type { FleetOperations } from '../gateway/deps.ts';
 import type { Ledger } from '../ledger/operations.ts';
 import type { Market } from '../leases/market.ts';
-import { scoreProvider } from '../scheduler/reputation.ts';
 import type { Scheduler } from '../scheduler/loop.ts';
 import type { Pool, Pools } from '../scheduler/pool/pools.ts';
 import type { SchedulerRecords } from '../scheduler/records.ts';
 import { modelIdSchema, parsePool, poolSchema, type MarketName, type PoolSpec } from '../spec.ts';
+import { breachOf } from '../spec/dispute.ts';
 import { found, leaseLine, marketOf, viewLease } from './lease-view.ts';
 import { moneyOperations } from './money-operations.ts';
 import { payingOperations } from './paying-operations.ts';
+import { viewProviders } from './provider-view.ts';
 import { iso, viewMarket, viewOrder, viewPool, viewReplica } from './views.ts';
 
 export interface OperationsDeps {
@@ -61,8 +62,12 @@ export function createOperations(deps: OperationsDeps): FleetOperations {
     },
     disputeLease: async (id, reason) => {
       const replica = found(await records.findByLease(id), `there is no lease ${id}`);
-      const outcome = await marketOf(replica, markets)?.dispute(id, reason);
+      const nowMs = clock.now();
+      const breach = breachOf({ kind: 'other', reason, fromMs: replica.leasedMs ?? nowMs, toMs: nowMs });
+      const outcome = await marketOf(replica, markets)?.dispute(id, breach);
       if (outcome?.kind !== 'done') throw new AppError('conflict', outcome?.reason ?? 'its market is not configured');
+      const { market, provider } = replica;
+      if (market !== null && provider !== null) scheduler.book.disputed({ market, provider }, reason);
       await records.decide({
         atMs: clock.now(),
         pool: replica.pool,
@@ -73,19 +78,7 @@ export function createOperations(deps: OperationsDeps): FleetOperations {
       return leaseLine(replica, markets);
     },
     markets: () => [...markets.values()].map(viewMarket),
-    providers: async () => {
-      const all = await Promise.all([...markets.values()].map((market) => market.providers()));
-      return all.flat().map(({ hardware, ...provider }) => {
-        const { failureChance, reason } = scoreProvider(provider);
-        const { cpu, memoryBytes, gpus } = hardware;
-        return {
-          ...provider,
-          hardware: { cpu, memory_bytes: memoryBytes, gpus },
-          failure_chance: failureChance,
-          why: reason,
-        };
-      });
-    },
+    providers: () => viewProviders({ clock, markets, book: scheduler.book, replicas: scheduler.replicas() }),
     decisions: async (options) => {
       const rows = await records.listDecisions(options);
       return rows.map(({ seq, atMs, pool, kind, reason, detail }) => ({

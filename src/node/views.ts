@@ -81,8 +81,8 @@ export function viewOrder(order: OrderRecord, markets: ReadonlyMap<MarketName, M
     ordered_at: iso(orderedMs),
     closed_at: iso(closedMs),
     offer: viewOffer(offer),
-    markets: order.markets.map(({ name, ceilingNanoUsdPerBlock, block, refusal }) => {
-      return { name, block, ceiling_usd_per_block: formatUsd(ceilingNanoUsdPerBlock), refusal };
+    markets: order.markets.map(({ name, ceilingNanoUsdPerBlock, block, refusal, why = null }) => {
+      return { name, block, ceiling_usd_per_block: formatUsd(ceilingNanoUsdPerBlock), ceiling_from: why, refusal };
     }),
     bids: viewBids(order, markets),
     declined,

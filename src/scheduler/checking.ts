@@ -1,5 +1,6 @@
 import { AppError, describeError } from '../errors.ts';
 import type { PoolSpec } from '../spec.ts';
+import { breachOf, type Breach } from '../spec/dispute.ts';
 import type { Ms } from '../units.ts';
 import type { Ending } from './ending.ts';
 import { marketOf, type Parts } from './parts.ts';
@@ -76,15 +77,15 @@ export class Checking {
     if (notes.silentProbes < SILENT_MAX) return;
     const seconds = Math.max(1, Math.round((clock.now() - suspectMs) / 1000));
     const reason = `it has not answered for ${seconds} s: ${problem}`;
-    await this.#dispute(record, reason);
-    await this.#ending.fail(record, reason, target.provider);
+    await this.#dispute(record, breachOf({ kind: 'down', reason, fromMs: suspectMs, toMs: clock.now() }));
+    await this.#ending.fail(record, reason, { provider: target.provider, cause: 'silent' });
   }
 
   /** On the provider's lasting record: our own memory of it ends with this process. */
-  async #dispute(record: ReplicaRecord, reason: string): Promise<void> {
+  async #dispute(record: ReplicaRecord, breach: Breach): Promise<void> {
     if (record.leaseId === null) return;
     try {
-      await marketOf(this.#parts, record)?.dispute(record.leaseId, reason);
+      await marketOf(this.#parts, record)?.dispute(record.leaseId, breach);
     } catch (error) {
       this.#parts.log(`lease ${record.leaseId} could not be disputed: ${describeError(error)}`);
     }

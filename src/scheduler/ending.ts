@@ -3,7 +3,11 @@ import type { CloseReason, Lease, Market } from '../leases/market.ts';
 import { backoffKey } from './failures.ts';
 import { meterReplica } from './metering.ts';
 import { marketOf, type Parts } from './parts.ts';
+import type { Blame } from './provider-book.ts';
 import type { ReplicaRecord } from './records.ts';
+
+/** What a start-up that failed counts where nobody has brought that description up: it may be the pool's own fault. */
+const UNPROVEN_SHARE = 0.3;
 
 /** How replicas end: no more requests, then the lease or order given back, and only then closed. */
 export class Ending {
@@ -33,23 +37,42 @@ export class Ending {
     await this.close(closing, closeReason);
   }
 
-  /** It did not work out: the pool pauses before the next order, and the provider when it is to blame. */
-  async fail(record: ReplicaRecord, reason: string, blamed: string | null): Promise<void> {
-    const { clock, fleet, pools, decide } = this.#parts;
+  /**
+   * It did not work out: the pool pauses before the next order, and the provider when it is to blame. What a gateway that
+   * stops no longer hears is nobody's fault; what no machine has brought up yet may be the pool's.
+   */
+  async fail(record: ReplicaRecord, reason: string, blame: Blame | null): Promise<void> {
+    const { clock, fleet, pools, decide, signal } = this.#parts;
     pools.find(record.pool)?.router.remove(record.id);
-    fleet.failures.failed(backoffKey(record, fleet.notes(record.id).reserve), blamed);
-    const told = { failed: true, failedMs: clock.now(), blamed, reason: reason.slice(0, 500) };
-    const failed = await fleet.save({ ...record, ...told, state: 'closing' });
+    const { reserve, retries } = fleet.notes(record.id);
+    if (!retries) fleet.failures.failed(backoffKey(record, reserve));
+    const { provider: blamed = null, cause = null } = (signal.aborted ? null : blame) ?? {};
+    const blameShare = record.readyMs === null && !fleet.isProven(record) ? UNPROVEN_SHARE : 1;
+    const told = {
+      failed: true,
+      failedMs: retries ? null : clock.now(),
+      blamed,
+      cause,
+      blameShare,
+      reason: reason.slice(0, 500),
+    };
+    const saving = fleet.save({ ...record, ...told, state: 'closing' });
+    // With the row, so that no order that is decided meanwhile goes to the same provider.
+    const failed = fleet.find(record.id);
+    if (failed) fleet.book.ended(failed);
+    await saving;
     const { id, pool, orderId, leaseId, provider } = record;
-    const detail = { replica: id, order: orderId, lease: leaseId, provider };
+    const detail = { replica: id, order: orderId, lease: leaseId, provider, cause };
     // An order that fell has told its reason.
     if (record.state !== 'ordering') await decide({ pool, kind: 'replica.failed', reason, detail });
-    if (record.beside?.replaces !== undefined && record.readyMs === null && record.runs) {
+    const { replaces: old, why = 'changed' } = record.beside ?? {};
+    if (old !== undefined && record.readyMs === null && why === 'cheaper') fleet.moves.failed(pool);
+    if (old !== undefined && record.readyMs === null && why === 'changed' && record.runs) {
       const stands = fleet.rollouts.failed(pool, record.runs.version);
-      const told = { ...detail, old: record.beside.replaces };
+      const told = { ...detail, old };
       await decide({ pool, kind: 'rollout.failed', reason: `${stands}: ${reason}`, detail: told });
     }
-    await this.close(failed, record.state === 'starting' ? 'delivery_failed' : 'tenant');
+    await this.close(failed ?? record, record.state === 'starting' ? 'delivery_failed' : 'tenant');
   }
 
   /** Gives back what a closing replica has; tried again at later ticks until the market has said that nothing is left. */
@@ -131,7 +154,9 @@ export class Ending {
   async #closed(record: ReplicaRecord): Promise<void> {
     const { clock, fleet, pools, decide } = this.#parts;
     const { id, pool, failed, reason, leaseId } = record;
-    await fleet.save({ ...record, state: 'closed', closedMs: clock.now() });
+    const closed: ReplicaRecord = { ...record, state: 'closed', closedMs: clock.now() };
+    if (!failed) fleet.book.ended(closed);
+    await fleet.save(closed);
     const router = pools.find(pool)?.router;
     if (router && !failed && fleet.ofPool(pool).length === 0) router.setPhase('asleep');
     await decide({ pool, kind: 'replica.closed', reason, detail: { replica: id, lease: leaseId } });

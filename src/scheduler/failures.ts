@@ -1,7 +1,6 @@
 import type { Clock } from '../clock.ts';
 import type { EpochMs } from '../units.ts';
 import type { ReplicaRecord } from './records.ts';
-import { quarantineMs } from './reputation.ts';
 
 interface Row {
   readonly inRow: number;
@@ -21,45 +20,36 @@ export function reserveOf(pool: string): string {
   return `${pool} (reserve)`;
 }
 
-/** Who failed lately: pools pause before their next order, providers are passed over. */
+/** Pools whose orders or start-ups failed lately: they pause before the next one. Providers have records of their own. */
 export class Failures {
   readonly #clock: Clock;
-  readonly #providers = new Map<string, Row>();
   readonly #pools = new Map<string, Row>();
 
   constructor(clock: Clock) {
     this.#clock = clock;
   }
 
-  quarantinedUntil(provider: string): EpochMs {
-    return this.#providers.get(provider)?.untilMs ?? 0;
-  }
-
   backoffUntil(pool: string): EpochMs {
     return this.#pools.get(pool)?.untilMs ?? 0;
   }
 
-  /** A start-up or a lease failed: the pool pauses (1 s, doubled, at most a minute); so does its provider, if to blame. */
-  failed(pool: string, provider: string | null, atMs: EpochMs = this.#clock.now()): void {
+  /** A start-up or a lease failed: the pool pauses for 1 s, doubled each time, at most a minute. */
+  failed(pool: string, atMs: EpochMs = this.#clock.now()): void {
     const inRow = (this.#pools.get(pool)?.inRow ?? 0) + 1;
     this.#pools.set(pool, { inRow, untilMs: atMs + Math.min(BACKOFF_MAX_MS, 1000 * 2 ** (inRow - 1)) });
-    if (provider === null) return;
-    const row = (this.#providers.get(provider)?.inRow ?? 0) + 1;
-    this.#providers.set(provider, { inRow: row, untilMs: atMs + quarantineMs(row) });
   }
 
-  /** What an earlier run saw, told by its replicas' rows: a provider that failed then is not trusted anew for a restart. */
+  /** What an earlier run saw, told by its replicas' rows. */
   recall(records: readonly ReplicaRecord[]): void {
-    const events = records.flatMap(({ pool, provider, readyMs, failedMs = null, blamed = null }) => [
-      ...(readyMs !== null && provider !== null ? [{ atMs: readyMs, tell: () => this.succeeded(pool, provider) }] : []),
-      ...(failedMs !== null ? [{ atMs: failedMs, tell: () => this.failed(pool, blamed, failedMs) }] : []),
+    const events = records.flatMap(({ pool, readyMs, failedMs = null }) => [
+      ...(readyMs !== null ? [{ atMs: readyMs, tell: () => this.succeeded(pool) }] : []),
+      ...(failedMs !== null ? [{ atMs: failedMs, tell: () => this.failed(pool, failedMs) }] : []),
     ]);
     for (const { tell } of events.sort((a, b) => a.atMs - b.atMs)) tell();
   }
 
-  succeeded(pool: string, provider: string): void {
+  succeeded(pool: string): void {
     this.#pools.delete(pool);
-    this.#providers.delete(provider);
   }
 }
 

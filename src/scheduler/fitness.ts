@@ -1,8 +1,9 @@
-import { formatUsd } from '../units.ts';
+import { formatUsd, type EpochMs } from '../units.ts';
 import type { PoolSpec } from '../spec.ts';
 import { allNeeds, describeNeeds, NO_NEEDS, poolNeeds, shortfall, type Needs } from '../spec/trust.ts';
 import { orderTrust } from '../spec/weights.ts';
-import { costPerHour, type Offer, type ScoredBid } from './place.ts';
+import type { Offer, ScoredBid } from './choice.ts';
+import { costPerHour } from './place.ts';
 
 /** Pure: which bids may be taken at all. What is asked of trust, region and provider is no matter of price. */
 
@@ -37,4 +38,9 @@ export function sortOut(offers: readonly Offer[], needs: Needs): Sorted {
   const none =
     fit.length === 0 && first ? `no bid meets ${describeNeeds(needs)}: ${first.provider} ${first.note}` : null;
   return { fit, unfit, why: none };
+}
+
+/** When the first of these bids came; null: none did. */
+export function earliestBid(offers: readonly Offer[]): EpochMs | null {
+  return offers.reduce<EpochMs | null>((least, { bid }) => Math.min(least ?? bid.atMs, bid.atMs), null);
 }

@@ -1,12 +1,19 @@
 import type { Clock } from '../clock.ts';
-import type { MarketName, Price } from '../spec.ts';
-import type { EpochMs, NanoUsd } from '../units.ts';
-import type { WakeOffer, WakeStage } from './pool/wake-offer.ts';
+import type { MarketName, PoolSpec, Price } from '../spec.ts';
+import type { EpochMs, Ms, NanoUsd } from '../units.ts';
+import { SEEN_MS } from './ceiling.ts';
 import { Failures } from './failures.ts';
+import { expectedLifeMs, LIVES_KEPT } from './life.ts';
+import { Moves } from './moves.ts';
+import { Prices } from './prices.ts';
+import { ProviderBook } from './provider-book.ts';
+import type { WakeOffer, WakeStage } from './pool/wake-offer.ts';
 import { Rollouts } from './rollouts.ts';
 import type { OrderRecord, ReplicaRecord, SchedulerRecords } from './records.ts';
 
 const DAY_MS = 86_400_000;
+const PROVEN_MAX = 2000;
+const LIVE: ReadonlySet<string> = new Set(['ordering', 'accepting', 'starting', 'ready']);
 
 /** What is known of a live replica only as long as this process lives. */
 export interface Notes {
@@ -15,6 +22,8 @@ export interface Notes {
   /** Bids that were refused when taken: not tried again. */
   readonly refusedBids: Set<string>;
   lastRefusal: string | null;
+  /** That it came to nothing was foreseen: the next order follows at once. */
+  retries: boolean;
   /** When its bid was first tried to be taken; the outcome is unknown so far. */
   acceptingSinceMs: EpochMs | null;
   deployed: boolean;
@@ -32,6 +41,8 @@ export interface Notes {
   suspectMs: EpochMs | null;
   /** Probes in a row that it left unanswered since it failed requests. */
   silentProbes: number;
+  /** Its bids are in their providers' records. */
+  bidsNoted: boolean;
   /** A refusal that was told already. */
   told: string | null;
   /** What keeps its start-up waiting. */
@@ -43,22 +54,32 @@ export interface Notes {
 /** The scheduler's memory: live replicas and open orders with their rows, what they cost today, and who failed lately. */
 export class Fleet {
   readonly failures: Failures;
+  readonly book: ProviderBook;
   readonly rollouts: Rollouts;
+  readonly moves: Moves;
+  /** What was bid lately. */
+  readonly prices = new Prices();
   readonly #records: SchedulerRecords;
   readonly #clock: Clock;
   readonly #replicas = new Map<string, ReplicaRecord>();
   readonly #notes = new Map<string, Notes>();
   readonly #orders = new Map<string, OrderRecord>();
+  /** How long replicas of a pool stayed that were given back. */
+  readonly #lived = new Map<string, Ms[]>();
   /** What closed replicas of a pool cost since midnight UTC of that day. */
   readonly #spent = new Map<string, { readonly day: number; readonly amount: NanoUsd }>();
   /** Closed replicas of today that an account's allowance paid for. */
   #allowed: readonly ReplicaRecord[] = [];
+  /** Descriptions of pools that a replica has come up by. */
+  readonly #proven = new Set<string>();
 
-  constructor(records: SchedulerRecords, clock: Clock) {
+  constructor(records: SchedulerRecords, clock: Clock, log: (line: string) => void = () => undefined) {
     this.#records = records;
     this.#clock = clock;
     this.failures = new Failures(clock);
+    this.book = new ProviderBook(records.tracks, clock, log);
     this.rollouts = new Rollouts(clock);
+    this.moves = new Moves(clock);
   }
 
   async open(): Promise<void> {
@@ -66,7 +87,10 @@ export class Fleet {
     const closed = await this.#records.closedSince(this.#clock.now() - DAY_MS);
     for (const record of open) this.#replicas.set(record.id, record);
     for (const record of closed) this.#tally(record);
+    for (const record of [...closed, ...open]) this.#prove(record);
+    for (const order of await this.#records.ordersSince(this.#clock.now() - SEEN_MS)) this.prices.add(order);
     this.failures.recall([...closed, ...open]);
+    await this.book.open([...closed, ...open]);
   }
 
   active(): ReplicaRecord[] {
@@ -89,6 +113,7 @@ export class Fleet {
       posted: false,
       refusedBids: new Set(),
       lastRefusal: null,
+      retries: false,
       acceptingSinceMs: null,
       deployed: false,
       reserve: false,
@@ -99,6 +124,7 @@ export class Fleet {
       fundAgainMs: 0,
       suspectMs: null,
       silentProbes: 0,
+      bidsNoted: false,
       told: null,
       problem: null,
       payer: null,
@@ -116,13 +142,31 @@ export class Fleet {
     } else {
       this.#replicas.set(record.id, record);
     }
+    this.#prove(record);
     await this.#records.saveReplica(record);
     return record;
+  }
+
+  /** Once for each order: its bids go into their providers' records. */
+  noteBids(
+    id: string,
+    offers: readonly { readonly market: string; readonly bid: { readonly provider: string } }[],
+  ): void {
+    const notes = this.notes(id);
+    if (notes.bidsNoted) return;
+    notes.bidsNoted = true;
+    for (const { market, bid } of offers) this.book.bid({ market, provider: bid.provider }, 'bids');
+  }
+
+  /** Whether some replica came up by this description: one that does not is hardly the description's fault. */
+  isProven({ runs }: ReplicaRecord): boolean {
+    return runs !== undefined && this.#proven.has(runs.version);
   }
 
   async saveOrder(order: OrderRecord): Promise<OrderRecord> {
     if (order.state === 'open') this.#orders.set(order.id, order);
     else this.#orders.delete(order.id);
+    this.prices.add(order);
     await this.#records.saveOrder(order);
     return order;
   }
@@ -139,6 +183,12 @@ export class Fleet {
     return spent;
   }
 
+  /** The same of all pools. */
+  spentTodayByAll(): NanoUsd {
+    const pools = new Set([...this.#spent.keys(), ...this.active().map(({ pool }) => pool)]);
+    return [...pools].reduce((sum, pool) => sum + this.spentToday(pool), 0n);
+  }
+
   /** Wakes of a pool today that an account's allowance paid for; an order that came to nothing is none. */
   wakesToday(pool: string, account: string): number {
     const all = [...this.#allowed, ...this.#replicas.values()];
@@ -148,12 +198,6 @@ export class Fleet {
     }).length;
   }
 
-  /** The same of all pools. */
-  spentTodayByAll(): NanoUsd {
-    const pools = new Set([...this.#spent.keys(), ...this.active().map(({ pool }) => pool)]);
-    return [...pools].reduce((sum, pool) => sum + this.spentToday(pool), 0n);
-  }
-
   /** Replicas of a pool per provider: those that have a lease, and those that are taking a bid. */
   perProvider(pool: string): Map<string, number> {
     const counts = new Map<string, number>();
@@ -161,6 +205,19 @@ export class Fleet {
       if (provider !== null) counts.set(provider, (counts.get(provider) ?? 0) + 1);
     }
     return counts;
+  }
+
+  #prove({ readyMs, runs }: ReplicaRecord): void {
+    if (readyMs === null || !runs) return;
+    this.#proven.add(runs.version);
+    const [oldest] = this.#proven;
+    if (oldest !== undefined && this.#proven.size > PROVEN_MAX) this.#proven.delete(oldest);
+  }
+
+  /** How long one more replica is expected to stay; this one is not counted. */
+  expectedLifeMs(spec: PoolSpec, id: string | null = null): Ms {
+    const others = this.ofPool(spec.id).filter((one) => one.id !== id && LIVE.has(one.state)).length;
+    return expectedLifeMs(spec, others, this.#lived.get(spec.id) ?? []);
   }
 
   #midnight(): EpochMs {
@@ -175,6 +232,10 @@ export class Fleet {
   }
 
   #tally(record: ReplicaRecord): void {
+    const { pool, readyMs, closedMs, failed } = record;
+    if (readyMs !== null && closedMs !== null && !failed) {
+      this.#lived.set(pool, [...(this.#lived.get(pool) ?? []), closedMs - readyMs].slice(-LIVES_KEPT));
+    }
     const day = this.#midnight();
     const before = this.#spent.get(record.pool);
     const amount = (before?.day === day ? before.amount : 0n) + this.#costToday(record);

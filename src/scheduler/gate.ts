@@ -26,14 +26,17 @@ export interface Gate {
   readonly instead: readonly Action[];
 }
 
+interface GateInput {
+  readonly router: PoolRouter;
+  readonly wake?: WakeState;
+  readonly nowMs: EpochMs;
+}
+
+const NOTHING_KNOWN: WakeState = { allowanceOf: () => 0, reserves: 0, outgrown: false };
 const COMING: ReadonlySet<string> = new Set(['ordering', 'accepting', 'starting']);
 
 /** Of a pool without a replica at work: who in line has one woken. Those whom no replica here may serve ask for their own. */
-export function gateOf(
-  input: { readonly router: PoolRouter; readonly wake: WakeState; readonly nowMs: EpochMs },
-  spec: PoolSpec,
-  records: readonly ReplicaRecord[],
-): Gate | null {
+export function gateOf(input: GateInput, spec: PoolSpec, records: readonly ReplicaRecord[]): Gate | null {
   if (records.some(({ state }) => state === 'ready')) return null;
   const coming = records.filter(({ state }) => COMING.has(state)).length;
   const waiters = input.router.waiters.filter((waiter) => !isSpecial(waiter, input.router));
@@ -41,10 +44,7 @@ export function gateOf(
 }
 
 /** The same for those who may have none of the replicas here. */
-export function specialGateOf(
-  input: { readonly router: PoolRouter; readonly wake: WakeState; readonly nowMs: EpochMs },
-  spec: PoolSpec,
-): Gate {
+export function specialGateOf(input: GateInput, spec: PoolSpec): Gate {
   const waiters = input.router.waiters.filter((waiter) => isSpecial(waiter, input.router));
   return decide(input, spec, { waiters, coming: 0 });
 }
@@ -62,7 +62,7 @@ function isSpecial({ needs }: Waiter, router: PoolRouter): boolean {
 }
 
 function decide(
-  { router, wake: state, nowMs }: { readonly router: PoolRouter; readonly wake: WakeState; readonly nowMs: EpochMs },
+  { router, wake: state = NOTHING_KNOWN, nowMs }: GateInput,
   spec: PoolSpec,
   { waiters, coming }: { readonly waiters: readonly Waiter[]; readonly coming: number },
 ): Gate {

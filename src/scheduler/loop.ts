@@ -1,7 +1,6 @@
-import type { Clock } from '../clock.ts';
 import { describeError } from '../errors.ts';
 import type { Market } from '../leases/market.ts';
-import type { MarketName, PoolSpec } from '../spec.ts';
+import type { MarketName } from '../spec.ts';
 import { Adoption } from './adoption.ts';
 import { Allowances } from './allowances.ts';
 import { Ending } from './ending.ts';
@@ -9,29 +8,17 @@ import { Fleet } from './fleet.ts';
 import { HeldBack } from './held-back.ts';
 import { LOOK_MS, PLANNED, SUSPECT_LOOK_MS } from './pace.ts';
 import { describeStop, Panic, turnAway, type Stop } from './panic.ts';
-import type { Decide, Parts, Probe, ProveResumption } from './parts.ts';
+import type { Decide, Parts, SchedulerOptions } from './parts.ts';
 import type { Action } from './plan.ts';
 import { Pauses } from './pauses.ts';
 import { Planner } from './planner.ts';
-import type { Pool, Pools } from './pool/pools.ts';
-import type { ReplicaRecord, SchedulerRecords } from './records.ts';
+import type { Pool } from './pool/pools.ts';
+import type { ProviderBook } from './provider-book.ts';
+import type { ReplicaRecord } from './records.ts';
 import type { ReserveAction } from './reserve.ts';
 import { Steps } from './steps.ts';
 import { refuseWake } from './waking.ts';
 import { RETRY_MS, Work } from './work.ts';
-
-export interface SchedulerOptions {
-  readonly clock: Clock;
-  readonly records: SchedulerRecords;
-  readonly pools: Pools;
-  readonly markets: ReadonlyMap<MarketName, Market>;
-  readonly probe: Probe;
-  readonly proveResumption?: ProveResumption | undefined;
-  readonly newId: (prefix: string) => string;
-  readonly log: (line: string) => void;
-  /** Of all pools together; left out: none. */
-  readonly budget?: PoolSpec['budget'] | undefined;
-}
 
 /** Without a reason to look sooner. */
 const TICK_MS = 500;
@@ -62,8 +49,8 @@ export class Scheduler {
   /** Markets in which strangers may be left. */
   readonly #unswept = new Set<Market>();
   readonly #heldBack = new HeldBack();
-  readonly #decide: Decide;
   readonly #planner: Planner;
+  readonly #decide: Decide;
   #ticking: Promise<void> | null = null;
   #again = false;
   #cancelTimer: (() => void) | null = null;
@@ -72,7 +59,7 @@ export class Scheduler {
     this.#options = options;
     const { clock, records, log } = options;
     this.#work = new Work(clock, log);
-    this.#fleet = new Fleet(records, clock);
+    this.#fleet = new Fleet(records, clock, log);
     this.panic = new Panic(records, clock);
     this.pauses = new Pauses(records, clock);
     this.allowances = new Allowances(records, this.#fleet, clock);
@@ -199,6 +186,11 @@ export class Scheduler {
     return this.#fleet.active();
   }
 
+  /** What is remembered of providers and pools. */
+  get book(): ProviderBook {
+    return this.#fleet.book;
+  }
+
   async #tick(): Promise<void> {
     const { pools, log } = this.#options;
     const { stop } = this.panic;
@@ -211,7 +203,7 @@ export class Scheduler {
       } catch (error) {
         // One pool's trouble is not the others', and is not tried again at once.
         log(`pool ${pool.router.spec.id}: ${describeError(error)}`);
-        this.#fleet.failures.failed(pool.router.spec.id, null);
+        this.#fleet.failures.failed(pool.router.spec.id);
       }
     }
     for (const { router } of pools.retired()) {
@@ -249,7 +241,8 @@ export class Scheduler {
     if (action.type === 'order') {
       // What is to relieve a reserve is no other one.
       const relieving = this.#fleet.ofPool(spec.id).some(({ id }) => this.#fleet.notes(id).reserve);
-      return this.#steps.order(pool, action.reason, { ...action, who: relieving ? 'machines' : 'all' });
+      const who = relieving || action.beside?.why === 'cheaper' ? 'machines' : 'all';
+      return this.#steps.order(pool, action.reason, { ...action, who });
     }
     if (action.type === 'hold_back') return this.#heldBack.tell(pool.router, action.reason, this.#decide);
     if (action.type === 'refuse') return refuseWake(pool.router, action);

@@ -1,7 +1,7 @@
 import type { PoolSpec } from '../spec.ts';
 import type { EpochMs, Ms, NanoUsd } from '../units.ts';
 import { foldDemand, measureDemand, newHistory, type Demand, type DemandHistory } from './demand.ts';
-import { isSuccessor, type PlannedReplica } from './plan.ts';
+import type { PlannedReplica } from './plan.ts';
 import type { PoolRouter } from './pool/router.ts';
 import { START_GUESS_MS } from './pool/wake-offer.ts';
 import type { ReplicaRecord } from './records.ts';
@@ -25,7 +25,7 @@ export class Observations {
     const nothing = { workMs: null, lineMs: 0, begun: 0, late: 0 };
     const sample = { atMs: nowMs, slots: waiting + inFlight, slotsPerReplica, ...nothing };
     const startMs = router.expectedStartMs ?? START_GUESS_MS;
-    const rules = { replicasMax, slackMs: slo.ttftMs, startMs, lateShare: LATE_SHARE };
+    const rules = { replicasMax, ttftMs: slo.ttftMs, slackMs: slo.ttftMs, startMs, lateShare: LATE_SHARE };
     const history = foldDemand(this.#histories.get(id) ?? newHistory(nowMs), sample, rules);
     this.#histories.set(id, history);
     return { nowMs, history, startMs, lossesPerHour: 0 };
@@ -48,7 +48,7 @@ export function observePool(
   // An order that nobody waits for any more is withdrawn at once, a start-up only after the idle time: it is half paid.
   const unready = demand.slots > 0 ? 0 : demand.idleMs;
   const idleMs = replicas
-    .filter((replica) => replica.state !== 'draining' && replica.state !== 'closing' && !isSuccessor(replica, replicas))
+    .filter(({ state }) => state !== 'draining' && state !== 'closing')
     .map((replica) => {
       if (replica.state === 'ordering') return demand.slots > 0 ? 0 : Infinity;
       return replica.state === 'ready' ? replica.idleMs : unready;
@@ -73,7 +73,5 @@ function plannedReplica(record: ReplicaRecord, router: PoolRouter, nowMs: EpochM
     idleMs: load && load.inFlight === 0 ? nowMs - load.lastUsedMs : 0,
     drainSinceMs: record.drainMs,
     costNanoUsdPerHour: hourlyCost(record, router.spec),
-    endsMs: record.endsMs ?? null,
-    replaces: record.replaces ?? null,
   };
 }

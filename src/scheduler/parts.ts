@@ -4,7 +4,7 @@ import type { MarketName, PoolSpec } from '../spec.ts';
 import type { Fleet } from './fleet.ts';
 import type { Pools } from './pool/pools.ts';
 import type { Target } from './pool/slot.ts';
-import type { ReplicaRecord } from './records.ts';
+import type { ReplicaRecord, SchedulerRecords } from './records.ts';
 
 /** Asks a model server a real question; rejects when it does not answer it. */
 export type Probe = (target: Target, spec: PoolSpec, signal: AbortSignal) => Promise<void>;
@@ -21,6 +21,19 @@ export type Decide = (decision: {
   readonly reason: string;
   readonly detail?: Record<string, unknown>;
 }) => Promise<void>;
+
+export interface SchedulerOptions {
+  readonly clock: Clock;
+  readonly records: SchedulerRecords;
+  readonly pools: Pools;
+  readonly markets: ReadonlyMap<MarketName, Market>;
+  readonly probe: Probe;
+  readonly proveResumption?: ProveResumption | undefined;
+  readonly newId: (prefix: string) => string;
+  readonly log: (line: string) => void;
+  /** Of all pools together; left out: none. */
+  readonly budget?: PoolSpec['budget'] | undefined;
+}
 
 /** What every step of a replica needs. */
 export interface Parts {

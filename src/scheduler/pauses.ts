@@ -48,17 +48,17 @@ export class Pauses {
 }
 
 /** A pool as it holds now, and why it takes no requests; null: it does. */
-export interface Opening {
+export interface PoolNow {
   readonly spec: PoolSpec;
   readonly shut: string | null;
 }
 
 /** @param pause of the operator's hand; the pool's own setting pauses it as well */
-export function openingOf(
+export function poolNow(
   spec: PoolSpec,
   pause: Pause | null,
   at: { readonly nowMs: EpochMs; readonly startMs: Ms },
-): Opening {
+): PoolNow {
   if (spec.paused || pause) {
     const why = pause ? `: ${pause.reason}` : '';
     return { spec: { ...spec, replicasMin: 0, replicasMax: 0 }, shut: `this model is paused${why}` };

@@ -1,8 +1,8 @@
 import type { PoolSpec } from '../spec.ts';
 import type { EpochMs, NanoUsd } from '../units.ts';
 import type { Beside, ReplicaState } from './records.ts';
-import type { Scale } from './scale.ts';
 import type { Waiter } from './pool/slot.ts';
+import type { Scale } from './scale.ts';
 import type { Cause } from './wake.ts';
 
 export interface PlannedReplica {
@@ -13,10 +13,6 @@ export interface PlannedReplica {
   readonly drainSinceMs: EpochMs | null;
   /** What it costs in an hour at most: its lease's price, or the ceiling while there is none. */
   readonly costNanoUsdPerHour: NanoUsd;
-  /** Its provider takes the machine back then; null: it may stay. */
-  readonly endsMs?: EpochMs | null;
-  /** The replica that it follows. */
-  readonly replaces?: string | null;
 }
 
 export interface Budget {
@@ -32,8 +28,10 @@ export type Action =
       readonly type: 'order';
       readonly reason: string;
       readonly beside?: Beside;
-      /** The replica that it is to follow. */
-      readonly replaces?: string;
+      /** The most that an hour of it may cost, where that is less than the pool's ceiling. */
+      readonly mostNanoUsdPerHour?: NanoUsd;
+      /** Figures behind the reason. */
+      readonly detail?: Readonly<Record<string, unknown>>;
       /** Of an order that wakes the pool. */
       readonly cause?: Cause;
     }
@@ -62,8 +60,6 @@ export const BACKING_OFF = 'the last orders or start-ups failed: waiting before 
 
 /** More are placed when these have been decided: the market's answers may change what is wanted. */
 const ORDERS_AT_ONCE = 8;
-/** So long before a machine goes, its last answer has ended: a lease takes blocks to close. */
-const LEAVE_MS = 60_000;
 const COUNTS: ReadonlySet<ReplicaState> = new Set(['ordering', 'accepting', 'starting', 'ready']);
 /** Cheapest to give up first: an order costs nothing, a start-up only time, a ready replica its start-up. */
 const GIVE_UP_ORDER: readonly ReplicaState[] = ['ordering', 'starting', 'ready'];
@@ -71,53 +67,16 @@ const GIVE_UP_ORDER: readonly ReplicaState[] = ['ordering', 'starting', 'ready']
 /** What to do so that a pool has the replicas it wants and its budgets allow. */
 export function planPool(input: PlanInput): Action[] {
   const { scale, replicas } = input;
-  const live = replicas.filter((replica) => COUNTS.has(replica.state) && !isSuccessor(replica, replicas));
+  const live = replicas.filter(({ state }) => COUNTS.has(state));
   const over = overBudget(input, live);
-  const followed = successions(input, over === null);
-  const actions: Action[] = [...closings(input), ...followed];
+  const actions: Action[] = closings(input);
   if (over && live.length - over.surplus <= scale.wanted) {
     actions.push(...returns(live, over.surplus, over.reason));
     if (live.length - over.surplus < scale.wanted) actions.push({ type: 'hold_back', reason: over.reason });
     return actions;
   }
-  if (live.length < scale.wanted) {
-    const placed = followed.filter(({ type }) => type === 'order').length;
-    actions.push(...orders(input, live, { missing: scale.wanted - live.length, placed }));
-  }
+  if (live.length < scale.wanted) actions.push(...orders(input, live, scale.wanted - live.length));
   if (live.length > scale.wanted) actions.push(...returns(live, live.length - scale.wanted, scale.reason));
-  return actions;
-}
-
-/** Whether it comes up beside one that is still at work: no more replicas are wanted for it, and none fewer. */
-export function isSuccessor(
-  { replaces }: { readonly replaces?: string | null },
-  replicas: readonly { readonly id: string; readonly state: ReplicaState }[],
-): boolean {
-  return replicas.some(({ id, state }) => id === replaces && state === 'ready');
-}
-
-/**
- * A machine that its provider takes back is followed by another one first and drained then; where none came, it is drained
- * as late as its answers allow.
- */
-function successions(input: PlanInput, affordable: boolean): Action[] {
-  const { spec, replicas, backoffUntilMs, nowMs } = input;
-  const actions: Action[] = [];
-  let hourly = costOf(replicas) + (input.besideNanoUsdPerHour ?? 0n);
-  const { hourNanoUsd } = spec.budget;
-  for (const { id: replica, state, endsMs } of replicas) {
-    if (state !== 'ready' || typeof endsMs !== 'number') continue;
-    const next = replicas.find(({ replaces, state: at }) => replaces === replica && COUNTS.has(at));
-    if (next?.state === 'ready') {
-      actions.push({ type: 'drain', replica, reason: 'its provider takes the machine back, and another one is ready' });
-    } else if (nowMs >= endsMs - spec.limits.drainMs - LEAVE_MS) {
-      actions.push({ type: 'drain', replica, reason: 'its provider takes the machine back' });
-    } else if (!next && affordable && backoffUntilMs <= nowMs) {
-      hourly += spec.ceilingNanoUsdPerHour;
-      if (hourNanoUsd !== null && hourly > hourNanoUsd) break;
-      actions.push({ type: 'order', reason: 'a provider takes its machine back', replaces: replica });
-    }
-  }
   return actions;
 }
 
@@ -128,7 +87,7 @@ function overBudget(
 ): { readonly surplus: number; readonly reason: string } | null {
   const { dayNanoUsd, hourNanoUsd } = spec.budget;
   if (budget.exhausted) return { surplus: live.length, reason: budget.exhausted };
-  if (dayNanoUsd !== null && budget.spentTodayNanoUsd + drainCost(spec, replicas) >= dayNanoUsd) {
+  if (dayNanoUsd !== null && budget.spentTodayNanoUsd + drainCost(spec, costOf(replicas)) >= dayNanoUsd) {
     return { surplus: live.length, reason: DAY_USED };
   }
   let hourly = costOf(live);
@@ -151,8 +110,8 @@ function costOf(replicas: readonly PlannedReplica[]): NanoUsd {
 }
 
 /** What they cost until their last answers have ended: given back any later, they would take the day above its budget. */
-function drainCost(spec: PoolSpec, replicas: readonly PlannedReplica[]): NanoUsd {
-  return (costOf(replicas) * BigInt(spec.limits.drainMs)) / 3_600_000n;
+function drainCost(spec: PoolSpec, nanoUsdPerHour: NanoUsd): NanoUsd {
+  return (nanoUsdPerHour * BigInt(spec.limits.drainMs)) / 3_600_000n;
 }
 
 function closings({ spec, replicas, nowMs }: PlanInput): Action[] {
@@ -167,22 +126,17 @@ function closings({ spec, replicas, nowMs }: PlanInput): Action[] {
   return actions;
 }
 
-function orders(
-  input: PlanInput,
-  live: readonly PlannedReplica[],
-  { missing, placed }: { readonly missing: number; readonly placed: number },
-): Action[] {
+function orders(input: PlanInput, live: readonly PlannedReplica[], missing: number): Action[] {
   const { spec, scale, replicas, backoffUntilMs, nowMs, budget } = input;
   const { hourNanoUsd, dayNanoUsd } = spec.budget;
   if (backoffUntilMs > nowMs) return [{ type: 'hold_back', reason: BACKING_OFF }];
   if (live.some(({ state }) => state === 'ordering')) return [];
   const actions: Action[] = [];
-  let hourly = costOf(replicas) + (input.besideNanoUsdPerHour ?? 0n) + BigInt(placed) * spec.ceilingNanoUsdPerHour;
-  const dayLeft = dayNanoUsd === null ? null : dayNanoUsd - budget.spentTodayNanoUsd;
+  let hourly = costOf(replicas) + (input.besideNanoUsdPerHour ?? 0n);
   for (let count = 0; count < Math.min(missing, ORDERS_AT_ONCE); count += 1) {
     hourly += spec.ceilingNanoUsdPerHour;
     const overHour = hourNanoUsd !== null && hourly > hourNanoUsd;
-    const overDay = dayLeft !== null && (hourly * BigInt(spec.limits.drainMs)) / 3_600_000n >= dayLeft;
+    const overDay = dayNanoUsd !== null && budget.spentTodayNanoUsd + drainCost(spec, hourly) >= dayNanoUsd;
     if (overHour || overDay) {
       const reason = overHour ? `${hourName(budget)} does not allow another` : DAY_USED;
       if (count === 0) actions.push({ type: 'hold_back', reason });

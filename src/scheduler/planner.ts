@@ -5,8 +5,10 @@ import type { EpochMs } from '../units.ts';
 import type { Allowances } from './allowances.ts';
 import { reserveOf, specialOf } from './failures.ts';
 import type { Fleet } from './fleet.ts';
+import { Inventory } from './inventory.ts';
+import { planMove, type Movable, type Move } from './moving.ts';
 import { Observations, observePool } from './observation.ts';
-import { openingOf, type Pauses } from './pauses.ts';
+import { poolNow, type Pauses, type PoolNow } from './pauses.ts';
 import type { Action, Budget } from './plan.ts';
 import { planWhole } from './pool-plan.ts';
 import type { Pool } from './pool/pools.ts';
@@ -19,6 +21,7 @@ import { SharedBudget } from './shared-budget.ts';
 export interface PlannerOptions {
   readonly clock: Clock;
   readonly markets: ReadonlyMap<MarketName, Market>;
+  readonly log: (line: string) => void;
   readonly pauses: Pauses;
   readonly allowances: Allowances;
   /** Of all pools together. */
@@ -35,27 +38,29 @@ export class Planner {
   /** When this process began. */
   readonly #sinceMs: EpochMs;
   readonly #observations = new Observations();
+  readonly #inventory: Inventory;
   readonly #shared: SharedBudget;
 
   constructor(options: PlannerOptions, fleet: Fleet) {
     this.#options = options;
     this.#fleet = fleet;
     this.#sinceMs = options.clock.now();
+    this.#inventory = new Inventory(options.markets, fleet, options.log);
     this.#shared = new SharedBudget(fleet, options.budget ?? { hourNanoUsd: null, dayNanoUsd: null });
   }
 
   /** All pools at once, before each is planned: what they need of what they share; those that are gone are forgotten. */
   look(pools: readonly Pool[]): void {
     this.#observations.keep(new Set(pools.map(({ router }) => router.spec.id)));
-    this.#shared.look(pools.map(({ router }) => ({ router, spec: this.#opening(router).spec })));
+    this.#shared.look(pools.map(({ router }) => ({ router, spec: this.#now(router).spec })));
   }
 
   plan({ router }: Pool): (Action | ReserveAction)[] {
     const { clock, markets, allowances } = this.#options;
     const nowMs = clock.now();
-    const { spec: open, shut } = this.#opening(router);
+    const { spec: now, shut } = this.#now(router);
     router.shut(shut);
-    const spec = this.#shared.limit(open);
+    const spec = this.#shared.limit(now);
     const all = this.#fleet.ofPool(spec.id);
     // One that drains ends like any other.
     const reserves = all.filter((record) => record.state !== 'draining' && this.#isReserve(record, router, nowMs));
@@ -70,11 +75,12 @@ export class Planner {
       wake: {
         allowanceOf: (account) => allowances.left(account, spec),
         reserves: reserves.length,
-        outgrown: this.#isDear(reserves, router, nowMs),
+        outgrown: reserves.some((one) => one.state === 'ready' && this.#hasOutgrown(one, router, nowMs)),
       },
       backoffUntilMs: failures.backoffUntil(spec.id),
       specialBackoffUntilMs: failures.backoffUntil(specialOf(spec.id)),
       rolloutPaused: rollouts.paused(spec),
+      move: this.#move(router, own),
     });
     const { demand, replicas } = observePool(router, own, times);
     const reserve = planReserve({
@@ -93,10 +99,31 @@ export class Planner {
     return [...actions, ...reserve];
   }
 
-  #opening(router: PoolRouter): ReturnType<typeof openingOf> {
+  /** Where one of these replicas would be cheaper. A pool with one that is not ready, or is paid by the token, is left alone. */
+  #move({ spec, expectedStartMs }: PoolRouter, own: readonly ReplicaRecord[]): Move | null {
+    const nowMs = this.#options.clock.now();
+    this.#inventory.refresh(nowMs);
+    if (this.#fleet.moves.paused(spec.id) || own.length === 0) return null;
+    const replicas: Movable[] = [];
+    for (const { id, state, market, provider, costNanoUsdPerHour, readyMs, orderedMs } of own) {
+      if (state !== 'ready' || market === 'api' || provider === null || costNanoUsdPerHour === null) return null;
+      replicas.push({
+        id,
+        provider,
+        costNanoUsdPerHour,
+        readyMs: readyMs ?? nowMs,
+        startMs: (readyMs ?? nowMs) - orderedMs,
+      });
+    }
+    const candidates = this.#inventory.candidates(spec, nowMs);
+    const lifeMs = this.#fleet.expectedLifeMs(spec, own[0]?.id);
+    return planMove({ spec, replicas, candidates, lifeMs, startMs: expectedStartMs ?? START_GUESS_MS, nowMs });
+  }
+
+  #now(router: PoolRouter): PoolNow {
     const { clock, pauses } = this.#options;
     const startMs = router.expectedStartMs ?? START_GUESS_MS;
-    return openingOf(router.spec, pauses.of(router.spec.id), { nowMs: clock.now(), startMs });
+    return poolNow(router.spec, pauses.of(router.spec.id), { nowMs: clock.now(), startMs });
   }
 
   /** What won its pool's auction by the token stops counting once machines are cheaper at today's load. */
@@ -105,11 +132,6 @@ export class Planner {
     if (record.market !== 'api' || notes.reserve || notes.tokenPrice === null) return notes.reserve;
     notes.reserve = this.#hasOutgrown(record, router, nowMs);
     return notes.reserve;
-  }
-
-  /** Whether what requests are served by meanwhile costs more than a machine would. */
-  #isDear(reserves: readonly ReplicaRecord[], router: PoolRouter, nowMs: EpochMs): boolean {
-    return reserves.some((record) => record.state === 'ready' && this.#hasOutgrown(record, router, nowMs));
   }
 
   #hasOutgrown({ id }: ReplicaRecord, { spec, meter }: PoolRouter, nowMs: EpochMs): boolean {

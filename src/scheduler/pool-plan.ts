@@ -4,36 +4,55 @@ import type { Demand } from './demand.ts';
 import { capScale, gateOf, specialGateOf, type Gate, type WakeState } from './gate.ts';
 import { observePool } from './observation.ts';
 import { planPool, type Action, type Budget, type PlannedReplica } from './plan.ts';
+import type { Move } from './moving.ts';
 import type { LineNeeds } from './pool/line-needs.ts';
 import type { PoolRouter } from './pool/router.ts';
 import type { ReplicaRecord } from './records.ts';
 import { wantedReplicas, type Learned } from './scale.ts';
-import { planTurnover } from './turnover.ts';
+import { planTurnover, type Extra, type Turnover } from './turnover.ts';
 
 export interface PoolPlanInput {
   readonly router: PoolRouter;
-  /** As it holds now: its schedule, and whether it is shut, are in it. */
-  readonly spec: PoolSpec;
-  readonly wake: WakeState;
+  /** As it holds now: its schedule, and whether it is shut, are in it. Left out: as it was described. */
+  readonly spec?: PoolSpec;
+  /** Left out: nobody has an allowance, nothing stands in. */
+  readonly wake?: WakeState;
   readonly records: readonly ReplicaRecord[];
   readonly learned: Learned;
   readonly budget: Budget;
   /** What the pool's reserves cost: no more machines beside them than the budget pays for. */
-  readonly besideNanoUsdPerHour: NanoUsd;
+  readonly besideNanoUsdPerHour?: NanoUsd;
   /** No new order before then: the last ones for the load, and those for requests with needs of their own, failed. */
   readonly backoffUntilMs: EpochMs;
   readonly specialBackoffUntilMs: EpochMs;
   readonly rolloutPaused: boolean;
+  /** Where a replica would be cheaper, if anywhere. */
+  readonly move?: Move | null;
   readonly nowMs: EpochMs;
   readonly sinceMs: EpochMs;
 }
 
 /** Pure: all that is to be done for a pool: what its load asks for, and what is exchanged or had besides. */
 export function planWhole(input: PoolPlanInput): Action[] {
-  const { router, spec, records, learned, budget, nowMs, sinceMs } = input;
-  const line = router.needs;
+  const { router, spec = router.spec, records, rolloutPaused, move = null, nowMs, sinceMs } = input;
+  const { needs: line } = router;
+  const { replicas } = observePool(router, records, { nowMs, sinceMs });
+  const turnover = planTurnover({ spec, records, replicas, line, rolloutPaused, move, nowMs });
+  const plan = planWith(input, turnover);
+  if (turnover.spare.size === 0 || !plan.short) return plan.actions;
+  // Whoever was to be followed for its price alone stays while the load wants more; its follower is one more, if one is to come.
+  const followed = new Set(turnover.spare.values());
+  const drop = turnover.drop.filter(({ replica }) => !followed.has(replica));
+  const grows = plan.actions.some(({ type }) => type === 'order');
+  const beside = grows ? new Set([...turnover.beside].filter((id) => !turnover.spare.has(id))) : turnover.beside;
+  return planWith(input, { ...turnover, beside, drop }).actions;
+}
+
+/** `short`: fewer of those that count are ready than wanted. */
+function planWith(input: PoolPlanInput, turnover: Turnover): { readonly actions: Action[]; readonly short: boolean } {
+  const { router, spec = router.spec, records, learned, budget, nowMs, sinceMs } = input;
+  const { needs: line } = router;
   const all = observePool(router, records, { nowMs, sinceMs }).replicas;
-  const turnover = planTurnover({ spec, records, replicas: all, line, rolloutPaused: input.rolloutPaused });
   const counted = records.filter(({ id }) => !turnover.beside.has(id));
   const seen = observePool(router, counted, { nowMs, sinceMs });
   const wished = wantedReplicas(spec, withoutUnmet(seen.demand, line), seen.idleMs, learned);
@@ -42,27 +61,29 @@ export function planWhole(input: PoolPlanInput): Action[] {
   const others = all.filter(({ id }) => turnover.beside.has(id));
   const base = planPool({
     ...{ spec: withoutCost(spec, others), scale, replicas: seen.replicas, budget, nowMs },
-    ...{ besideNanoUsdPerHour: input.besideNanoUsdPerHour, backoffUntilMs: input.backoffUntilMs },
+    ...{ besideNanoUsdPerHour: input.besideNanoUsdPerHour ?? 0n, backoffUntilMs: input.backoffUntilMs },
   });
   const actions = base
     .flatMap((action) => forLine(action, line, input.specialBackoffUntilMs > nowMs))
     .map((action) => causedBy(action, gate));
   if (gate && scale.wanted < wished.wanted) actions.push(...gate.instead);
-  // A pool at rest, or one that shrinks anyway, is not rolled out: what comes next is of the new description.
+  // In a pool at rest, or one that shrinks anyway, nobody is followed: what comes next is what was to follow.
   const shrinks = scale.wanted === 0 || base.some(({ type }) => type === 'drain' || type === 'withdraw');
-  const waits = shrinks && turnover.order?.beside.replaces !== undefined;
+  const waits = shrinks && turnover.orders.some(({ beside }) => beside.replaces !== undefined);
   const grows = base.some(({ type }) => type === 'order');
-  const extra = waits || grows ? [] : planExtra(input, turnover.order, all);
+  const extra = waits || grows ? [] : planExtra(input, turnover.orders, all);
   const dropped = new Set(turnover.drop.map(({ replica }) => replica));
   const rest = [...actions, ...extra].filter((action) => !('replica' in action) || !dropped.has(action.replica));
   // One reason at a time: told in turn, each would be news at every look.
   const held = rest.find(({ type }) => type === 'hold_back');
-  return [...turnover.drop, ...rest.filter((action) => action.type !== 'hold_back' || action === held)];
+  const kept = rest.filter((action) => action.type !== 'hold_back' || action === held);
+  const ready = seen.replicas.filter(({ state }) => state === 'ready').length;
+  return { actions: [...turnover.drop, ...kept], short: ready < scale.wanted };
 }
 
 function causedBy(action: Action, gate: Gate | null): Action {
   const cause = gate?.decision.cause;
-  return action.type === 'order' && action.replaces === undefined && cause ? { ...action, cause } : action;
+  return action.type === 'order' && cause ? { ...action, cause } : action;
 }
 
 /** Where everybody in line asks alike, a machine that is ordered for the load has to be like that. */
@@ -86,26 +107,21 @@ function withoutCost(spec: PoolSpec, others: readonly PlannedReplica[]): PoolSpe
   return { ...spec, budget: { ...spec.budget, hourNanoUsd: hourNanoUsd > cost ? hourNanoUsd - cost : 0n } };
 }
 
-/** One more replica within the same budgets, or why not. */
-function planExtra(
-  input: PoolPlanInput,
-  order: ReturnType<typeof planTurnover>['order'],
-  all: readonly PlannedReplica[],
-): Action[] {
-  if (order === null) return [];
-  const { spec, budget, nowMs, backoffUntilMs, specialBackoffUntilMs } = input;
-  const gate = order.beside.needs ? specialGateOf(input, spec) : null;
+/** More replicas within the same budgets, or why not. */
+function planExtra(input: PoolPlanInput, orders: readonly Extra[], all: readonly PlannedReplica[]): Action[] {
+  const [first] = orders;
+  if (!first) return [];
+  const { spec = input.router.spec, budget, nowMs, backoffUntilMs, specialBackoffUntilMs } = input;
+  const gate = first.beside.needs ? specialGateOf(input, spec) : null;
   if (gate && gate.decision.replicas === 0) return [...gate.instead];
   const live = all.filter(({ state }) => state !== 'draining' && state !== 'closing').length;
   const actions = planPool({
-    ...{ spec, replicas: all, budget, besideNanoUsdPerHour: input.besideNanoUsdPerHour, nowMs },
-    scale: { wanted: live + 1, reason: order.reason },
-    backoffUntilMs: order.beside.needs ? specialBackoffUntilMs : backoffUntilMs,
+    ...{ spec, replicas: all, budget, besideNanoUsdPerHour: input.besideNanoUsdPerHour ?? 0n, nowMs },
+    scale: { wanted: live + orders.length, reason: first.reason },
+    backoffUntilMs: first.beside.needs ? specialBackoffUntilMs : backoffUntilMs,
   });
-  return actions.flatMap((action): Action[] => {
-    // What follows a machine that is taken back is in the other plan.
-    if (action.type === 'order')
-      return action.replaces === undefined ? [causedBy({ ...action, beside: order.beside }, gate)] : [];
-    return action.type === 'hold_back' ? [action] : [];
-  });
+  const placed = actions.filter(({ type }) => type === 'order');
+  const held = actions.filter(({ type }) => type === 'hold_back');
+  const made = orders.slice(0, placed.length).map((order) => causedBy({ type: 'order', ...order }, gate));
+  return [...made, ...held];
 }

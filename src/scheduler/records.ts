@@ -1,4 +1,4 @@
-import { desc, eq, lt, ne, and, sql } from 'drizzle-orm';
+import { and, desc, eq, gte, lt, ne, sql } from 'drizzle-orm';
 import type { Bid } from '../leases/market.ts';
 import type { Engine, MarketName, PoolKind } from '../spec.ts';
 import type { Needs, Trust } from '../spec/trust.ts';
@@ -6,7 +6,9 @@ import type { Store } from '../store/open.ts';
 import { CLOSED_KEPT, PRUNE_EVERY, pruneReplicas } from '../store/retention.ts';
 import { decisions, orders, pools, replicas, switches } from '../store/schema.ts';
 import type { EpochMs, Ms, NanoUsd } from '../units.ts';
-import type { ScoredBid } from './place.ts';
+import type { ScoredBid } from './choice.ts';
+import type { FailureCause } from './track-record.ts';
+import { TrackRows } from './track-rows.ts';
 import type { Cause } from './wake.ts';
 
 /**
@@ -29,6 +31,9 @@ export interface ReplicaRecord {
   readonly orderedMs: EpochMs;
   readonly leasedMs: EpochMs | null;
   readonly runningMs: EpochMs | null;
+  /** When the first bid came, and when its model server first said anything at all; rows of earlier versions have neither. */
+  readonly firstBidMs?: EpochMs | null;
+  readonly answeredMs?: EpochMs | null;
   readonly readyMs: EpochMs | null;
   readonly drainMs: EpochMs | null;
   readonly closedMs: EpochMs | null;
@@ -36,6 +41,9 @@ export interface ReplicaRecord {
   /** When it failed, and whom that was blamed on. Rows of earlier versions have neither. */
   readonly failedMs?: EpochMs | null;
   readonly blamed?: string | null;
+  readonly cause?: FailureCause | null;
+  /** Below 1 where it may be the pool's own description that does not work. */
+  readonly blameShare?: number;
   readonly reason: string;
   /** Payments into the escrow after the deposit, counted so that each has an id of its own. */
   readonly fundings: number;
@@ -48,8 +56,6 @@ export interface ReplicaRecord {
   readonly beside?: Beside;
   /** When its provider takes the machine back, where that is known. */
   readonly endsMs?: EpochMs | null;
-  /** The replica that it is to follow: until that one drains, it is beside what the pool wants. */
-  readonly replaces?: string | null;
   /** The most that it may cost, where that is less than the ceiling. */
   readonly capNanoUsdPerHour?: NanoUsd;
   /** It woke the pool: why, and whom that is put down to. */
@@ -66,15 +72,18 @@ export interface RunsAs {
   readonly kind: PoolKind;
 }
 
-/**
- * `needs`: for requests that may have none of the other replicas. `replaces`: in the place of that replica, whose pool was
- * described anew.
- */
+/** Its pool was described anew, its provider takes the machine back, or another machine does the same for less. */
+export type WhyFollowed = 'changed' | 'taken_back' | 'cheaper';
+
 export interface Beside {
+  /** For requests that may have none of the other replicas. */
   readonly needs?: Needs;
   /** Needed for the load all the same: everybody in line asks alike. */
   readonly counted?: boolean;
+  /** The replica that it is to follow: until that one drains, it is beside what the pool wants. */
   readonly replaces?: string;
+  /** Why that one is followed. Rows of earlier versions do not say: its pool was described anew. */
+  readonly why?: WhyFollowed;
 }
 
 export interface OrderRecord {
@@ -90,6 +99,8 @@ export interface OrderRecord {
     readonly ceilingNanoUsdPerBlock: NanoUsd;
     readonly block: number;
     readonly refusal: string | null;
+    /** Why it is as high as it is. Rows of earlier versions do not say. */
+    readonly why?: string;
   }[];
   readonly bids: readonly (Bid & { readonly market: MarketName })[];
   readonly declined: readonly { readonly market: MarketName; readonly provider: string; readonly reason: string }[];
@@ -104,6 +115,10 @@ export interface OrderRecord {
     readonly memoryBytes: number;
     readonly gpus: number;
     readonly ceilingUsdPerHour: string;
+    /** What bears on the price of such a machine, to know prices of the like again. Rows of earlier versions do not say. */
+    readonly asks?: string;
+    /** It was to cost less than others do: that nobody bid says little. */
+    readonly limited?: boolean;
   };
 }
 
@@ -118,6 +133,7 @@ export interface DecisionRecord {
 
 const DECISIONS_KEPT = 10_000;
 const ORDERS_LISTED = 500;
+const ORDERS_READ = 3000;
 
 const DAY_MS = 86_400_000;
 
@@ -125,6 +141,8 @@ const DAY_MS = 86_400_000;
 export class SchedulerRecords {
   readonly #store: Store;
   readonly #kept: number;
+  /** Of providers and pools. */
+  readonly tracks: TrackRows;
   #seq = 0;
   /** The first one that closes is an occasion too. */
   #closed = PRUNE_EVERY - 1;
@@ -133,6 +151,7 @@ export class SchedulerRecords {
   constructor(store: Store, kept: number = CLOSED_KEPT) {
     this.#store = store;
     this.#kept = kept;
+    this.tracks = new TrackRows(store);
   }
 
   async open(): Promise<void> {
@@ -154,7 +173,7 @@ export class SchedulerRecords {
 
   async openReplicas(): Promise<ReplicaRecord[]> {
     const rows = await this.#store.db.select().from(replicas).where(ne(replicas.state, 'closed'));
-    return rows.map(({ body }) => body as ReplicaRecord);
+    return rows.map(({ body }) => asNow(body as ReplicaRecord & EarlierReplica));
   }
 
   async listReplicas(limit = ORDERS_LISTED): Promise<ReplicaRecord[]> {
@@ -194,6 +213,17 @@ export class SchedulerRecords {
   async listOrders(limit = ORDERS_LISTED): Promise<OrderRecord[]> {
     const rows = await this.#store.db.select().from(orders).orderBy(desc(orders.atMs)).limit(limit);
     return rows.map(({ body }) => body as OrderRecord);
+  }
+
+  /** Orders of that time that are over, the oldest first; of very many the newest. */
+  async ordersSince(ms: EpochMs, limit = ORDERS_READ): Promise<OrderRecord[]> {
+    const rows = await this.#store.db
+      .select()
+      .from(orders)
+      .where(and(ne(orders.state, 'open'), gte(orders.atMs, ms)))
+      .orderBy(desc(orders.atMs))
+      .limit(limit);
+    return rows.map(({ body }) => body as OrderRecord).toReversed();
   }
 
   async decide(decision: Omit<DecisionRecord, 'seq'>): Promise<void> {
@@ -258,4 +288,13 @@ export class SchedulerRecords {
   async deleteSwitch(name: string): Promise<void> {
     await this.#store.db.delete(switches).where(eq(switches.name, name));
   }
+}
+
+interface EarlierReplica {
+  readonly replaces?: string | null;
+}
+
+/** Earlier versions had a field of its own for whom a replica follows because a machine is taken back. */
+function asNow({ replaces, ...record }: ReplicaRecord & EarlierReplica): ReplicaRecord {
+  return replaces ? { ...record, beside: { ...record.beside, replaces, why: 'taken_back' } } : record;
 }

@@ -41,7 +41,7 @@ export function hasOutgrown(
 }
 
 export type ReserveAction =
-  | { readonly type: 'reserve'; readonly reason: string; readonly capNanoUsdPerHour: NanoUsd }
+  | { readonly type: 'reserve'; readonly reason: string; readonly mostNanoUsdPerHour: NanoUsd }
   | { readonly type: 'drain' | 'withdraw'; readonly replica: string; readonly reason: string };
 
 export interface ReserveInput {
@@ -93,11 +93,11 @@ export function planReserve(input: ReserveInput): ReserveAction[] {
   const ordered = BigInt(input.orders ?? 0) * spec.ceilingNanoUsdPerHour;
   const free = hourNanoUsd === null ? spec.ceilingNanoUsdPerHour : hourNanoUsd - hourly - ordered;
   if (free <= 0n) return [];
-  const capNanoUsdPerHour = minBig(free, spec.ceilingNanoUsdPerHour);
+  const mostNanoUsdPerHour = minBig(free, spec.ceilingNanoUsdPerHour);
   const reason = loading
     ? `${demand.waiting} requests wait while a machine starts`
     : `${demand.waiting} requests have waited for ${Math.round(input.waitedMs / 1000)} s`;
-  return [{ type: 'reserve', reason, capNanoUsdPerHour }];
+  return [{ type: 'reserve', reason, mostNanoUsdPerHour }];
 }
 
 function reasonToReturn(input: ReserveInput, slots: number): string | null {

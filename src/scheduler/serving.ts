@@ -1,18 +1,20 @@
 import { describeError } from '../errors.ts';
 import type { Delivery, Lease, LeaseStatus, Market } from '../leases/market.ts';
 import type { PoolSpec } from '../spec.ts';
+import { breachOf } from '../spec/dispute.ts';
 import { formatUsd, type Ms, type NanoUsd } from '../units.ts';
 import { Checking } from './checking.ts';
 import type { Ending } from './ending.ts';
 import { backoffKey } from './failures.ts';
 import { meterReplica } from './metering.ts';
 import { isCurrent } from './turnover.ts';
-import { workloadOf } from './ordering.ts';
 import { marketOf, type Parts } from './parts.ts';
+import type { Blame } from './provider-book.ts';
 import { missingRunway } from './place.ts';
 import type { Pool } from './pool/pools.ts';
 import type { Target } from './pool/slot.ts';
 import type { ReplicaRecord } from './records.ts';
+import { workloadOf } from './tender.ts';
 
 const FUND_AGAIN_MS: Ms = 30_000;
 
@@ -71,7 +73,9 @@ export class Serving {
     const record = await this.#foresee(before, found.status.lease);
     const { pool, market, status } = found;
     const { lease, delivery } = status;
-    if (delivery.state !== 'running') return this.#ending.fail(record, gone(delivery), lease.provider);
+    if (delivery.state !== 'running') {
+      return this.#ending.fail(record, gone(delivery), { provider: lease.provider, cause: 'died' });
+    }
     await this.#ending.cancelElsewhere(record);
     if (record.state !== 'ready') return;
     await meterReplica(this.#parts, record, false);
@@ -99,12 +103,12 @@ export class Serving {
     const { lease, delivery } = status;
     const { closeReason, provider } = lease;
     if (delivery.state === 'failed') {
-      await this.#ending.fail(record, gone(delivery), provider);
+      const cause = record.readyMs === null ? 'delivery_failed' : 'died';
+      await this.#ending.fail(record, gone(delivery), { provider, cause });
       return null;
     }
     if (lease.state === 'closed') {
-      const theirs = closeReason === 'provider' || closeReason === 'delivery_failed';
-      await this.#ending.fail(record, `its lease ended: ${closeReason ?? 'unknown'}`, theirs ? provider : null);
+      await this.#ending.fail(record, `its lease ended: ${closeReason ?? 'unknown'}`, blameOf(lease));
       return null;
     }
     return { pool, market, status };
@@ -129,12 +133,16 @@ export class Serving {
   ): Promise<void> {
     const seconds = spec.limits.startMs / 1000;
     const because = problem === '' ? '' : `: ${problem}`;
+    const { provider } = record;
+    const blame = provider === null ? null : ({ provider, cause: 'not_ready' } as const);
+    const [fromMs, toMs] = [record.leasedMs ?? record.orderedMs, this.#parts.clock.now()];
+    const breach = breachOf({ kind: 'down', reason: `not ready within ${seconds} s${because}`, fromMs, toMs });
     try {
-      if (record.leaseId !== null) await market.dispute(record.leaseId, `not ready within ${seconds} s${because}`);
+      if (record.leaseId !== null) await market.dispute(record.leaseId, breach);
     } catch (error) {
       this.#parts.log(`lease ${record.leaseId} could not be disputed: ${describeError(error)}`);
     }
-    return this.#ending.fail(record, `it was not ready within ${seconds} s${because}`, record.provider);
+    return this.#ending.fail(record, `it was not ready within ${seconds} s${because}`, blame);
   }
 
   async #ready(record: ReplicaRecord, pool: Pool, target: Target): Promise<void> {
@@ -144,11 +152,15 @@ export class Serving {
     // A replica that was found again keeps the times of its first start.
     const readyMs = record.readyMs ?? now;
     const startMs = readyMs - record.orderedMs;
-    await fleet.save({ ...record, state: 'ready', readyMs, reason });
+    const ready: ReplicaRecord = { ...record, state: 'ready', readyMs, reason };
+    if (record.readyMs === null && !target.tokenPrice) fleet.book.ready(ready);
+    await fleet.save(ready);
     const notes = fleet.notes(record.id);
     notes.tokenPrice = target.tokenPrice ?? null;
-    fleet.failures.succeeded(backoffKey(record, notes.reserve), target.provider);
-    if (record.beside?.replaces !== undefined) fleet.rollouts.succeeded(record.pool);
+    fleet.failures.succeeded(backoffKey(record, notes.reserve));
+    const { replaces, why = 'changed' } = record.beside ?? {};
+    if (replaces !== undefined && why === 'changed') fleet.rollouts.succeeded(record.pool);
+    if (replaces !== undefined && why === 'cheaper') fleet.moves.succeeded(record.pool);
     pool.router.add(target, startMs);
     pool.router.setPhase('ready');
     const detail = { replica: record.id, lease: target.leaseId, provider: target.provider, start_ms: startMs };
@@ -184,6 +196,12 @@ export class Serving {
   }
 }
 
+/** An escrow that ran dry, our own close and a market that began anew are no fault of the provider's. */
+function blameOf({ closeReason, provider }: Lease): Blame | null {
+  if (closeReason === 'provider') return { provider, cause: 'closed_by_provider' };
+  return closeReason === 'delivery_failed' ? { provider, cause: 'delivery_failed' } : null;
+}
+
 function gone({ state, detail }: Delivery): string {
   return detail === '' ? `its delivery is ${state}` : detail;
 }
@@ -196,6 +214,7 @@ function targetOf(record: ReplicaRecord, { lease, delivery }: LeaseStatus, spec:
   const { provider, id: leaseId } = lease;
   return {
     ...{ id, url, apiKey: delivery.apiKey, engine, model, slots, market: market ?? 'local', provider, leaseId },
+    certificate: delivery.certificate ?? null,
     tokenPrice: delivery.tokenPrice ?? null,
     costNanoUsdPerHour: record.costNanoUsdPerHour,
     trust: record.trust ?? spec.trust,

@@ -1,10 +1,11 @@
 import type { CloseReason } from '../leases/market.ts';
 import type { Ending } from './ending.ts';
-import { Ordering, type OrderOptions } from './ordering.ts';
+import { Ordering } from './ordering.ts';
 import type { Parts } from './parts.ts';
 import type { Pool } from './pool/pools.ts';
 import type { ReplicaRecord } from './records.ts';
 import { Serving } from './serving.ts';
+import type { OrderOptions } from './tender.ts';
 
 /** What is done for one replica in each state; `loop.ts` calls these, one at a time for a replica. */
 export class Steps {

@@ -27,8 +27,5 @@ export function refuseWake(
   const how = needs.includes('fee') ? `; send x-underbid-wake-fee-max: ${fee} to pay for it` : '';
   const retry = { retryAfterS: Math.ceil((router.expectedStartMs ?? 10_000) / 1000), shouldRetry: false };
   for (const waiter of who)
-    router.refuse(
-      waiter,
-      new AppError('no_capacity', `no machine is woken for this: ${reason}${how}`, { metadata, ...retry }),
-    );
+    waiter.refuse(new AppError('no_capacity', `no machine is woken for this: ${reason}${how}`, { metadata, ...retry }));
 }

@@ -32,6 +32,16 @@ export const containerSchema = z
       })
       .optional()
       .describe('storage that survives a restart of the container: where weights are cached'),
+    expose: z
+      .enum(['port', 'ingress', 'ip'])
+      .optional()
+      .describe("how this pool's server is reached on the Akash network; default: as markets.akash.expose says"),
+    tls: z
+      .boolean()
+      .optional()
+      .describe(
+        'an image of engine openai whose command serves TLS with /tmp/underbid-tls/cert.pem and key.pem; the other engines do',
+      ),
   })
   .describe('how the image is started; markets without containers ignore it');
 
@@ -45,10 +55,12 @@ export interface Container {
   readonly revision: string | null;
   readonly shmBytes: number;
   readonly volume: { readonly bytes: number; readonly class: string; readonly mount: string } | null;
+  readonly expose?: 'port' | 'ingress' | 'ip';
+  readonly tls?: boolean;
 }
 
 export function parseContainer(container: z.output<typeof containerSchema>): Container {
-  const { command, args, env = {}, port, weights, revision, shm, volume } = container;
+  const { command, args, env = {}, port, weights, revision, shm, volume, expose, tls } = container;
   return {
     command: command ?? null,
     args: args ?? null,
@@ -58,5 +70,7 @@ export function parseContainer(container: z.output<typeof containerSchema>): Con
     revision: revision ?? null,
     shmBytes: shm === undefined ? 0 : parseSize(shm),
     volume: volume === undefined ? null : { bytes: parseSize(volume.size), class: volume.class, mount: volume.mount },
+    ...(expose === undefined ? {} : { expose }),
+    ...(tls === undefined ? {} : { tls }),
   };
 }

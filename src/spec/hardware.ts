@@ -7,7 +7,10 @@ export const hardwareSchema = z.strictObject({
     .array(
       z.strictObject({
         vendor: z.string().default('nvidia'),
-        model: z.string(),
+        model: z
+          .string()
+          .regex(/^[A-Za-z0-9][A-Za-z0-9._-]*$/, 'names no GPU: a wildcard would be priced as the dearest one')
+          .describe('exactly, as its market names it'),
         ram: sizeSchema.optional(),
         interface: z.enum(['pcie', 'sxm']).optional(),
       }),

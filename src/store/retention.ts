@@ -31,3 +31,15 @@ export async function pruneReplicas(store: Store, sinceMs: number, keep: number 
   );
   await store.db.run(sql`DELETE FROM replicas WHERE ${old}`);
 }
+
+/** Deletes what is beyond the newest `keep` rows of a table. */
+export async function pruneOldest(
+  store: Store,
+  table: 'provider_records' | 'pool_records',
+  keep: number,
+): Promise<void> {
+  const name = sql.identifier(table);
+  await store.db.run(
+    sql`DELETE FROM ${name} WHERE at_ms < (SELECT at_ms FROM ${name} ORDER BY at_ms DESC LIMIT 1 OFFSET ${BigInt(keep)} - 1)`,
+  );
+}

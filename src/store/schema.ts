@@ -124,6 +124,7 @@ export const akashSpending = sqliteTable(
     kind: text('kind').notNull(),
     amount: money('amount').notNull(),
     atMs: int('at_ms').notNull(),
+    tx: text('tx'),
   },
   (table) => [index('akash_spending_at').on(table.atMs)],
 );
@@ -147,7 +148,20 @@ export const switches = sqliteTable('switches', {
   atMs: int('at_ms').notNull(),
 });
 
-export const RECORDS_SCHEMA_VERSION = 3;
+/** What each provider of a market did, and what each pool has shown of itself: the scheduler learns from both. */
+export const providerRecords = sqliteTable(
+  'provider_records',
+  { id: text('id').primaryKey(), body: json<unknown>()('body').notNull(), atMs: int('at_ms').notNull() },
+  (table) => [index('provider_records_at').on(table.atMs)],
+);
+
+export const poolRecords = sqliteTable(
+  'pool_records',
+  { id: text('id').primaryKey(), body: json<unknown>()('body').notNull(), atMs: int('at_ms').notNull() },
+  (table) => [index('pool_records_at').on(table.atMs)],
+);
+
+export const RECORDS_SCHEMA_VERSION = 5;
 
 /** Step n brings a file from version n to n + 1. */
 export const MIGRATIONS: readonly (readonly string[])[] = [
@@ -182,5 +196,12 @@ export const MIGRATIONS: readonly (readonly string[])[] = [
        at_ms INTEGER NOT NULL) STRICT`,
     'CREATE INDEX akash_mints_state ON akash_mints (state)',
     'CREATE TABLE switches (name TEXT PRIMARY KEY, body TEXT NOT NULL, at_ms INTEGER NOT NULL) STRICT',
+  ],
+  ['ALTER TABLE akash_spending ADD COLUMN tx TEXT'],
+  [
+    'CREATE TABLE provider_records (id TEXT PRIMARY KEY, body TEXT NOT NULL, at_ms INTEGER NOT NULL) STRICT',
+    'CREATE INDEX provider_records_at ON provider_records (at_ms)',
+    'CREATE TABLE pool_records (id TEXT PRIMARY KEY, body TEXT NOT NULL, at_ms INTEGER NOT NULL) STRICT',
+    'CREATE INDEX pool_records_at ON pool_records (at_ms)',
   ],
 ];

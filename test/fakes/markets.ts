@@ -17,6 +17,7 @@ import {
 } from '../../src/leases/market.ts';
 import { blockPrice, drawRent } from '../../src/leases/rent.ts';
 import type { MarketName } from '../../src/spec.ts';
+import { noteOfBreach, type Breach, type DisputeNote } from '../../src/spec/dispute.ts';
 import { testLease } from './market-samples.ts';
 
 export interface FakeProvider {
@@ -202,13 +203,14 @@ export class FakeMarket implements Market {
     });
   }
 
-  dispute(leaseId: string, reason: string): Promise<Outcome<void>> {
+  dispute(leaseId: string, breach: Breach): Promise<Outcome<DisputeNote>> {
     return this.#call('dispute', leaseId, () => {
       const lease = this.world.leases.get(leaseId);
       if (!lease) return refused('there is no such lease');
-      if (lease.dispute) return refused('a lease is disputed once');
-      this.#put({ ...lease, dispute: { reason, atMs: this.#clock.now() } });
-      return done(undefined);
+      if (lease.dispute?.kind === breach.kind) return done(lease.dispute);
+      const dispute = noteOfBreach(leaseId, breach, { atMs: this.#clock.now(), local: true });
+      this.#put({ ...lease, dispute });
+      return done(dispute);
     });
   }
 
@@ -223,11 +225,13 @@ export class FakeMarket implements Market {
 
   providers(): Promise<readonly ProviderView[]> {
     const hardware = { cpu: 8, memoryBytes: 2 ** 34, gpus: [] };
-    const views = this.providersOf.map(({ id, failures = 0 }) => {
+    const views = this.providersOf.map(({ id, price, failures = 0 }) => {
       const used = this.open().filter(({ provider }) => provider === id).length;
       const disputes = [...this.world.leases.values()].filter((one) => one.provider === id && one.dispute).length;
       const record = { leases: failures, failures, disputes };
-      return { id, market: this.name, hardware, capacity: 9, used, policy: 'fixed', audited: true, ...record };
+      const asksNanoUsdPerBlock = this.name === 'akash' ? null : price;
+      const told = { capacity: 9, used, policy: 'fixed', audited: true, asksNanoUsdPerBlock };
+      return { id, market: this.name, hardware, ...told, ...record };
     });
     return Promise.resolve(views);
   }

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
 import type { Bid, Lease, Market, OrderRequest, Outcome } from '../../src/leases/market.ts';
+import { breachOf, type Breach } from '../../src/spec/dispute.ts';
 import { shareUp } from '../../src/units.ts';
 
 /** A market that is ready for tests: some provider bids for `order(id)`, and delivers. */
@@ -142,7 +143,7 @@ const LEASES: Record<string, Check> = {
     await isRefused(bench, () => market.deploy('lease-never', order('o1').workload));
     await isRefused(bench, () => market.fund('lease-never', 1n, 'fund-1'));
     await isRefused(bench, () => market.close('lease-never', 'tenant'));
-    await isRefused(bench, () => market.dispute('lease-never', 'it never was'));
+    await isRefused(bench, () => market.dispute('lease-never', slow('it never was')));
   },
   'ends a lease once, for the first reason, and makes no other of its order': async (bench) => {
     const { market, order } = bench;
@@ -173,12 +174,13 @@ const LEASES: Record<string, Check> = {
     assert.equal(await used(), 0);
     for (const view of await market.providers()) assert.equal(view.market, market.name);
   },
-  'files a dispute once for a lease, on the record of its provider': async (bench) => {
+  'files a dispute once for a lease and a breach, on the record of its provider': async (bench) => {
     const { market } = bench;
     const { id, provider } = await lease(bench, 'o1');
-    if (!bench.disputes) return isRefused(bench, () => market.dispute(id, 'slow'));
-    await finish(bench, () => market.dispute(id, 'slow'));
-    await isRefused(bench, () => market.dispute(id, 'slow still'));
+    if (!bench.disputes) return isRefused(bench, () => market.dispute(id, slow('slow')));
+    const filed = await finish(bench, () => market.dispute(id, slow('slow')));
+    const again = await finish(bench, () => market.dispute(id, slow('slow still')));
+    assert.deepEqual([again.id, again.reason], [filed.id, 'slow']);
     assert.equal((await market.status(id))?.lease.dispute?.reason, 'slow');
     const view = (await market.providers()).find((one) => one.id === provider);
     assert.equal(view?.disputes, 1);
@@ -233,6 +235,8 @@ const MONEY: Record<string, Check> = {
     assert.equal(made.state, 'active', 'the order still stands');
   },
 };
+
+const slow = (reason: string): Breach => breachOf({ kind: 'slow', reason, fromMs: 0, toMs: Number.MAX_SAFE_INTEGER });
 
 /** Asks again, as idempotent calls may be, until the outcome is known. */
 async function known<T>(

@@ -93,20 +93,18 @@ test('an open order is kept in memory, an ended one is read from its row', async
   assert.equal(await fleet.order('never'), null);
 });
 
-test('a pool pauses longer with each failure in a row, a provider is passed over if it is to blame', async (t) => {
+test('a pool pauses longer with each failure in a row, and not for the failures of another', async (t) => {
   const { fleet, clock } = await setup(t);
   const { failures } = fleet;
   const start = clock.now();
   const pauses = Array.from({ length: 9 }, () => {
-    failures.failed('tiny', null);
+    failures.failed('tiny');
     return failures.backoffUntil('tiny') - start;
   });
   assert.deepEqual(pauses, [1000, 2000, 4000, 8000, 16_000, 32_000, 60_000, 60_000, 60_000]);
-  assert.equal(failures.quarantinedUntil('desk'), 0);
-  failures.failed('other', 'desk');
-  assert.deepEqual([failures.backoffUntil('other'), failures.quarantinedUntil('desk')], [start + 1000, start + 30_000]);
-  failures.succeeded('tiny', 'desk');
-  assert.deepEqual([failures.backoffUntil('tiny'), failures.quarantinedUntil('desk')], [0, 0]);
+  failures.failed('other');
+  failures.succeeded('tiny');
+  assert.deepEqual([failures.backoffUntil('tiny'), failures.backoffUntil('other')], [0, start + 1000]);
 });
 
 test('decisions are told the latest first, for one pool or all, and numbered on after a restart', async (t) => {

@@ -94,7 +94,7 @@ test('replicas of before are used again after a restart, as what their bids said
   await bench.until('both are served', () => plain?.slot !== null && strict.slot !== null);
   const run = await bench.start();
   await bench.until('they are ready again', () => run.pool.router.stats.ready === 2);
-  const again = run.pool.router.tryTake(undefined, AUDITED);
+  const again = run.pool.router.tryTake({ needs: AUDITED });
   assert.equal(again?.target.provider, 'checked');
   assert.equal(run.pool.router.targetFor({ ...NO_NEEDS, regions: ['us'] })?.region, 'us');
 });

@@ -25,7 +25,7 @@ test('the best bid is taken, with the reason and every bid on the record', async
   assert.equal(market.open()[0]?.provider, 'cheap');
   const [order] = await bench.records.listOrders();
   assert.equal(order?.state, 'won');
-  assert.equal(order.choice?.reason, 'cheap at 0.072 USD/h of 2 eligible bids, next dear at 0.144');
+  assert.equal(order.choice?.reason, 'cheap at 0.072 USD/h of 2 eligible bids, next dear at 0.144: decided by price');
   assert.deepEqual(
     order.bids.map(({ provider }) => provider),
     ['cheap', 'dear'],

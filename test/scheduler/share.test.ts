@@ -44,7 +44,7 @@ const step = fc.record({
   wanted: fc.nat(6),
   /** Moves some replica on: a lease that costs less than the ceiling, ready, lost, taken back. */
   change: fc.nat(30),
-  what: fc.constantFrom('lease', 'ready', 'lost', 'taken back', 'nothing'),
+  what: fc.constantFrom('lease', 'ready', 'lost', 'nothing'),
   beside: fc.nat(2),
 });
 
@@ -85,8 +85,7 @@ test('no sequence of plans takes pools above the budget of their hour, their own
         for (const action of actions) {
           if (action.type === 'order') {
             made += 1;
-            const replaces = action.replaces ?? null;
-            fleets[at]?.push(replica(`r${made}`, 'ordering', replaces));
+            fleets[at]?.push(replica(`r${made}`, 'ordering'));
           } else if ('replica' in action) {
             fleets[at] = (fleets[at] ?? []).flatMap((one) =>
               one.id !== action.replica ? [one] : action.type === 'drain' ? [{ ...one, state: 'draining' }] : [],
@@ -101,8 +100,8 @@ test('no sequence of plans takes pools above the budget of their hour, their own
   );
 });
 
-function replica(id: string, state: ReplicaState, replaces: string | null = null): PlannedReplica {
-  return { id, state, replaces, inFlight: 0, idleMs: 0, drainSinceMs: 0, costNanoUsdPerHour: 10n, endsMs: null };
+function replica(id: string, state: ReplicaState): PlannedReplica {
+  return { id, state, inFlight: 0, idleMs: 0, drainSinceMs: 0, costNanoUsdPerHour: 10n };
 }
 
 function moved(fleet: readonly PlannedReplica[], change: number, what: string): PlannedReplica[] {
@@ -110,7 +109,6 @@ function moved(fleet: readonly PlannedReplica[], change: number, what: string): 
   return fleet.flatMap((one) => {
     if (one !== chosen || what === 'nothing') return [one];
     if (what === 'lost') return [];
-    if (what === 'taken back') return [{ ...one, endsMs: one.state === 'ready' ? 10_000_000 : null }];
     const next = STATES[Math.min(STATES.indexOf(one.state) + 1, 3)] ?? one.state;
     return one.state === 'draining'
       ? [one]

@@ -142,8 +142,12 @@ export type Order =
   | { readonly type: 'create_certificate'; readonly owner: string; readonly cert: string; readonly publicKey: string };
 
 export type Permit =
-  /** To be given back when it is certain that nothing was spent. */
-  | { readonly kind: 'granted'; readonly giveBack: () => Promise<void> }
+  /** `giveBack`: it is certain that nothing was spent. `noted`: this transaction pays it, in place of any before. */
+  | {
+      readonly kind: 'granted';
+      readonly giveBack: () => Promise<void>;
+      readonly noted: (hash: string) => Promise<void>;
+    }
   | { readonly kind: 'refused'; readonly reason: string };
 
 /** Stands at the chain's one door: nothing is sent that it refuses, whoever asks, and it hears of all that was included. */
@@ -153,6 +157,8 @@ export interface Guard {
   fee(uakt: bigint, orders: readonly Order[]): Promise<string | null>;
   /** A transaction of ours is in a block, whether it did what it says or not. It may be told of one more than once. */
   included(tx: Included): Promise<void>;
+  /** It is certain that a transaction of ours paid nothing but its fee. It may be told so more than once. */
+  unspent(hash: string): Promise<void>;
 }
 
 /** How the network mints, as it says now. */

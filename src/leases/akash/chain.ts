@@ -124,12 +124,19 @@ export class Chain {
     this.#transactions.guard = guard;
   }
 
+  /**
+   * Nothing goes out while nothing can come of it. A chain that has stood still for ten minutes refuses every unordered
+   * transaction besides: its time-out, by any other clock, is too far from the newest block's time.
+   */
   async send(request: SendRequest): Promise<SendOutcome> {
+    const silence = this.silence();
+    if (silence !== null) return { kind: 'unknown', reason: silence };
     const permit = await this.#guard?.permit(request.orders);
     if (permit?.kind === 'refused') return permit;
     let noted = false;
     const note: SendRequest['note'] = async (tx) => {
       noted = true;
+      await permit?.noted(tx.hash);
       await request.note(tx);
     };
     const outcome = await this.#transactions.send({ ...request, note });
@@ -138,12 +145,19 @@ export class Chain {
     return outcome;
   }
 
-  outcomeOf(tx: SignedTx): Promise<TxOutcome> {
-    return this.#transactions.outcomeOf(tx);
+  async outcomeOf(tx: SignedTx): Promise<TxOutcome> {
+    return this.#told(tx, await this.#transactions.outcomeOf(tx));
   }
 
-  resolve(tx: SignedTx): Promise<TxOutcome> {
-    return this.#transactions.resolve(tx);
+  async resolve(tx: SignedTx): Promise<TxOutcome> {
+    return this.#told(tx, await this.#transactions.resolve(tx));
+  }
+
+  /** What was sent and not known to have paid is counted until it is certain that it did not. */
+  async #told(tx: SignedTx, outcome: TxOutcome): Promise<TxOutcome> {
+    const failed = outcome.kind === 'included' && outcome.tx.code !== 0;
+    if (failed || outcome.kind === 'never') await this.#guard?.unspent(tx.hash);
+    return outcome;
   }
 
   deployment(id: DeploymentId): Promise<ChainDeployment | null> {

@@ -5,6 +5,7 @@ import { done, refused, unknown, type Delivery, type Outcome } from '../market.t
 import { resolvePublic, type Resolve } from './address.ts';
 import type { LeaseAt, Provider, PutOutcome } from './provider.ts';
 import type { ProviderLease } from './provider-reply.ts';
+import type { Reach } from './records.ts';
 
 export interface DeliveryOptions {
   readonly at: LeaseAt;
@@ -12,7 +13,7 @@ export interface DeliveryOptions {
   readonly provider: () => Promise<Provider | null>;
   readonly manifest: string;
   readonly apiKey: string;
-  readonly expose: 'port' | 'ingress' | 'ip';
+  readonly reach: Reach;
   readonly ingressTls: boolean;
   readonly allowPrivate: boolean;
   readonly resolve: Resolve;
@@ -108,8 +109,9 @@ export class AkashDelivery {
       const url = await this.#urlOf(status);
       if (status.available && url !== null) {
         if (this.#view.state !== 'running' || this.#view.url !== url) {
-          const { apiKey } = this.#options;
-          this.#set({ state: 'running', sinceMs: clock.now(), url, apiKey, detail: 'the container runs' });
+          const { apiKey, reach } = this.#options;
+          const detail = 'the container runs';
+          this.#set({ state: 'running', sinceMs: clock.now(), url, apiKey, certificate: reach.certificate, detail });
         }
       } else if (this.#view.state === 'running') {
         this.#set({
@@ -141,13 +143,13 @@ export class AkashDelivery {
 
   /** By a port the address is taken once, so that its name cannot lead elsewhere later. */
   async #urlOf({ ports, addresses, uris }: ProviderLease): Promise<string | null> {
-    const { expose, ingressTls, allowPrivate, resolve } = this.#options;
-    const [port] = expose === 'ip' ? addresses : ports;
-    // An address comes up some time after its container: there is nothing to fall back to meanwhile.
-    if (expose === 'ip' && !port) return null;
-    if (expose !== 'ingress' && port) {
+    const { reach, ingressTls, allowPrivate, resolve } = this.#options;
+    if (reach.expose !== 'ingress') {
+      const [port] = reach.expose === 'ip' ? addresses : ports;
+      // It comes up some time after its container; nothing else is asked meanwhile.
+      if (!port) return null;
       const { address, family } = await resolvePublic(port.host, resolve, allowPrivate);
-      return `http://${family === 6 ? `[${address}]` : address}:${port.externalPort}`;
+      return `https://${family === 6 ? `[${address}]` : address}:${port.externalPort}`;
     }
     const [uri] = uris;
     if (uri === undefined) return null;

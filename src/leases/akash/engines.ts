@@ -2,7 +2,7 @@ import type { Engine } from '../../spec.ts';
 import type { Weights } from '../../spec/weights.ts';
 import type { Workload } from '../market.ts';
 
-/** Pure: how the image of an engine is started, and how its weights come to be where the engine looks for them. */
+/** Pure: how the image of an engine is started, and how its weights and its certificate come to be where it looks for them. */
 
 export interface Start {
   readonly command: readonly string[];
@@ -14,6 +14,11 @@ export interface Start {
 
 /** Where a persistent volume of weights is mounted. */
 export const WEIGHTS_MOUNT = '/weights';
+/** Where a container that speaks TLS finds its certificate and key: files are all that the engines take. */
+const TLS_FOLDER = '/tmp/underbid-tls';
+const [CERTIFICATE_FILE, KEY_FILE] = [`${TLS_FOLDER}/cert.pem`, `${TLS_FOLDER}/key.pem`];
+/** In the environment, as PEM in one line. */
+export const TLS_VARIABLES = { certificate: 'TLS_CERTIFICATE', key: 'TLS_KEY' } as const;
 
 interface EngineStart {
   readonly port: number;
@@ -24,6 +29,8 @@ interface EngineStart {
   /** The variable that its bearer key is read from; null: it takes it as an argument only. */
   readonly keyVariable: string | null;
   readonly args: (given: Given) => readonly string[];
+  /** Has it speak TLS. */
+  readonly tlsArgs: readonly string[];
 }
 
 interface Given {
@@ -48,6 +55,7 @@ const ENGINES: Record<Exclude<Engine, 'openai'>, EngineStart> = {
       ...['--max-model-len', String(workload.contextTokens), '--max-num-seqs', String(workload.slots)],
       ...(gpus > 1 ? ['--tensor-parallel-size', String(gpus)] : []),
     ],
+    tlsArgs: ['--ssl-certfile', CERTIFICATE_FILE, '--ssl-keyfile', KEY_FILE],
   },
   sglang: {
     port: 30_000,
@@ -61,6 +69,8 @@ const ENGINES: Record<Exclude<Engine, 'openai'>, EngineStart> = {
       ...['--context-length', String(workload.contextTokens), '--max-running-requests', String(workload.slots)],
       ...(gpus > 1 ? ['--tp', String(gpus)] : []),
     ],
+    // Since 0.5.9 (sglang#18973). It warms itself up over its own address, and shall believe its own certificate.
+    tlsArgs: ['--ssl-certfile', CERTIFICATE_FILE, '--ssl-keyfile', KEY_FILE, '--ssl-ca-certs', CERTIFICATE_FILE],
   },
   'llama.cpp': {
     port: 8080,
@@ -74,23 +84,27 @@ const ENGINES: Record<Exclude<Engine, 'openai'>, EngineStart> = {
       ...['-c', String(workload.contextTokens * workload.slots), '-np', String(workload.slots)],
       ...(gpus > 0 ? ['-ngl', '999'] : []),
     ],
+    // Where it was built with OpenSSL, as its images are since llama.cpp#16290.
+    tlsArgs: ['--ssl-cert-file', CERTIFICATE_FILE, '--ssl-key-file', KEY_FILE],
   },
 };
 
+export interface StartGiven {
+  readonly gpus: number;
+  readonly apiKey: string;
+  /** Of its weights. */
+  readonly token: string | null;
+  /** Certificate and key that it shows, as PEM in one line; null: it speaks plain HTTP, behind an ingress. */
+  readonly tls: { readonly certificate: string; readonly key: string } | null;
+}
+
 /** A string says why the workload cannot be started so. */
-export function startOf(
-  workload: Workload,
-  { gpus, apiKey, token }: { readonly gpus: number; readonly apiKey: string; readonly token: string | null },
-): Start | string {
+export function startOf(workload: Workload, given: StartGiven): Start | string {
   const { container, engine, weights = null } = workload;
+  const { gpus, apiKey, token, tls } = given;
   const own = Object.entries(container?.env ?? {}).map(([name, value]) => `${name}=${value}`);
-  const env = [...own, ...variablesOf(weights, engine, token)];
-  if (engine === 'openai') {
-    if (!container?.port) return 'a pool of engine openai must say how its image is started: container.port at least';
-    if (weights?.sha256) return 'weights.sha256 cannot be checked in an image of engine openai: pin weights.revision';
-    const { command, args, port } = container;
-    return { command: command ?? [], args: args ?? [], env: [...env, `API_KEY=${apiKey}`], port };
-  }
+  const env = [...own, ...variablesOf(weights, engine, token), ...tlsVariables(tls)];
+  if (engine === 'openai') return startOther(workload, env, given);
   const start = ENGINES[engine];
   const file = weights && isUrl(weights.source) ? fileOf(weights) : null;
   const problem = weightsProblem(weights, engine);
@@ -98,22 +112,65 @@ export function startOf(
   const port = container?.port ?? start.port;
   const name = file ?? weights?.source ?? container?.weights ?? workload.model;
   const revision = weights?.revision ?? container?.revision ?? null;
-  const given = { workload, weights: name, revision, port, gpus, apiKey };
-  const args = container?.args ?? start.args(given);
+  const args = [
+    ...(container?.args ?? start.args({ workload, weights: name, revision, port, gpus, apiKey })),
+    ...(tls === null ? [] : start.tlsArgs),
+  ];
   const keyed = [...env, `${start.keyVariable ?? 'API_KEY'}=${apiKey}`];
+  const server = [...(container?.command ?? start.server), ...args];
   if (weights && (file !== null || weights.sha256)) {
     const [script, ...parameters] = file === null ? snapshotCheck(weights) : fileCheck(weights, file);
-    const server = [...(container?.command ?? start.server), ...args];
     const sums = weights.sha256 ? [`WEIGHTS_SHA256=${sumsOf(weights.sha256)}`] : [];
-    return {
-      command: ['/bin/sh', '-c', script, 'weights'],
-      args: [...parameters, ...server],
+    return inShell(tls === null ? script : `${TLS_FILES}; ${script}`, [...parameters, ...server], {
       env: [...keyed, ...sums],
       port,
-    };
+    });
   }
+  if (tls !== null) return inShell(`${TLS_FILES}; exec "$@"`, server, { env: keyed, port });
   return { command: container?.command ?? start.command, args, env: keyed, port };
 }
+
+/** An image that nothing is known of but that it answers as OpenAI does. */
+function startOther(
+  { container, weights = null }: Workload,
+  env: readonly string[],
+  { apiKey, tls }: StartGiven,
+): Start | string {
+  if (!container?.port) return 'a pool of engine openai must say how its image is started: container.port at least';
+  if (weights?.sha256) return 'weights.sha256 cannot be checked in an image of engine openai: pin weights.revision';
+  const { command, args, port } = container;
+  const keyed = [...env, `API_KEY=${apiKey}`];
+  if (tls === null) return { command: command ?? [], args: args ?? [], env: keyed, port };
+  if (container.tls !== true || command === null || command.length === 0) {
+    return (
+      'prompts would go to its port in the clear: container.expose: ingress has the provider speak TLS for it, or ' +
+      `container.tls with container.command, where the image serves TLS with ${CERTIFICATE_FILE} and ${KEY_FILE}`
+    );
+  }
+  return inShell(`${TLS_FILES}; exec "$@"`, [...command, ...(args ?? [])], { env: keyed, port });
+}
+
+/** What the script is given: its own parameters, then the server and its arguments. */
+function inShell(script: string, parameters: readonly string[], rest: Pick<Start, 'env' | 'port'>): Start {
+  return { command: ['/bin/sh', '-c', script, 'start'], args: parameters, ...rest };
+}
+
+/** A manifest holds no control characters: lines end in | there. */
+export function inOneLine(pem: string): string {
+  return pem.trimEnd().replaceAll('\n', '|');
+}
+
+function tlsVariables(tls: StartGiven['tls']): string[] {
+  if (tls === null) return [];
+  return [`${TLS_VARIABLES.certificate}=${tls.certificate}`, `${TLS_VARIABLES.key}=${tls.key}`];
+}
+
+/** The key is in a file of the server's own, and no more in its environment. */
+const TLS_FILES = [
+  `set -e; (umask 077; mkdir -p ${TLS_FOLDER}`,
+  `printf '%s|' "$${TLS_VARIABLES.certificate}" | tr '|' '\\n' > ${CERTIFICATE_FILE}`,
+  `printf '%s|' "$${TLS_VARIABLES.key}" | tr '|' '\\n' > ${KEY_FILE}); unset ${TLS_VARIABLES.key}`,
+].join('; ');
 
 function isUrl(source: string): boolean {
   return source.startsWith('https://');

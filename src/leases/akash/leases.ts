@@ -1,4 +1,5 @@
 import { describeError } from '../../errors.ts';
+import { noteOfBreach, type Breach, type DisputeNote } from '../../spec/dispute.ts';
 import type { EpochMs, NanoUsd } from '../../units.ts';
 import {
   done,
@@ -14,6 +15,7 @@ import {
 import { microUp } from './amounts.ts';
 import { AkashDelivery, NO_DELIVERY } from './delivery.ts';
 import { reasonOf } from './lease-rows.ts';
+import { hideSecrets, leaseSecretsOf } from './lease-secrets.ts';
 import { fillManifest, hasOtherSecrets, secretsOf } from './manifest-secrets.ts';
 import { leaseIdOf, orderOfLease } from './names.ts';
 import type { AkashParts } from './parts.ts';
@@ -76,13 +78,12 @@ export class AkashLeases {
   async *logs(leaseId: string, request: LogRequest, signal: AbortSignal): AsyncGenerator<LogLine, void> {
     const row = await this.#row(leaseId);
     if (!row?.lease) throw new Error('there is no such lease');
-    const apiKey = this.#parts.leaseKey(leaseId);
+    const secrets = leaseSecretsOf(this.#parts.leaseKey, leaseId);
     const provider = await this.#provider(row);
     if (!provider) throw new Error('the chain has no such provider');
     for await (const frame of provider.stream(row, request, signal)) {
       const { source, text } = readLogFrame(frame);
-      // Some servers print the key that they are started with.
-      yield { source, text: text.replaceAll(apiKey, '***') };
+      yield { source, text: hideSecrets(text, secrets) };
     }
   }
 
@@ -121,17 +122,17 @@ export class AkashLeases {
     });
   }
 
-  dispute(leaseId: string, reason: string): Promise<Outcome<void>> {
+  dispute(leaseId: string, breach: Breach): Promise<Outcome<DisputeNote>> {
     const { orders, providers, clock } = this.#parts;
     return this.#run(leaseId, async () => {
       const row = await this.#row(leaseId);
       if (!row?.lease) return refused('there is no such lease');
-      if (row.lease.dispute) return refused('a lease is disputed once');
-      const dispute = { reason: reason.slice(0, 1000), atMs: clock.now() };
+      if (row.lease.dispute) return done(row.lease.dispute);
+      const dispute = noteOfBreach(leaseId, breach, { atMs: clock.now(), local: true });
       await orders.save({ ...row, lease: { ...row.lease, dispute } });
       // The network keeps no such record: it counts in our own choice of providers.
       await providers.count(row.lease.provider, 'disputes');
-      return done(undefined);
+      return done(dispute);
     });
   }
 
@@ -225,8 +226,11 @@ export class AkashLeases {
     if (known && known.view.state !== 'failed') return known;
     const { clock, resolve, rules, orders, onChange, leaseKey, secretOf } = this.#parts;
     const { orderId, dseq, gseq, oseq, manifestSentMs: sentMs } = row;
-    const apiKey = leaseKey(leaseIdOf(orderId));
-    const manifest = fillManifest(row.manifest, secretsOf(apiKey, row.request?.workload ?? null, secretOf));
+    const { reach } = row;
+    if (!reach) return 'the order does not say how its server is reached: its record was lost, or is an older one';
+    const secrets = leaseSecretsOf(leaseKey, leaseIdOf(orderId));
+    const { apiKey } = secrets;
+    const manifest = fillManifest(row.manifest, secretsOf(secrets, row.request?.workload ?? null, secretOf));
     // One that the provider has runs on, although a secret that went with it was changed since.
     const sent = sentMs !== null && hasOtherSecrets(row.manifest);
     if (!sent && Buffer.from(versionOf(manifest)).toString('hex') !== row.version) {
@@ -234,8 +238,7 @@ export class AkashLeases {
     }
     const delivery = new AkashDelivery({
       ...{ at: { dseq, gseq, oseq }, provider: () => this.#provider(row), manifest, apiKey, sentMs },
-      ...{ clock, resolve, onChange },
-      expose: rules.expose,
+      ...{ clock, resolve, onChange, reach },
       ingressTls: rules.ingressTls,
       allowPrivate: rules.allowPrivate,
       onSent: () =>

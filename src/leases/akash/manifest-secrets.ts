@@ -1,4 +1,5 @@
 import type { Workload } from '../market.ts';
+import type { LeaseSecrets } from './lease-secrets.ts';
 import { sortedJson } from './sdl.ts';
 
 /**
@@ -8,6 +9,8 @@ import { sortedJson } from './sdl.ts';
 
 /** The lease's key. */
 export const KEY_MARK = '{{lease-key}}';
+/** The key of the certificate that its model server shows. */
+export const TLS_KEY_MARK = '{{lease-tls-key}}';
 
 /** What a secret's name (`env:NAME`, `file:PATH`) stands for now; null: it cannot be read. */
 export type SecretOf = (reference: string) => string | null;
@@ -37,11 +40,14 @@ export function fillManifest(masked: string, secrets: ReadonlyMap<string, string
 
 /** By mark: the key of a lease and what its workload's references stand for, as far as they can be read. */
 export function secretsOf(
-  leaseKey: string,
+  { apiKey, tlsKey }: LeaseSecrets,
   workload: Pick<Workload, 'weights' | 'registry'> | null,
   secretOf: SecretOf,
 ): Map<string, string> {
-  const secrets = new Map([[KEY_MARK, leaseKey]]);
+  const secrets = new Map([
+    [KEY_MARK, apiKey],
+    [TLS_KEY_MARK, tlsKey],
+  ]);
   for (const reference of workload ? referencesOf(workload) : []) {
     const secret = secretOf(reference);
     if (secret !== null) secrets.set(markOf(reference), secret);

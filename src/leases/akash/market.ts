@@ -1,4 +1,5 @@
 import { AppError, describeError } from '../../errors.ts';
+import type { Breach, DisputeNote } from '../../spec/dispute.ts';
 import type { Blocks, Ms, NanoUsd } from '../../units.ts';
 import { Escrow } from '../local/escrow.ts';
 import {
@@ -208,8 +209,8 @@ export class AkashMarket implements Market {
   }
 
   /** The network has no record of disputes: it counts in our own choice of providers only. */
-  dispute(leaseId: string, reason: string): Promise<Outcome<void>> {
-    return this.#leases.dispute(leaseId, reason);
+  dispute(leaseId: string, breach: Breach): Promise<Outcome<DisputeNote>> {
+    return this.#leases.dispute(leaseId, breach);
   }
 
   /** @throws AppError `no_capacity` until the chain was joined: what else is ours there is not known before */

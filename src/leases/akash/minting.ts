@@ -142,7 +142,10 @@ export class Minting {
   }
 
   async #book(row: MintRow): Promise<void> {
-    await this.#options.treasury.followMint(row);
+    const { treasury, limits } = this.#options;
+    await treasury.followMint(row);
+    // Its AKT is back, or never went: the day's limit has its room again.
+    if (row.tx && (row.state === 'cancelled' || row.state === 'dropped')) await limits.giveBackOf(row.tx.hash, 'mint');
     await this.#save({ ...row, booked: true });
     this.#plan =
       row.state === 'dropped' ? `mint ${row.seq} did not happen: ${row.reason}` : `mint ${row.seq} ${row.state}`;

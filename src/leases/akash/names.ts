@@ -39,6 +39,11 @@ export function leaseIdOf(orderId: string): string {
   return `lease-${orderId}`;
 }
 
+/** Names the secret that the key of a lease's certificate follows from; no lease has such an id. */
+export function tlsSecretOf(leaseId: string): string {
+  return `tls:${leaseId}`;
+}
+
 export function orderOfLease(leaseId: string): string | null {
   return leaseId.startsWith('lease-') ? leaseId.slice('lease-'.length) : null;
 }

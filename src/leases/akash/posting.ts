@@ -13,12 +13,14 @@ import {
 import { microDown, microUp, type Micro } from './amounts.ts';
 import { gatherBids, type Gathered } from './bids.ts';
 import type { ChainBid, Order } from './chain-types.ts';
+import { leaseSecretsOf, type LeaseSecrets } from './lease-secrets.ts';
+import { newLeaseTls, type LeaseTls } from './lease-tls.ts';
 import { maskManifest, secretsOf } from './manifest-secrets.ts';
-import { dseqOf, leaseIdOf, walletIndexOf } from './names.ts';
+import { dseqOf, leaseIdOf, tlsSecretOf, walletIndexOf } from './names.ts';
 import type { AkashParts } from './parts.ts';
 import type { OrderRow } from './records.ts';
 import { groupSpecOf, manifestOf, sortedJson, versionOf, type ServiceSpec } from './sdl.ts';
-import { serviceOf } from './workload.ts';
+import { exposureOf, serviceOf } from './workload.ts';
 
 /** Orders on the chain: posted as deployments, bids gathered, one taken or the deployment closed again. */
 export class AkashPosting {
@@ -37,15 +39,17 @@ export class AkashPosting {
       const problem = found ? null : this.#parts.problem();
       if (problem !== null) return refused(problem);
       const ceiling = microDown(request.ceilingNanoUsdPerBlock);
-      const leaseKey = this.#parts.leaseKey(leaseIdOf(request.id));
+      const { clock, secretOf, leaseKey } = this.#parts;
+      const leaseId = leaseIdOf(request.id);
       const { denom, expose, auditors, defaultImage } = this.#parts.rules;
-      const { clock, secretOf } = this.#parts;
+      const tls = newLeaseTls(leaseKey(tlsSecretOf(leaseId)), clock.now());
+      const secrets = leaseSecretsOf(leaseKey, leaseId);
       const service = serviceOf(request, {
-        ...{ denom, expose, auditors, defaultImage, ceilingMicroPerBlock: ceiling, apiKey: leaseKey },
+        ...{ denom, expose, tls, auditors, defaultImage, ceilingMicroPerBlock: ceiling, apiKey: secrets.apiKey },
         ...{ secretOf, nowMs: clock.now() },
       });
       if (typeof service === 'string') return refused(service);
-      const row = found ?? (await this.#parts.orders.save(this.#newRow(request, service, leaseKey)));
+      const row = found ?? (await this.#parts.orders.save(this.#newRow(request, service, { secrets, tls })));
       // No provider can bid below one unit of the denom, and the chain takes no order for nothing.
       if (ceiling === 0n) return done(this.#view(row));
       const settled = await this.#parts.orders.settle(row);
@@ -189,10 +193,11 @@ export class AkashPosting {
     return done(this.#view(await orders.book(await orders.save(created))));
   }
 
-  #newRow(request: OrderRequest, service: ServiceSpec, leaseKey: string): OrderRow {
+  #newRow(request: OrderRequest, service: ServiceSpec, own: { secrets: LeaseSecrets; tls: LeaseTls }): OrderRow {
     const { clock, wallet, rules, chain, pools, secretOf } = this.#parts;
     const walletIndex = rules.walletPerPool && pools.has(request.pool) ? walletIndexOf(request.pool) : 0;
     const manifest = sortedJson(manifestOf(service));
+    const expose = exposureOf(request.workload, rules.expose);
     return {
       orderId: request.id,
       pool: request.pool,
@@ -200,7 +205,7 @@ export class AkashPosting {
       walletIndex,
       dseq: dseqOf(request.id),
       request,
-      manifest: maskManifest(manifest, secretsOf(leaseKey, request.workload, secretOf)),
+      manifest: maskManifest(manifest, secretsOf(own.secrets, request.workload, secretOf)),
       version: Buffer.from(versionOf(manifest)).toString('hex'),
       state: 'open',
       created: false,
@@ -215,6 +220,7 @@ export class AkashPosting {
       oseq: 1,
       rate: '0',
       manifestSentMs: null,
+      reach: { expose, certificate: expose === 'ingress' ? null : own.tls.certificate },
       closing: null,
       booked: false,
       transactions: [],

@@ -45,7 +45,20 @@ export class Purse implements Guard {
       }
       if (result.spending) taken.push(result.spending);
     }
-    return { kind: 'granted', giveBack };
+    const noted = async (hash: string): Promise<void> => {
+      for (const spending of taken) {
+        await limits.mark(spending, hash).catch((error: unknown) => {
+          this.#options.log(`an amount stays counted whatever becomes of ${hash}: ${describeError(error)}`);
+        });
+      }
+    };
+    return { kind: 'granted', giveBack, noted };
+  }
+
+  async unspent(hash: string): Promise<void> {
+    await this.#options.limits.giveBackOf(hash).catch((error: unknown) => {
+      this.#options.log(`what ${hash} did not pay stays counted: ${describeError(error)}`);
+    });
   }
 
   /** What ends a lease is never held up by its fee: a lease that stands costs more. */

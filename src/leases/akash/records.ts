@@ -31,6 +31,13 @@ export interface ProviderDoor {
   readonly certificates: readonly string[];
 }
 
+/** How its model server is reached, as it was ordered. */
+export interface Reach {
+  readonly expose: 'port' | 'ingress' | 'ip';
+  /** PEM: what the model server shows, and nobody else; null: behind an ingress. */
+  readonly certificate: string | null;
+}
+
 /** Rent from one block to another, as it goes into the ledger. */
 export interface DrawnRent {
   readonly fromBlock: number;
@@ -78,6 +85,8 @@ export interface OrderRow {
   readonly manifestSentMs: EpochMs | null;
   /** Where its provider was reached last, and by which certificates: for when the chain cannot be asked. */
   readonly door?: ProviderDoor | null;
+  /** Absent in an order of an earlier version, or one that only the chain tells of: its server is not spoken to. */
+  readonly reach?: Reach | null;
   /** Its end was decided, and is to be brought about. */
   readonly closing: CloseReason | null;
   /** Ended, and the ledger has all of it. */

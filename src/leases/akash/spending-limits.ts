@@ -49,7 +49,7 @@ export class SpendingLimits {
       await this.#forget(atMs);
       const broken = this.#limits.find((limit) => limit.kind === kind && this.#left(limit, atMs) < amount);
       if (broken && !mustPass) return { ok: false, reason: describe(broken) };
-      const spending = { seq: this.#seq + 1, kind, amount, atMs };
+      const spending: Spending = { seq: this.#seq + 1, kind, amount, atMs, tx: null };
       // Even when the writing fails, since the row may be there.
       this.#seq = spending.seq;
       await this.#records.addSpending(spending);
@@ -60,10 +60,29 @@ export class SpendingLimits {
 
   /** It is certain that it was not spent. */
   giveBack(spending: Spending): Promise<void> {
+    return this.#alone(() => this.#remove(spending));
+  }
+
+  /** Which transaction pays it: what becomes of that may be known only after a restart. */
+  mark(spending: Spending, tx: string): Promise<void> {
     return this.#alone(async () => {
-      await this.#records.removeSpending(spending.seq);
-      this.#rows.delete(spending.seq);
+      await this.#records.markSpending(spending.seq, tx);
+      this.#rows.set(spending.seq, { ...spending, tx });
     });
+  }
+
+  /** It is certain that a transaction did not pay: whatever it was to pay of that kind, or of any. Again, it does nothing. */
+  giveBackOf(tx: string, kind: SpendingKind | null = null): Promise<void> {
+    return this.#alone(async () => {
+      await this.#open();
+      const found = [...this.#rows.values()].filter((row) => row.tx === tx && (kind === null || row.kind === kind));
+      for (const spending of found) await this.#remove(spending);
+    });
+  }
+
+  async #remove({ seq }: Spending): Promise<void> {
+    await this.#records.removeSpending(seq);
+    this.#rows.delete(seq);
   }
 
   /** What may still be spent now; null: no limit. */

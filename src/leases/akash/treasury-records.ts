@@ -13,6 +13,8 @@ export interface Spending {
   readonly kind: SpendingKind;
   readonly amount: Micro;
   readonly atMs: EpochMs;
+  /** Hash of the transaction that pays it, once that is signed. */
+  readonly tx: string | null;
 }
 
 /**
@@ -53,8 +55,12 @@ export class TreasuryRecords {
     this.#store = store;
   }
 
-  async addSpending({ seq, kind, amount, atMs }: Spending): Promise<void> {
-    await this.#store.db.insert(akashSpending).values({ seq, kind, amount, atMs });
+  async addSpending({ seq, kind, amount, atMs, tx }: Spending): Promise<void> {
+    await this.#store.db.insert(akashSpending).values({ seq, kind, amount, atMs, tx });
+  }
+
+  async markSpending(seq: number, tx: string): Promise<void> {
+    await this.#store.db.update(akashSpending).set({ tx }).where(eq(akashSpending.seq, seq));
   }
 
   async removeSpending(seq: number): Promise<void> {

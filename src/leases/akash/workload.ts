@@ -1,21 +1,27 @@
 import type { Trust } from '../../spec/trust.ts';
 import { orderTrust, secretProblem } from '../../spec/weights.ts';
 import type { EpochMs } from '../../units.ts';
-import type { OrderRequest } from '../market.ts';
-import { startOf, WEIGHTS_MOUNT } from './engines.ts';
+import type { OrderRequest, Workload } from '../market.ts';
+import { inOneLine, startOf, WEIGHTS_MOUNT } from './engines.ts';
+import type { LeaseTls } from './lease-tls.ts';
 import { referencesOf, SECRET_LENGTH_MIN, type SecretOf } from './manifest-secrets.ts';
 import { groupNameOf, SERVICE_NAME } from './names.ts';
 import { HTTP_DEFAULTS, type Expose, type ServiceSpec, type Volume } from './sdl.ts';
 
 /** Pure: an order as the container that a provider starts. */
 
+/**
+ * `ingress`: by the provider's host name, where an answer silent for a minute is cut. `port`: straight to the server, by a
+ * port of the provider's choice. `ip`: straight to the server, by an address of the lease's own.
+ */
+export type Exposure = 'port' | 'ingress' | 'ip';
+
 export interface ServiceSettings {
   readonly denom: string;
-  /**
-   * `ingress`: by the provider's host name, where an answer silent for a minute is cut. `port`: straight to the server, by a
-   * port of the provider's choice. `ip`: straight to the server, by an address of the lease's own.
-   */
-  readonly expose: 'port' | 'ingress' | 'ip';
+  /** Where the pool does not say. */
+  readonly expose: Exposure;
+  /** What a server that is not behind an ingress shows. */
+  readonly tls: LeaseTls;
   /** Whose signature counts for a pool with trust: audited. */
   readonly auditors: readonly string[];
   /** For pools that name none, where providers do not look at it. */
@@ -34,6 +40,11 @@ export function teeTypeOf(gpus: number): 'cpu' | 'cpu-gpu' {
   return gpus > 0 ? 'cpu-gpu' : 'cpu';
 }
 
+/** How an order's server is reached, where the market's own way is the last resort. */
+export function exposureOf({ container }: Pick<Workload, 'container'>, usual: Exposure): Exposure {
+  return container?.expose ?? usual;
+}
+
 /** A string says why the network cannot be asked for it. */
 export function serviceOf(order: OrderRequest, settings: ServiceSettings): ServiceSpec | string {
   const { hardware, workload } = order;
@@ -47,7 +58,10 @@ export function serviceOf(order: OrderRequest, settings: ServiceSettings): Servi
   const secrets = readSecrets(order, settings.secretOf);
   if (typeof secrets === 'string') return secrets;
   const token = secrets.get(workload.weights?.secret ?? '') ?? null;
-  const starts = startOf(workload, { gpus: hardware.gpus, apiKey: settings.apiKey, token });
+  const expose = exposureOf(workload, settings.expose);
+  const { certificate, key } = settings.tls;
+  const tls = expose === 'ingress' ? null : { certificate: inOneLine(certificate), key: inOneLine(key) };
+  const starts = startOf(workload, { gpus: hardware.gpus, apiKey: settings.apiKey, token, tls });
   if (typeof starts === 'string') return starts;
   // Whatever the order says: who is shown a secret must be what the secret asks for.
   const trust = orderTrust({ ...workload, trust: order.trust });
@@ -78,7 +92,7 @@ export function serviceOf(order: OrderRequest, settings: ServiceSettings): Servi
       interface: bus,
     })),
     volumes: volumesOf(order),
-    expose: [exposeOf(settings.expose, starts.port)],
+    expose: [exposeOf(expose, starts.port)],
     signedBy: { allOf: [], anyOf: trust === 'any' ? [] : [...settings.auditors] },
     attributes: attributesOf(order, trust),
     ...(trust === 'tee' ? { tee: teeTypeOf(hardware.gpus) } : {}),
@@ -113,7 +127,7 @@ function attributesOf(
 const INGRESS = { ...HTTP_DEFAULTS, maxBodySize: 104_857_600 };
 const IP_NAME = 'address';
 
-function exposeOf(how: ServiceSettings['expose'], port: number): Expose {
+function exposeOf(how: Exposure, port: number): Expose {
   if (how === 'ingress') return { port, as: 80, http: INGRESS };
   // Port 80 would be taken for the ingress.
   const as = port === 80 ? 8080 : port;

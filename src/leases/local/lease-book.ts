@@ -1,4 +1,5 @@
 import type { Clock } from '../../clock.ts';
+import type { DisputeNote } from '../../spec/dispute.ts';
 import type { Blocks, NanoUsd } from '../../units.ts';
 import { nextLeaseState, type LeaseEvent } from '../machine.ts';
 import type { CloseReason, Lease, LeaseState, MarketTerms } from '../market.ts';
@@ -133,9 +134,9 @@ export class LeaseBook {
     return this.#row(id).lease;
   }
 
-  async dispute(id: string, reason: string): Promise<void> {
+  async dispute(id: string, dispute: DisputeNote): Promise<void> {
     await this.#catchUp(id);
-    await this.#change(id, { dispute: { reason, atMs: this.#options.clock.now() } });
+    await this.#change(id, { dispute });
   }
 
   /**

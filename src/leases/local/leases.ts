@@ -1,5 +1,6 @@
 import type { Clock } from '../../clock.ts';
 import { describeError } from '../../errors.ts';
+import { noteOfBreach, type Breach, type DisputeNote } from '../../spec/dispute.ts';
 import type { Blocks, NanoUsd } from '../../units.ts';
 import {
   done,
@@ -145,14 +146,15 @@ export class LocalLeases {
     });
   }
 
-  dispute(leaseId: string, reason: string): Promise<Outcome<void>> {
+  dispute(leaseId: string, breach: Breach): Promise<Outcome<DisputeNote>> {
     return this.#turns.run(leaseId, async () => {
       const lease = this.#book.find(leaseId);
       if (!lease) return refused('there is no such lease, or it ended long ago');
-      if (lease.dispute) return refused('a lease is disputed once');
-      await this.#book.dispute(leaseId, reason.slice(0, 1000));
+      if (lease.dispute) return done(lease.dispute);
+      const note = noteOfBreach(leaseId, breach, { atMs: this.#options.clock.now(), local: false });
+      await this.#book.dispute(leaseId, note);
       await this.#options.providers.count(lease.provider, 'disputes');
-      return done(undefined);
+      return done(note);
     });
   }
 

@@ -3,16 +3,18 @@ import { AppError } from '../../errors.ts';
 import type { PoolSpec } from '../../spec.ts';
 import { poolNeeds, type Needs } from '../../spec/trust.ts';
 import type { EpochMs, Ms, NanoUsd } from '../../units.ts';
-import { Line } from './line.ts';
+import { chooseReplica, unreadOf } from './affinity.ts';
 import { needsOfLine, type LineNeeds } from './line-needs.ts';
+import { rememberedMax } from './opening.ts';
 import { refusal, whyNone } from './refusal.ts';
 import {
   countsOf,
-  firstOf,
   isExcluded,
   loadOf,
   meets,
   newReplica,
+  nextAdmission,
+  noteOutcome,
   TakenSlot,
   type Outcome,
   type Replica,
@@ -22,13 +24,17 @@ import {
   type TakeOptions,
   type Target,
   type Waiter,
+  type Wish,
 } from './slot.ts';
 import { TokenMeter } from './token-meter.ts';
-import { waitInLine } from './waiting.ts';
+import { Waiting } from './waiting.ts';
 import { wakeCost } from './wake-offer.ts';
 
 /** When somebody who was turned away by a shut pool may look again. */
 const SHUT_MS: Ms = 60_000;
+
+/** A measurement gone wrong takes no replica out of use. */
+const PACE = { least: 0.1, most: 10 };
 
 /**
  * Requests of one pool and the replicas that serve them: the least loaded ready replica is taken at once, else the
@@ -38,8 +44,7 @@ export class PoolRouter {
   readonly #clock: Clock;
   readonly #onDemand: () => void;
   readonly #replicas = new Map<string, Replica>();
-  readonly #line = new Line<Waiter>();
-  readonly #since = new Set<Waiter>();
+  readonly #waiting: Waiting;
   readonly #phaseListeners = new Set<(phase: string) => void>();
   /** What its replicas were asked and made. */
   readonly meter = new TokenMeter();
@@ -65,6 +70,7 @@ export class PoolRouter {
     this.supervised = supervised;
     this.#spec = spec;
     this.#clock = clock;
+    this.#waiting = new Waiting(clock);
     this.#onDemand = onDemand;
   }
 
@@ -88,8 +94,13 @@ export class PoolRouter {
   }
 
   get stats(): RouterStats {
-    const counts = { ...countsOf(this.#replicas.values()), waiting: this.#line.size, arrivals: this.#arrivals };
-    return { ...counts, lastUsedMs: this.#lastUsedMs, waitingSinceMs: firstOf(this.#since) };
+    return {
+      ...countsOf(this.#replicas.values()),
+      waiting: this.#waiting.size,
+      arrivals: this.#arrivals,
+      lastUsedMs: this.#lastUsedMs,
+      waitingSinceMs: this.#waiting.sinceMs,
+    };
   }
 
   load(id: string): ReplicaLoad | null {
@@ -113,6 +124,12 @@ export class PoolRouter {
     this.#spec = spec;
   }
 
+  /** How fast it was measured to be, to the pool's others: what it takes is counted by that. */
+  paced(id: string, pace: number): void {
+    const replica = this.#replicas.get(id);
+    if (replica) replica.pace = Math.min(PACE.most, Math.max(PACE.least, pace));
+  }
+
   /** It has answered a probe: what was held against it is forgotten. */
   verified(id: string): void {
     this.#replicas.get(id)?.circuit.verified(this.#clock.now());
@@ -131,7 +148,8 @@ export class PoolRouter {
   }
 
   add(target: Target, startMs: Ms): void {
-    this.#replicas.set(target.id, newReplica(target, this.#clock.now()));
+    const remembered = rememberedMax(target.slots, this.#spec.contextTokens);
+    this.#replicas.set(target.id, newReplica(target, this.#clock.now(), remembered));
     // Half of the old expectation, half of the new: one slow start does not frighten every client away.
     if (!target.tokenPrice) {
       this.#startMs = Math.round(((this.#startMs ?? startMs) + startMs) / 2);
@@ -156,12 +174,12 @@ export class PoolRouter {
   }
 
   /** A slot when one is free now, else null. */
-  tryTake(exclude?: ReadonlyMap<string, EpochMs>, needs?: Needs): Slot | null {
-    const free = this.#leastLoaded(exclude, needs);
+  tryTake(wish: Wish = {}): Slot | null {
+    const free = this.#choose(wish);
     if (!free) return null;
     this.#arrivals += 1;
     this.#lastUsedMs = this.#clock.now();
-    return this.#occupy(free, 0, false);
+    return this.#occupy(free, wish, { waitedMs: 0, cold: false });
   }
 
   /** Whether some ready replica, busy or not, is none of these. */
@@ -175,43 +193,40 @@ export class PoolRouter {
    * @throws AppError `queue_full` when the line is full, `no_capacity` when nothing was free in time, `client_closed`.
    */
   take(options: TakeOptions): Promise<Slot> {
-    const { maxWaitMs, signal, exclude, needs } = options;
+    const { maxWaitMs, signal, needs } = options;
     this.#arrivals += 1;
     this.#lastUsedMs = this.#clock.now();
     const cold = this.targetFor(needs) === null;
-    const free = this.#leastLoaded(exclude, needs);
-    if (free) return Promise.resolve(this.#occupy(free, 0, cold));
+    const free = this.#choose(options);
+    if (free) return Promise.resolve(this.#occupy(free, options, { waitedMs: 0, cold }));
     const none = (message: string): AppError =>
       refusal('no_capacity', whyNone(message, needs, this.#phase), this.#startMs);
     if (this.#shut !== null) return Promise.reject(refusal('no_capacity', this.#shut, SHUT_MS));
     if (maxWaitMs <= 0) return Promise.reject(none('no machine is free now'));
-    if (this.#line.size >= this.#spec.limits.waitingMax) {
+    if (this.#waiting.size >= this.#spec.limits.waitingMax) {
       return Promise.reject(refusal('queue_full', 'too many requests are waiting for this model', this.#startMs));
     }
     if (signal.aborted) return Promise.reject(new AppError('client_closed', 'the client has gone'));
-    const slot = waitInLine(options, {
-      ...{ clock: this.#clock, line: this.#line, since: this.#since },
-      give: (replica, waitedMs) => this.#occupy(replica, waitedMs, cold),
-      tooLate: () => none('no machine could be had in time'),
-      onLeave: () => (this.#since.size === 0 ? this.#planWake() : undefined),
+    const given = this.#waiting.join(options, {
+      give: (replica, waitedMs) => this.#occupy(replica, options, { waitedMs, cold }),
+      refuse: () => none('no machine could be had in time'),
+      left: () => {
+        if (this.#waiting.size === 0) this.#planWake();
+      },
     });
     this.#planWake();
     this.#onDemand();
-    return slot;
+    return given;
   }
 
   /** Turns everybody in line away: the pool was deleted or the gateway stops. */
   close(error: AppError): void {
-    for (const waiter of this.#line.drain()) waiter.fail(error);
+    this.#waiting.close(error);
   }
 
   /** Those in line, the first to come first. */
   get waiters(): readonly Waiter[] {
-    return [...this.#since];
-  }
-
-  refuse(waiter: Waiter, error: AppError): void {
-    if (this.#line.remove(waiter.account, waiter)) waiter.fail(error);
+    return this.#waiting.all();
   }
 
   /** Takes no requests from now on, and says why; null: it does again. */
@@ -231,26 +246,20 @@ export class PoolRouter {
 
   /** What those in line need whom no replica here may serve, and what all in line need alike; null: nothing special. */
   get needs(): LineNeeds {
-    return needsOfLine(this.waiters, poolNeeds(this.#spec), (needs) => this.targetFor(needs) !== null);
+    return needsOfLine(this.#waiting.all(), poolNeeds(this.#spec), (needs) => this.targetFor(needs) !== null);
   }
 
-  #leastLoaded(exclude: ReadonlyMap<string, EpochMs> | undefined, needs: Needs | undefined): Replica | undefined {
-    const nowMs = this.#clock.now();
-    let best: Replica | undefined;
-    for (const replica of this.#shut === null ? this.#replicas.values() : []) {
-      const { target, inFlight, draining, circuit } = replica;
-      if (draining || inFlight >= target.slots || !circuit.admits(nowMs)) continue;
-      if ((exclude && isExcluded(replica, exclude)) || !meets(replica, needs)) continue;
-      if (!best || inFlight / target.slots < best.inFlight / best.target.slots) best = replica;
-    }
-    return best;
+  #choose(wish: Wish): Replica | undefined {
+    return this.#shut === null ? chooseReplica(this.#replicas.values(), wish, this.#clock.now()) : undefined;
   }
 
-  #occupy(replica: Replica, waitedMs: Ms, cold: boolean): Slot {
+  #occupy(replica: Replica, { opening }: Wish, waited: { readonly waitedMs: Ms; readonly cold: boolean }): Slot {
     replica.inFlight += 1;
     replica.lastUsedMs = this.#clock.now();
     replica.circuit.taken();
-    return new TakenSlot(replica, { waitedMs, cold }, this.#release);
+    const unread = opening ? unreadOf(replica, opening) : 0;
+    if (opening) replica.remembered.note(opening);
+    return new TakenSlot(replica, { ...waited, unread }, this.#release);
   }
 
   #released(replica: Replica, outcome: Outcome, busyMs: Ms): void {
@@ -259,15 +268,7 @@ export class PoolRouter {
     replica.inFlight -= 1;
     replica.lastUsedMs = nowMs;
     this.#lastUsedMs = nowMs;
-    if (outcome === 'served') {
-      replica.served += 1;
-      circuit.served();
-    } else if (outcome === 'failed' || outcome === 'refused') {
-      replica.failed += 1;
-      if (outcome === 'refused' && this.supervised) circuit.refused(nowMs);
-      else circuit.failed(nowMs);
-    } else if (outcome === 'busy') circuit.busy(nowMs, busyMs);
-    else circuit.cancelled();
+    noteOutcome(replica, outcome, { nowMs, busyMs, supervised: this.supervised });
     this.#serveLine();
     if ((circuit.suspectMs !== null && this.supervised) || (replica.draining && replica.inFlight === 0))
       this.#onDemand();
@@ -276,20 +277,17 @@ export class PoolRouter {
   #planWake(): void {
     this.#cancelWake?.();
     this.#cancelWake = null;
-    if (this.#line.size === 0) return;
+    if (this.#waiting.size === 0) return;
     const nowMs = this.#clock.now();
-    let next = Infinity;
-    for (const { draining, circuit } of this.#replicas.values()) {
-      if (!draining) next = Math.min(next, circuit.admitsAtMs(nowMs) ?? Infinity);
-    }
+    const next = nextAdmission(this.#replicas.values(), nowMs);
     if (next !== Infinity) this.#cancelWake = this.#clock.timer(next - nowMs, () => this.#serveLine());
   }
 
   #serveLine(): void {
-    while (this.#line.size > 0 && this.#leastLoaded(undefined, undefined)) {
+    while (this.#waiting.size > 0 && this.#choose({})) {
       let replica: Replica | undefined;
-      const waiter = this.#line.shift(({ exclude, needs }) => {
-        replica = this.#leastLoaded(exclude, needs);
+      const waiter = this.#waiting.shift(({ wish }) => {
+        replica = this.#choose(wish);
         return replica !== undefined;
       });
       if (!waiter || !replica) break;

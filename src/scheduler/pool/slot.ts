@@ -3,6 +3,7 @@ import type { Engine, Price } from '../../spec.ts';
 import { shortfall, type Needs, type Trust } from '../../spec/trust.ts';
 import type { EpochMs, Ms, NanoUsd, Tokens } from '../../units.ts';
 import { Circuit } from './circuit.ts';
+import { Remembered, type Opening } from './opening.ts';
 import type { TokenMeter } from './token-meter.ts';
 import type { WakeOffer } from './wake-offer.ts';
 
@@ -12,6 +13,8 @@ export interface Target {
   /** Without `/v1`. */
   readonly url: string;
   readonly apiKey: string | null;
+  /** PEM: whoever shows another certificate gets no request. */
+  readonly certificate?: string | null;
   readonly engine: Engine;
   readonly slots: number;
   /** Where requests are paid by tokens, at this price. */
@@ -42,6 +45,11 @@ export interface Replica {
   failed: number;
   overclaimed: number;
   paid: NanoUsd;
+  /** How fast it was measured to be, to the pool's others: 1 while nothing is known. */
+  pace: number;
+  readonly remembered: Remembered;
+  /** Blocks that requests without a first token so far have to have read, what it has read before left out. */
+  unread: number;
   readonly circuit: Circuit;
 }
 
@@ -72,14 +80,18 @@ export interface Slot {
   release(outcome: Outcome, busyMs?: Ms): void;
 }
 
-export interface TakeOptions {
+/** What a request asks of its replica. */
+export interface Wish {
+  /** Replicas that failed it, and when. */
+  readonly exclude?: ReadonlyMap<string, EpochMs> | undefined;
+  readonly needs?: Needs | undefined;
+  readonly opening?: Opening | undefined;
+}
+
+export interface TakeOptions extends Wish {
   readonly account: string;
   readonly maxWaitMs: Ms;
   readonly signal: AbortSignal;
-  /** Replicas that failed this request, and when: taken again only if they have answered a probe since. */
-  readonly exclude?: ReadonlyMap<string, EpochMs>;
-  /** What the request's machine has to be. */
-  readonly needs?: Needs | undefined;
   /** What it is worth, and pays, to have the pool woken. */
   readonly wake?: WakeOffer | undefined;
 }
@@ -120,6 +132,33 @@ export function countsOf(replicas: Iterable<Replica>): { ready: number; inFlight
   return counts;
 }
 
+/** What an attempt's end says of its replica. */
+export function noteOutcome(
+  replica: Replica,
+  outcome: Outcome,
+  { nowMs, busyMs, supervised }: { readonly nowMs: EpochMs; readonly busyMs: Ms; readonly supervised: boolean },
+): void {
+  const { circuit } = replica;
+  if (outcome === 'served') {
+    replica.served += 1;
+    circuit.served();
+  } else if (outcome === 'failed' || outcome === 'refused') {
+    replica.failed += 1;
+    if (outcome === 'refused' && supervised) circuit.refused(nowMs);
+    else circuit.failed(nowMs);
+  } else if (outcome === 'busy') circuit.busy(nowMs, busyMs);
+  else circuit.cancelled();
+}
+
+/** When the first of those that are left alone may be tried again; Infinity: none is. */
+export function nextAdmission(replicas: Iterable<Replica>, nowMs: EpochMs): EpochMs {
+  let next = Infinity;
+  for (const { draining, circuit } of replicas) {
+    if (!draining) next = Math.min(next, circuit.admitsAtMs(nowMs) ?? Infinity);
+  }
+  return next;
+}
+
 /** A request in line. */
 export interface Waiter {
   readonly account: string;
@@ -127,17 +166,12 @@ export interface Waiter {
   /** It leaves then. */
   readonly untilMs: EpochMs;
   readonly wake: WakeOffer | undefined;
-  readonly exclude: ReadonlyMap<string, EpochMs> | undefined;
+  readonly wish: Wish;
   readonly needs: Needs | undefined;
   readonly give: (replica: Replica) => void;
   readonly fail: (error: AppError) => void;
-}
-
-/** When the first of those in line came; null: nobody is. */
-export function firstOf(waiters: Iterable<Waiter>): EpochMs | null {
-  let first: EpochMs | null = null;
-  for (const { sinceMs } of waiters) first = Math.min(first ?? sinceMs, sinceMs);
-  return first;
+  /** Turns it away, if it is still in line. */
+  readonly refuse: (error: AppError) => void;
 }
 
 /** A slot that is taken; what happens to it goes to its replica, and its end to the router. */
@@ -148,11 +182,13 @@ export class TakenSlot implements Slot {
   readonly #onRelease: (replica: Replica, outcome: Outcome, busyMs: Ms) => void;
   readonly #clock: { now(): EpochMs };
   readonly #meter: TokenMeter;
+  #unread: number;
   #held = true;
 
+  /** @param taken `unread`: blocks of its request that the replica has not read before */
   constructor(
     replica: Replica,
-    waited: { readonly waitedMs: Ms; readonly cold: boolean },
+    { waitedMs, cold, unread }: { readonly waitedMs: Ms; readonly cold: boolean; readonly unread: number },
     router: {
       readonly clock: { now(): EpochMs };
       readonly meter: TokenMeter;
@@ -160,8 +196,10 @@ export class TakenSlot implements Slot {
     },
   ) {
     this.#replica = replica;
-    this.waitedMs = waited.waitedMs;
-    this.cold = waited.cold;
+    this.waitedMs = waitedMs;
+    this.cold = cold;
+    this.#unread = unread;
+    replica.unread += unread;
     this.#clock = router.clock;
     this.#meter = router.meter;
     this.#onRelease = router.onRelease;
@@ -191,19 +229,29 @@ export class TakenSlot implements Slot {
   }
 
   alive(): void {
+    if (this.#unread > 0) this.#read();
     this.#replica.circuit.alive(this.#clock.now());
   }
 
   release(outcome: Outcome, busyMs: Ms = 0): void {
     if (!this.#held) return;
     this.#held = false;
+    this.#read();
     this.#onRelease(this.#replica, outcome, busyMs);
+  }
+
+  /** Its prompt is read, or nobody wants it any more. */
+  #read(): void {
+    this.#replica.unread -= this.#unread;
+    this.#unread = 0;
   }
 }
 
-export function newReplica(target: Target, nowMs: EpochMs): Replica {
-  const counts = { inFlight: 0, served: 0, failed: 0, overclaimed: 0, paid: 0n, lastUsedMs: nowMs };
-  return { target, onLost: new Set(), lost: false, draining: false, ...counts, circuit: new Circuit() };
+/** @param remembered blocks of openings that its cache may hold */
+export function newReplica(target: Target, nowMs: EpochMs, remembered: number): Replica {
+  const counts = { inFlight: 0, served: 0, failed: 0, overclaimed: 0, paid: 0n, lastUsedMs: nowMs, pace: 1, unread: 0 };
+  const own = { onLost: new Set<() => void>(), remembered: new Remembered(remembered), circuit: new Circuit() };
+  return { target, lost: false, draining: false, ...counts, ...own };
 }
 
 export function loadOf(replica: Replica): ReplicaLoad {

@@ -1,51 +1,93 @@
 import type { Clock } from '../../clock.ts';
 import { AppError } from '../../errors.ts';
-import type { Ms } from '../../units.ts';
-import type { Line } from './line.ts';
+import type { EpochMs, Ms } from '../../units.ts';
+import { Line } from './line.ts';
 import type { Replica, Slot, TakeOptions, Waiter } from './slot.ts';
 
-/** What a router lends to those who wait. */
-export interface WaitingRoom {
-  readonly clock: Clock;
-  readonly line: Line<Waiter>;
-  /** Everybody in line, the first to come first. */
-  readonly since: Set<Waiter>;
+/** What becomes of a request in line. */
+export interface Turn {
+  /** Its slot on the replica that is its now. */
   readonly give: (replica: Replica, waitedMs: Ms) => Slot;
-  readonly tooLate: () => AppError;
-  readonly onLeave: () => void;
+  /** Why it got none in time. */
+  readonly refuse: () => AppError;
+  /** It is in line no more. */
+  readonly left: () => void;
 }
 
-/** Stands in line until a slot is given, the time is over, or the client has gone. */
-export function waitInLine(options: TakeOptions, room: WaitingRoom): Promise<Slot> {
-  const { account, maxWaitMs, signal, exclude, needs, wake } = options;
-  const { clock, line, since } = room;
-  return new Promise((resolve, reject) => {
-    const sinceMs = clock.now();
-    const leave = (): void => {
-      cancelTimer();
-      signal.removeEventListener('abort', onAbort);
-      since.delete(waiter);
-      room.onLeave();
-    };
-    const waiter: Waiter = {
-      ...{ account, sinceMs, untilMs: sinceMs + maxWaitMs, exclude, needs, wake },
-      give: (replica) => {
-        leave();
-        resolve(room.give(replica, clock.now() - sinceMs));
-      },
-      fail: (error) => {
-        leave();
-        reject(error);
-      },
-    };
-    const onAbort = (): void => {
-      if (line.remove(account, waiter)) waiter.fail(new AppError('client_closed', 'the client has gone'));
-    };
-    const cancelTimer = clock.timer(maxWaitMs, () => {
-      if (line.remove(account, waiter)) waiter.fail(room.tooLate());
+/** The requests of a pool that wait for a slot: each until it is given one, its time is over, or its client leaves. */
+export class Waiting {
+  readonly #clock: Clock;
+  readonly #line = new Line<Waiter>();
+  readonly #all = new Set<Waiter>();
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  get size(): number {
+    return this.#line.size;
+  }
+
+  /** Since when the oldest waits, or null. */
+  get sinceMs(): EpochMs | null {
+    let oldestMs: EpochMs | null = null;
+    for (const { sinceMs } of this.#all) oldestMs = Math.min(oldestMs ?? sinceMs, sinceMs);
+    return oldestMs;
+  }
+
+  all(): Waiter[] {
+    return [...this.#all];
+  }
+
+  /** The next one in turn that fits, out of the line. */
+  shift(fits: (waiter: Waiter) => boolean): Waiter | undefined {
+    return this.#line.shift(fits);
+  }
+
+  /** @throws AppError what `turn.refuse` gives, or `client_closed` */
+  join(options: TakeOptions, turn: Turn): Promise<Slot> {
+    const { account, maxWaitMs, signal, needs, wake } = options;
+    return new Promise((resolve, reject) => {
+      const sinceMs = this.#clock.now();
+      const leave = (): void => {
+        cancelTimer();
+        signal.removeEventListener('abort', onAbort);
+        this.#all.delete(waiter);
+        turn.left();
+      };
+      const waiter: Waiter = {
+        account,
+        sinceMs,
+        untilMs: sinceMs + maxWaitMs,
+        wake,
+        wish: options,
+        needs,
+        give: (replica) => {
+          leave();
+          resolve(turn.give(replica, this.#clock.now() - sinceMs));
+        },
+        fail: (error) => {
+          leave();
+          reject(error);
+        },
+        refuse: (error) => {
+          if (this.#line.remove(account, waiter)) waiter.fail(error);
+        },
+      };
+      const onAbort = (): void => {
+        waiter.refuse(new AppError('client_closed', 'the client has gone'));
+      };
+      const cancelTimer = this.#clock.timer(maxWaitMs, () => {
+        waiter.refuse(turn.refuse());
+      });
+      signal.addEventListener('abort', onAbort, { once: true });
+      this.#line.push(account, waiter);
+      this.#all.add(waiter);
     });
-    signal.addEventListener('abort', onAbort, { once: true });
-    line.push(account, waiter);
-    since.add(waiter);
-  });
+  }
+
+  /** Everybody is turned away. */
+  close(error: AppError): void {
+    for (const waiter of this.#line.drain()) waiter.fail(error);
+  }
 }

@@ -53,12 +53,12 @@ interface InLine {
   readonly account: string;
   readonly sinceMs: EpochMs;
   readonly untilMs: EpochMs;
-  readonly exclude: ReadonlyMap<string, EpochMs> | undefined;
+  readonly wish: { readonly exclude?: ReadonlyMap<string, EpochMs> | undefined };
   readonly wake: WakeOffer | undefined;
 }
 
-export function askingOf({ account, sinceMs, untilMs, exclude, wake }: InLine, nowMs: EpochMs): Asking {
-  const owed = (exclude?.size ?? 0) > 0;
+export function askingOf({ account, sinceMs, untilMs, wish, wake }: InLine, nowMs: EpochMs): Asking {
+  const owed = (wish.exclude?.size ?? 0) > 0;
   return { account, offer: wake ?? null, waitedMs: nowMs - sinceMs, patienceMs: untilMs - sinceMs, owed };
 }
 

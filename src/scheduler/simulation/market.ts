@@ -1,7 +1,8 @@
 import type { MarketTerms } from '../../leases/market.ts';
 import { parseUsd, perBlockFromPerHour, type Ms, type NanoUsd } from '../../units.ts';
-import type { Offer } from '../place.ts';
-import { scoreProvider } from '../reputation.ts';
+import type { Offer } from '../choice.ts';
+import { EMPTY_FLEET, scoreProvider } from '../reputation.ts';
+import { newRecord, type TrackRecord } from '../track-record.ts';
 import { drawBetween, type Seeded } from './seeded.ts';
 import { startMs, type ServedModel } from './speeds.ts';
 
@@ -93,7 +94,8 @@ export class SimulatedMarket {
       note: '',
       startMs: null,
     };
-    const score = scoreProvider({ leases, failures, disputes: 0 });
+    const record = recordOf(leases, failures);
+    const score = scoreProvider({ record, fleet: EMPTY_FLEET, pool: null, poolStartMs: null, nowMs: 0 });
     return { market: 'akash', terms: TERMS, bid, score, quarantinedUntilMs: 0 };
   }
 
@@ -138,4 +140,11 @@ export class SimulatedMarket {
     if (!counts) throw new RangeError(`no provider ${providerId}`);
     return counts;
   }
+}
+
+/** What was known of a provider before the run. */
+function recordOf(leases: number, failures: number): TrackRecord {
+  const count = (many: number): TrackRecord['started'] => ({ count: many, weight: many });
+  const record = { ...newRecord('akash', '', 0), won: leases, started: count(leases - failures) };
+  return { ...record, failures: { delivery_failed: count(failures) } };
 }

@@ -1,7 +1,7 @@
 import type { PoolSpec } from '../../spec.ts';
 import type { Ms, NanoUsd } from '../../units.ts';
 import type { Action, PlannedReplica } from '../plan.ts';
-import type { Offer } from '../place.ts';
+import type { Offer } from '../choice.ts';
 
 /** What a policy may see: what a gateway and a scheduler of its kind know, never the load to come. */
 export interface PolicyView {

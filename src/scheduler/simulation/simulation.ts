@@ -1,4 +1,4 @@
-import type { Offer } from '../place.ts';
+import type { Offer } from '../choice.ts';
 import type { Action } from '../plan.ts';
 import { summarise, type Figures } from './figures.ts';
 import { SimulatedFleet, type SimulatedReplica } from './fleet.ts';

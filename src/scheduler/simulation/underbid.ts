@@ -1,9 +1,10 @@
 import { foldDemand, newHistory } from '../demand.ts';
-import { bidWindow, chooseBid } from '../place.ts';
+import { chooseBid } from '../choice.ts';
+import { expectedLifeMs } from '../life.ts';
 import { planPool } from '../plan.ts';
 import { quarantineMs } from '../reputation.ts';
 import { LATE_SHARE, wantedReplicas } from '../scale.ts';
-import { liveReplicas, type GatewayTraits, type Policy, type PolicyView } from './policy.ts';
+import { liveReplicas, readyCount, type GatewayTraits, type Policy, type PolicyView } from './policy.ts';
 import { TTFT_MS } from './speeds.ts';
 
 /** What replicas of the pool were measured to do: tokens a second of prompts, and of answers with every slot taken. */
@@ -22,6 +23,8 @@ const TRAITS: GatewayTraits = {
   drainLeastMs: 0,
 };
 
+/** Of the work of a full batch, what lies on a busy replica: on the mean its answers are half written. */
+const BATCH_SHARE = 0.4;
 const OUTPUT_GUESS = 200;
 const START_GUESS_MS = 180_000;
 const BACKOFF_MAX_MS = 60_000;
@@ -45,7 +48,7 @@ export function underbid(rates: MeasuredRates, lateShare = LATE_SHARE): Policy {
     const totalMs = (view.inputTokens / rates.prefillTokensPerS + view.outputTokens / rates.outputTokensPerS) * 1000;
     const workMs = (asked / rates.prefillTokensPerS + (arrived * output) / rates.outputTokensPerS) * 1000;
     // An answer is no later for tokens that wait behind others' in the batch: a batch of them is always in the line.
-    const slackMs = TTFT_MS + (view.spec.slots * output * 1000) / rates.outputTokensPerS;
+    const slackMs = TTFT_MS + (BATCH_SHARE * view.spec.slots * output * 1000) / rates.outputTokensPerS;
     history = foldDemand(
       history,
       {
@@ -53,11 +56,14 @@ export function underbid(rates: MeasuredRates, lateShare = LATE_SHARE): Policy {
         slots: view.waiting + view.inFlight,
         slotsPerReplica: view.spec.slots,
         workMs,
+        arrived,
+        ready: readyCount(view),
+        promptMs: (asked / rates.prefillTokensPerS) * 1000,
         lineMs: view.ended === 0 ? 0 : (view.waiting * totalMs) / view.ended,
         begun: view.begun - (before?.begun ?? 0),
         late: view.late - (before?.late ?? 0),
       },
-      { replicasMax: view.spec.replicasMax, slackMs, startMs: startMs ?? START_GUESS_MS, lateShare },
+      { replicasMax: view.spec.replicasMax, ttftMs: TTFT_MS, slackMs, startMs: startMs ?? START_GUESS_MS, lateShare },
     );
     replicaHours += (liveReplicas(view).length * (view.nowMs - (before?.nowMs ?? 0))) / 3_600_000;
     before = view;
@@ -86,9 +92,6 @@ export function underbid(rates: MeasuredRates, lateShare = LATE_SHARE): Policy {
       pauseUntilMs = nowMs + Math.min(BACKOFF_MAX_MS, 1000 * 2 ** (pauseRow - 1));
     },
     choose: (offers, view) => {
-      const bids = offers.map(({ bid }) => bid);
-      const asked = { orderedMs: view.nowMs, bids, nowMs: view.nowMs, complete: true };
-      if (bidWindow(asked, view.spec) !== 'choose') return null;
       const perProvider = new Map<string, number>();
       for (const { provider } of view.replicas) {
         if (provider !== null) perProvider.set(provider, (perProvider.get(provider) ?? 0) + 1);
@@ -96,7 +99,9 @@ export function underbid(rates: MeasuredRates, lateShare = LATE_SHARE): Policy {
       const known = offers.map((offer) => {
         return { ...offer, quarantinedUntilMs: failures.get(offer.bid.provider)?.untilMs ?? 0 };
       });
-      return chooseBid(known, view.spec, perProvider, view.nowMs).offer;
+      const lifeMs = expectedLifeMs(view.spec, liveReplicas(view).length, []);
+      const times = { nowMs: view.nowMs, lifeMs, startMs: startMs ?? START_GUESS_MS };
+      return chooseBid(known, view.spec, { perProvider, ...times }).offer;
     },
     decide: (view) => {
       observe(view);

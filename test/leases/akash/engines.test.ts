@@ -1,14 +1,23 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { createHash } from 'node:crypto';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
-import { startOf, type Start } from '../../../src/leases/akash/engines.ts';
-import { fillManifest, KEY_MARK, maskManifest, secretsOf } from '../../../src/leases/akash/manifest-secrets.ts';
+import { inOneLine, startOf, type Start, type StartGiven } from '../../../src/leases/akash/engines.ts';
+import { isPair } from '../../../src/leases/akash/devnet/certificate.ts';
+import { hideSecrets, leaseSecretsOf } from '../../../src/leases/akash/lease-secrets.ts';
+import { leaseTlsKey, newLeaseTls } from '../../../src/leases/akash/lease-tls.ts';
+import {
+  fillManifest,
+  KEY_MARK,
+  maskManifest,
+  secretsOf,
+  TLS_KEY_MARK,
+} from '../../../src/leases/akash/manifest-secrets.ts';
 import { sortedJson } from '../../../src/leases/akash/sdl.ts';
-import { workloadOf } from '../../../src/scheduler/ordering.ts';
+import { workloadOf } from '../../../src/scheduler/tender.ts';
 import type { PoolInput } from '../../../src/spec.ts';
 import { testSpec } from '../../fakes/market-samples.ts';
 
@@ -84,23 +93,74 @@ test('the very snapshot that vLLM will load is checked before it starts', (t) =>
 test('secrets leave a manifest and come back into it, whatever characters they have', () => {
   const { weights } = testSpec({ weights: { source: 'o/m', secret: 'env:T', visible_to: 'any' } });
   for (const token of ['hf_"quoted"', 'back\\slash\\es', '<a&b>-token', '$& $1 dollars']) {
-    const manifest = sortedJson({ env: [`HF_TOKEN=${token}`, 'KEY=lk-of-lease'], other: 'o/m' });
-    const secrets = secretsOf('lk-of-lease', { weights: weights ?? null, registry: null }, () => token);
+    const keys = leaseSecretsOf((name) => `lk-of-${name}`, 'lease');
+    const manifest = sortedJson({ env: [`HF_TOKEN=${token}`, `KEY=lk-of-lease`, `T=${keys.tlsKey}`], other: 'o/m' });
+    const secrets = secretsOf(keys, { weights: weights ?? null, registry: null }, () => token);
     const masked = maskManifest(manifest, secrets);
-    assert.ok(masked.includes(KEY_MARK) && masked.includes('{{secret env:T}}'));
+    assert.ok(masked.includes(KEY_MARK) && masked.includes(TLS_KEY_MARK) && masked.includes('{{secret env:T}}'));
     assert.ok(!masked.includes(sortedJson(token).slice(1, -1)));
+    assert.doesNotMatch(masked, /PRIVATE KEY/);
     assert.equal(fillManifest(masked, secrets), manifest);
   }
 });
 
-function started(input: Partial<PoolInput>): Start | string {
+test('the start script puts certificate and key into files that are the server’s alone, and the key out of its environment', (t) => {
+  const { run, folder } = shell(t);
+  const tls = newLeaseTls('the secret of a lease', Date.now());
+  const lines = { certificate: inOneLine(tls.certificate), key: inOneLine(tls.key) };
+  const weights = { source: FILE, sha256: { 'm.gguf': HASH('the weights') } };
+  for (const input of [{ engine: 'vllm' as const }, { engine: 'llama.cpp' as const, weights }]) {
+    const begun = start(input, lines);
+    const ran = run(begun, 'the weights');
+    assert.equal(ran.status, 0);
+    assert.match(ran.served, input.engine === 'vllm' ? /^-m vllm/ : /^-m .*m\.gguf/);
+    assert.match(ran.all, /--ssl-cert-?file \S+cert\.pem --ssl-key-?file \S+key\.pem/);
+    const [cert, key] = ['cert.pem', 'key.pem'].map((name) => readFileSync(join(folder, name), 'utf8'));
+    assert.ok(isPair(cert ?? '', key ?? ''), 'what OpenSSL reads from them belongs together');
+    assert.equal(cert?.trim(), tls.certificate.trim());
+    assert.equal(statSync(join(folder, 'key.pem')).mode & 0o077, 0);
+    assert.doesNotMatch(ran.environment, /TLS_KEY|PRIVATE/);
+    rmSync(join(folder, 'cert.pem'));
+    rmSync(join(folder, 'key.pem'));
+  }
+  const sglang = start({ engine: 'sglang' }, lines);
+  assert.match(sglang.args.join(' '), /launch_server .*--ssl-ca-certs \S+cert\.pem$/);
+});
+
+test('an image that is not known to speak TLS is put behind an ingress, or says that it does', () => {
+  const lines = { certificate: 'c', key: 'k' };
+  const container = { port: 80, args: ['x'] };
+  for (const given of [container, { ...container, tls: true }, { ...container, command: ['/serve'] }]) {
+    const refused = started({ engine: 'openai', container: given }, lines);
+    assert.ok(typeof refused === 'string' && refused.includes('container.expose: ingress'));
+  }
+  const told = start({ engine: 'openai', container: { ...container, command: ['/serve'], tls: true } }, lines);
+  assert.deepEqual([told.command.at(-1), told.args], ['start', ['/serve', 'x']]);
+  assert.deepEqual(told.env, ['TLS_CERTIFICATE=c', 'TLS_KEY=k', 'API_KEY=lk']);
+});
+
+test('the key of a certificate follows from the secret, is another for each lease, and is hidden in what is printed', () => {
+  const leaseKey = (name: string): string => `secret of ${name}`;
+  const [one, two] = ['lease-1', 'lease-2'].map((id) => leaseSecretsOf(leaseKey, id));
+  assert.ok(one && two && one.tlsKey !== two.tlsKey);
+  assert.deepEqual(leaseSecretsOf(leaseKey, 'lease-1'), one);
+  const { certificate, key } = newLeaseTls('x', Date.now());
+  assert.equal(leaseTlsKey('x'), key);
+  assert.ok(isPair(certificate, leaseTlsKey('x')) && !isPair(certificate, leaseTlsKey('y')));
+  const printed = `env: TLS_KEY=${one.tlsKey} API_KEY=${one.apiKey}\n${one.tlsKey.replaceAll('|', '\n')}`;
+  const shown = hideSecrets(printed, one);
+  for (const line of one.tlsKey.split('|').slice(1, -1)) assert.ok(!shown.includes(line));
+  assert.ok(!shown.includes(one.apiKey));
+});
+
+function started(input: Partial<PoolInput>, tls: StartGiven['tls'] = null): Start | string {
   const workload = workloadOf(testSpec(input));
   const token = workload.weights?.secret ? 'the-token' : null;
-  return startOf(workload, { gpus: 1, apiKey: 'lk', token });
+  return startOf(workload, { gpus: 1, apiKey: 'lk', token, tls });
 }
 
-function start(input: Partial<PoolInput>): Start {
-  const found = started(input);
+function start(input: Partial<PoolInput>, tls: StartGiven['tls'] = null): Start {
+  const found = started(input, tls);
   assert.ok(typeof found !== 'string', typeof found === 'string' ? found : '');
   return found;
 }
@@ -109,6 +169,10 @@ interface Ran {
   readonly status: number | null;
   /** The first words that the server was started with. */
   readonly served: string;
+  /** All of them. */
+  readonly all: string;
+  /** As the server had it. */
+  readonly environment: string;
 }
 
 /** The container's shell, with a curl, a python3 and a server of our own in its PATH. */
@@ -124,19 +188,23 @@ function shell(t: TestContext): { run: (start: Start, content: string) => Ran; f
   program('curl', `echo "$@" >> ${log}; while [ "$1" != -o ]; do shift; done; printf %s "$CONTENT" > "$2"`);
   program(
     'python3',
-    `if [ "$1" = -c ]; then printf %s "$CONTENT" > ${folder}/model.safetensors; echo ${folder}; else echo "$1 $2" > ${folder}/served; fi`,
+    `if [ "$1" = -c ]; then printf %s "$CONTENT" > ${folder}/model.safetensors; echo ${folder}; else echo "$1 $2" > ${folder}/served; echo "$@" > ${folder}/all; env > ${folder}/environment; fi`,
   );
-  program('llama-server', `echo "$1 $2 $3" > ${folder}/served`);
+  program('llama-server', `echo "$1 $2 $3" > ${folder}/served; echo "$@" > ${folder}/all; env > ${folder}/environment`);
   const run = ({ command, args, env }: Start, content: string): Ran => {
     rmSync(join(folder, 'served'), { force: true });
     const [program = '', ...words] = [...command, ...args].map((word) =>
-      word.replace('/tmp/weights', folder).replace('/app/llama-server', 'llama-server'),
+      word
+        .replaceAll('/tmp/underbid-tls', folder)
+        .replace('/tmp/weights', folder)
+        .replace('/app/llama-server', 'llama-server'),
     );
     const variables = Object.fromEntries(env.map((one) => one.split(/=(.*)/s).slice(0, 2) as [string, string]));
     const path = `${folder}:${process.env['PATH'] ?? ''}`;
     const { status } = spawnSync(program, words, { env: { PATH: path, ...variables, CONTENT: content } });
-    const served = existsSync(join(folder, 'served')) ? readFileSync(join(folder, 'served'), 'utf8').trim() : '';
-    return { status, served };
+    const read = (name: string): string =>
+      existsSync(join(folder, name)) ? readFileSync(join(folder, name), 'utf8').trim() : '';
+    return { status, served: read('served'), all: read('all'), environment: read('environment') };
   };
   return { run, folder, curled: () => readFileSync(log, 'utf8') };
 }

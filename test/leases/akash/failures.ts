@@ -135,7 +135,7 @@ export const FAILURES: readonly Failure[] = [
     threads: 'support#108, node#1667, awesome-akash#543',
     provoked: 'a port that is another one outside',
     told: '`leases show`: the delivery and its detail',
-    done: 'the outside port is read from the lease; `shm` gives several GPUs their shared memory; leased IPs are not used',
+    done: 'the outside port is read from the lease; `shm` gives several GPUs their shared memory; a leased address that has not come up yet is waited for',
     play: plays.otherPort,
   },
 ];

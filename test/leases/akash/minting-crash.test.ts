@@ -82,6 +82,7 @@ test('a mint that the network cancels in silence is booked back, told, and not t
   assert.equal(mintsOnChain(), world.mintsBefore + 1, 'one try');
   assert.equal(await world.posted('minting:akash'), 0n);
   assert.equal(await world.posted('expense:mint-spread:akash'), 0n);
+  assert.equal(await world.counted(), 0n, 'the limit of the day has its room again');
   await world.close();
 });
 
@@ -130,7 +131,7 @@ function faulty<T extends object>(target: T, fault: Fault | null, methods: Reado
 }
 
 const OF_CHAIN = new Set(['balance', 'balanceUakt', 'mintTerms', 'mintRecords', 'send', 'resolve']);
-const OF_RECORDS = new Set(['addSpending', 'removeSpending', 'spendingAfter', 'saveMint', 'mints']);
+const OF_RECORDS = new Set(['addSpending', 'markSpending', 'removeSpending', 'spendingAfter', 'saveMint', 'mints']);
 
 function mintsOnChain(): number {
   return devnet.chain.txs().filter(({ bytes, result }) => {
@@ -222,6 +223,7 @@ async function openWorld() {
       what,
     );
     const [done] = rows.filter(({ state }) => state === 'executed');
+    assert.ok((await counted()) >= (done?.worth ?? 0n), `${what}: what was minted counts in the limit of the day`);
     assert.equal(await posted('minting:akash'), 0n, what);
     assert.equal(await posted('expense:mint-spread:akash'), (done?.spread ?? 0n) * 1000n, what);
     assert.equal(await posted('treasury:akash'), uact * 1000n, `${what}: what came is in the books`);
@@ -232,9 +234,15 @@ async function openWorld() {
     assert.ok(fees === left || fees === 0n, `${what}: ${fees} of ${left} went to fees`);
   }
 
+  async function counted(): Promise<bigint> {
+    const rows = await new TreasuryRecords(store).spendingAfter(0);
+    return rows.reduce((sum, { amount }) => sum + amount, 0n);
+  }
+
   return {
     mintsBefore,
     posted,
+    counted,
     tell,
     assert: assertWorld,
     alarms: () => alarms.list().map(({ name }) => name),

@@ -94,6 +94,38 @@ test('the purse reads off the orders what they pay, and gives back what was not 
   assert.ok(logs.some((line) => /fee of AB is not in the books yet: no ledger/.test(line)));
 });
 
+test('what a transaction was to pay has its room back once it is certain that it did not, after a restart too', async (t) => {
+  const { limits, clock, store } = await setup(t);
+  const logs: string[] = [];
+  const log = (line: string): void => void logs.push(line);
+  const make = (over: SpendingLimits): Purse =>
+    new Purse({ limits: over, alarms: new Alarms(clock, log), bookFee: () => Promise.resolve(), log });
+  const orders: Order[] = [
+    { type: 'deposit', id: ID, amount: 60n },
+    { type: 'mint_act', owner: ID.owner, burnUakt: 1n, worth: 70n },
+  ];
+  const first = await make(limits).permit(orders);
+  assert.ok(first.kind === 'granted');
+  await first.noted('TX-OUT-OF-GAS');
+  await first.noted('TX');
+  const other = await make(limits).permit([{ type: 'deposit', id: ID, amount: 7n }]);
+  assert.ok(other.kind === 'granted');
+  await other.noted('ANOTHER');
+  const again = new SpendingLimits(new TreasuryRecords(store), LIMITS, clock);
+  const purse = make(again);
+  assert.deepEqual([await again.left('deposit'), await again.left('mint')], [33n, 10n]);
+  await purse.unspent('TX-OUT-OF-GAS');
+  assert.equal(await again.left('deposit'), 33n, 'it was signed anew: the later one decides');
+  await again.giveBackOf('TX', 'mint');
+  assert.deepEqual([await again.left('deposit'), await again.left('mint')], [33n, 80n], 'a deposit beside it stays');
+  await purse.unspent('TX');
+  await purse.unspent('TX');
+  assert.equal(await again.left('deposit'), 93n);
+  const third = new SpendingLimits(new TreasuryRecords(store), LIMITS, clock);
+  assert.equal(await third.left('deposit'), 93n, 'on disk as well');
+  assert.deepEqual(logs, []);
+});
+
 test('whatever is asked, given back, restarted or timed, no window ever holds more than its limit', async (t) => {
   const folder = temporary(t);
   let run = 0;

@@ -14,7 +14,7 @@ import {
 import { manifestOf, sortedJson } from '../../../src/leases/akash/sdl.ts';
 import { serviceOf, type ServiceSettings } from '../../../src/leases/akash/workload.ts';
 import type { OrderRequest } from '../../../src/leases/market.ts';
-import { workloadOf } from '../../../src/scheduler/ordering.ts';
+import { workloadOf } from '../../../src/scheduler/tender.ts';
 import type { PoolInput } from '../../../src/spec.ts';
 import { testSpec } from '../../fakes/market-samples.ts';
 
@@ -22,6 +22,7 @@ const DIGEST = `vllm/vllm-openai@sha256:${'a'.repeat(64)}`;
 const SETTINGS: ServiceSettings = {
   denom: 'uact',
   expose: 'port',
+  tls: { certificate: '-----BEGIN C\nabc\n-----END C\n', key: 'the-tls-key' },
   auditors: ['akash1auditor'],
   defaultImage: null,
   ceilingMicroPerBlock: 1000n,
@@ -96,9 +97,15 @@ test('vLLM on two GPUs: model, context, slots, its own key, shared memory, cache
   assert.ok(typeof service !== 'string');
   assert.equal(
     service.args.join(' '),
-    '--model meta-llama/Llama-3.1-8B --served-model-name llama --revision abc --host 0.0.0.0 --port 8000 --max-model-len 8192 --max-num-seqs 16 --tensor-parallel-size 2',
+    'python3 -m vllm.entrypoints.openai.api_server --model meta-llama/Llama-3.1-8B --served-model-name llama --revision abc --host 0.0.0.0 --port 8000 --max-model-len 8192 --max-num-seqs 16 --tensor-parallel-size 2 ' +
+      '--ssl-certfile /tmp/underbid-tls/cert.pem --ssl-keyfile /tmp/underbid-tls/key.pem',
   );
-  assert.deepEqual(service.env, ['HF_HUB_OFFLINE=0', 'VLLM_API_KEY=lk-secret']);
+  assert.deepEqual(service.env, [
+    'HF_HUB_OFFLINE=0',
+    'TLS_CERTIFICATE=-----BEGIN C|abc|-----END C',
+    'TLS_KEY=the-tls-key',
+    'VLLM_API_KEY=lk-secret',
+  ]);
   assert.deepEqual(service.gpu, [{ vendor: 'nvidia', model: 'h100', ram: '80Gi', interface: 'sxm' }]);
   assert.equal(service.cpuMillis, 8500);
   assert.deepEqual(
@@ -115,7 +122,7 @@ test('vLLM on two GPUs: model, context, slots, its own key, shared memory, cache
 
 test('each engine is started with a key of its own', () => {
   const sglang = build({ engine: 'sglang', model: 'm', image: DIGEST });
-  assert.ok(typeof sglang !== 'string' && sglang.args.includes('lk-secret') && sglang.command[0] === 'python3');
+  assert.ok(typeof sglang !== 'string' && sglang.args.includes('lk-secret') && sglang.args[0] === 'python3');
   const llama = build({ engine: 'llama.cpp', model: 'm', context: 1024, slots: 4, image: DIGEST });
   assert.ok(typeof llama !== 'string' && llama.args.join(' ').includes('-c 4096 -np 4'));
   assert.ok(typeof llama !== 'string' && llama.env.includes('LLAMA_API_KEY=lk-secret'));
@@ -125,18 +132,31 @@ test('each engine is started with a key of its own', () => {
     engine: 'openai',
     model: 'm',
     image: DIGEST,
-    container: { port: 80, command: ['/serve'], args: ['x'] },
+    container: { port: 80, command: ['/serve'], args: ['x'], tls: true },
   });
   assert.ok(typeof own !== 'string');
-  assert.deepEqual([own.command, own.args, own.expose[0]?.as], [['/serve'], ['x'], 8080], 'and not by the ingress');
-  const ingress = build({ engine: 'vllm', model: 'm', image: DIGEST }, { expose: 'ingress' });
-  assert.ok(typeof ingress !== 'string' && ingress.expose[0]?.as === 80);
+  assert.deepEqual([own.args, own.expose[0]?.as], [['/serve', 'x'], 8080], 'and not by the ingress');
+});
+
+test('behind an ingress a server speaks HTTP and has no certificate; a pool may choose that for itself', () => {
+  const pool = { engine: 'vllm', model: 'm', image: DIGEST } as const;
+  const usual = build(pool, { expose: 'ingress' });
+  const chosen = build({ ...pool, container: { expose: 'ingress' } });
+  for (const ingress of [usual, chosen]) {
+    assert.ok(typeof ingress !== 'string');
+    assert.deepEqual([ingress.expose[0]?.as, ingress.command], [80, []]);
+    assert.deepEqual(ingress.env, ['VLLM_API_KEY=lk-secret']);
+  }
+  const direct = build({ ...pool, container: { expose: 'ip' } }, { expose: 'ingress' });
+  assert.ok(typeof direct !== 'string' && direct.expose[0]?.ip === 'address');
+  assert.ok(direct.env.includes('TLS_KEY=the-tls-key'));
 });
 
 test('the key is in the manifest once for each place, and nowhere else', () => {
   const service = build({ engine: 'vllm', model: 'm', image: DIGEST });
   assert.ok(typeof service !== 'string');
-  assert.equal(sortedJson(manifestOf(service)).split('lk-secret').length, 2);
+  const manifest = sortedJson(manifestOf(service));
+  for (const secret of ['lk-secret', 'the-tls-key']) assert.equal(manifest.split(secret).length, 2);
 });
 
 test('an offer of another GPU, of less memory or of another bus is not taken', () => {

@@ -186,11 +186,26 @@ export function leaseStatus(services: readonly LeaseService[]): unknown {
   const ports = services
     .map((service) => [service.name, portsOf(service)] as const)
     .filter(([, list]) => list.length > 0);
+  const addresses = services
+    .map((service) => [service.name, addressesOf(service)] as const)
+    .filter(([, list]) => list.length > 0);
   return {
     services: Object.fromEntries(rows),
     forwarded_ports: ports.length > 0 ? Object.fromEntries(ports) : null,
-    ips: null,
+    ips: addresses.length > 0 ? Object.fromEntries(addresses) : null,
   };
+}
+
+/** All of this network is one machine's loopback: a leased address is told as that, with a port of its own. */
+function addressesOf(service: LeaseService): unknown[] {
+  return service.forwarders
+    .filter(({ expose }) => expose.ip !== undefined && expose.ip !== null && expose.ip !== '')
+    .map(({ forwarder, expose }) => ({
+      Port: expose.port,
+      ExternalPort: forwarder.port,
+      Protocol: expose.proto,
+      IP: '127.0.0.1',
+    }));
 }
 
 function portsOf(service: LeaseService): unknown[] {

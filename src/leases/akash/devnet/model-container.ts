@@ -2,6 +2,7 @@ import type { Clock } from '../../../clock.ts';
 import type { LlamaRuntime } from '../../local/runtime.ts';
 import { startModelServer } from '../../local/model-server.ts';
 import type { ContainerSpec, StartContainer } from './container.ts';
+import { withTls } from './tls-front.ts';
 
 /**
  * No image is pulled on the emulated network: whatever a container is to run, it is the embedded model server, under the
@@ -61,11 +62,11 @@ export function modelContainers(options: {
   readonly threads: number;
 }): StartContainer {
   const { runtime, clock, threads } = options;
-  return (spec, signal) => {
+  return withTls((spec, signal) => {
     const { apiKey, ...request } = readModelRequest(spec);
     if (apiKey === null) {
       return Promise.reject(new Error('neither LLAMA_API_KEY, VLLM_API_KEY nor API_KEY is set, and no --api-key'));
     }
     return startModelServer({ ...request, runtime, apiKey, clock, signal, threads, listenTimeoutMs: LISTEN_MS });
-  };
+  });
 }
