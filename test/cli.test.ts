@@ -14,7 +14,20 @@ import { systemClock } from '../src/clock.ts';
 import { configJsonSchema } from '../src/config/json-schema.ts';
 import { systemRandom } from '../src/random.ts';
 
-void test('as a program of its own: replies on stdout, failures on stderr, and an exit code for each', async (t) => {
+void test('status says whether the gateway serves or stands by, and who leads', async (t) => {
+  const leader = { epoch: 3, pid: 7, host: 'here', url: 'http://127.0.0.1:1', since: 'then', beat: 'now' };
+  const ready = await setup(t, { 'GET /readyz': { status: 'ready', epoch: 3 }, 'GET /admin/leader': leader });
+  const { code, out } = await ready.run('status');
+  assert.equal(code, 0);
+  for (const word of ['ready', '3', 'here', 'http://127.0.0.1:1']) assert.ok(out.includes(word), out);
+  assert.deepEqual(JSON.parse((await ready.run('status', '--json')).out), { status: 'ready', epoch: 3, leader });
+  const standby = await setup(t, { 'GET /readyz': { status: 'standby', leader: { epoch: 3, seen_s: 1 } } });
+  assert.match((await standby.run('status')).out, /standby[\s\S]*epoch/);
+  assert.equal(standby.requests.length, 1, 'a standby is asked nothing that it cannot say');
+  assert.match((await standby.runDown('status')).err, /no gateway answers/);
+});
+
+test('as a program of its own: replies on stdout, failures on stderr, and an exit code for each', async (t) => {
   const { spawn, spawnDown } = await setup(t, { 'GET /admin/pools': { data: [{ id: 'tiny', warm: 1 }] } });
   const [list, refused, down, usage, help] = await Promise.all([
     spawn('pools', 'list'),
@@ -57,6 +70,7 @@ void test('leases logs prints line by line, with no codes for the terminal, and 
 void test('serve runs the gateway', async (t) => {
   const { runDown } = await setup(t);
   assert.deepEqual(await runDown('serve'), { code: 0, out: 'serving\n', err: '' });
+  assert.deepEqual(await runDown('serve', '--standby'), { code: 0, out: 'standing by\n', err: '' });
 });
 
 void test('prints a list as a table with a column for every field, known or not', async (t) => {
@@ -479,7 +493,7 @@ async function runCommandLine(args: readonly string[], env: Record<string, strin
     random: systemRandom,
     out: (text) => void (out += `${text}\n`),
     err: (text) => void (err += `${text}\n`),
-    serve: () => Promise.resolve(void (out += 'serving\n')),
+    serve: ({ standby }) => Promise.resolve(void (out += standby ? 'standing by\n' : 'serving\n')),
   });
   return { code, out, err };
 }

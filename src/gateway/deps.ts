@@ -44,6 +44,8 @@ export interface AppDeps {
   readonly fleet: FleetOperations | null;
   /** Providers who may join from elsewhere; null where there is no market for them. */
   readonly joining?: ProviderDoor | null;
+  /** Which gateway leads, ready to be shown; left out where there is one alone. */
+  readonly leader?: () => { readonly epoch: number };
   readonly adminKeyHash: string | null;
   readonly limiter: Limiter;
   readonly bodyRoom: BodyRoom;
@@ -104,7 +106,11 @@ export interface FleetOperations {
   /** @throws AppError `not_found`; what the lines throw is the provider's */
   leaseLogs(id: string, request: LeaseLogs, signal: AbortSignal): Promise<AsyncIterable<LogLine>>;
   closeLease(id: string): Promise<unknown>;
+  /** Closes it, too. */
   disputeLease(id: string, reason: string): Promise<unknown>;
+  disputes(): Promise<unknown[]>;
+  dispute(id: string): Promise<unknown>;
+  judgeDispute(id: string, verdict: { readonly upheld: boolean; readonly reason: string }): Promise<unknown>;
   /** Each market, and why it takes no orders now, if it does not. */
   markets(): unknown[];
   providers(): Promise<unknown[]>;

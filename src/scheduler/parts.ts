@@ -22,19 +22,6 @@ export type Decide = (decision: {
   readonly detail?: Record<string, unknown>;
 }) => Promise<void>;
 
-export interface SchedulerOptions {
-  readonly clock: Clock;
-  readonly records: SchedulerRecords;
-  readonly pools: Pools;
-  readonly markets: ReadonlyMap<MarketName, Market>;
-  readonly probe: Probe;
-  readonly proveResumption?: ProveResumption | undefined;
-  readonly newId: (prefix: string) => string;
-  readonly log: (line: string) => void;
-  /** Of all pools together; left out: none. */
-  readonly budget?: PoolSpec['budget'] | undefined;
-}
-
 /** What every step of a replica needs. */
 export interface Parts {
   readonly clock: Clock;
@@ -46,6 +33,8 @@ export interface Parts {
   readonly proveResumption?: ProveResumption | undefined;
   readonly decide: Decide;
   readonly newId: (prefix: string) => string;
+  /** Of the gateway that leads: part of its orders' ids. */
+  readonly epoch: number;
   readonly log: (line: string) => void;
   readonly signal: AbortSignal;
 }
@@ -54,3 +43,12 @@ export interface Parts {
 export function marketOf({ markets }: Parts, { market }: ReplicaRecord): Market | undefined {
   return market === null ? undefined : markets.get(market);
 }
+
+export type SchedulerOptions = Pick<
+  Parts,
+  'clock' | 'pools' | 'markets' | 'probe' | 'proveResumption' | 'newId' | 'epoch' | 'log'
+> & {
+  readonly records: SchedulerRecords;
+  /** Of all pools together; left out: none. */
+  readonly budget?: PoolSpec['budget'] | undefined;
+};

@@ -14,6 +14,7 @@ import { AkashMarket } from '../../../src/leases/akash/market.ts';
 import type { AkashMarketOptions } from '../../../src/leases/akash/parts.ts';
 import { TreasuryRecords } from '../../../src/leases/akash/treasury-records.ts';
 import { AkashRecords } from '../../../src/leases/akash/records.ts';
+import { DisputeRecords } from '../../../src/leases/dispute-records.ts';
 import { MarketRecords } from '../../../src/leases/records.ts';
 import type { OrderRequest } from '../../../src/leases/market.ts';
 import { systemRandom } from '../../../src/random.ts';
@@ -99,6 +100,7 @@ export async function openAkash(t: TestContext, options: AkashBenchOptions = {})
       pools: ['tiny'],
       records: new AkashRecords(store),
       treasuryRecords: new TreasuryRecords(store),
+      disputes: new DisputeRecords(store),
       marketRecords: new MarketRecords(store),
       ledger,
       clock,
