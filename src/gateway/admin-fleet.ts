@@ -38,7 +38,14 @@ export function addFleet(app: Hono<AppEnv>, deps: AppDeps, fleet: FleetOperation
 
 function addPools(app: Hono<AppEnv>, deps: AppDeps, fleet: FleetOperations): void {
   app.get('/pools', (context) => context.json({ data: fleet.pools() }));
-  app.get('/pools/*', (context) => context.json(fleet.pool(restOf(context, '/admin/pools/'))));
+  app.get('/advice', (context) => context.json({ data: fleet.advice(null) }));
+  app.get('/pools/*', (context) => {
+    const id = restOf(context, '/admin/pools/');
+    const model = /^(.+)\/advice$/.exec(id)?.[1];
+    // Model ids have slashes: a pool of just that name comes first.
+    const asked = model === undefined || deps.pools.get(id) ? null : model;
+    return context.json(asked === null ? fleet.pool(id) : fleet.advice(asked)[0]);
+  });
   addAction(app, deps, {
     method: 'put',
     path: '/pools/*',

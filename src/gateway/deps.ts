@@ -90,6 +90,8 @@ export interface LogLine {
 export interface FleetOperations {
   pools(): unknown[];
   pool(id: string): unknown;
+  /** What a pool, or each of them, brings in and costs, and which prices would carry it. */
+  advice(id: string | null): unknown[];
   putPool(id: string, input: unknown): Promise<{ readonly created: boolean; readonly pool: unknown }>;
   deletePool(id: string): Promise<void>;
   /** Orders nothing more for a pool, gives back what it has, refuses its requests, until it is resumed. Idempotent. */

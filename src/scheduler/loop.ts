@@ -3,6 +3,7 @@ import type { Market } from '../leases/market.ts';
 import type { MarketName } from '../spec.ts';
 import { Adoption } from './adoption.ts';
 import { Allowances } from './allowances.ts';
+import type { Advising } from './advising.ts';
 import { Ending } from './ending.ts';
 import { Fleet } from './fleet.ts';
 import { HeldBack } from './held-back.ts';
@@ -63,9 +64,10 @@ export class Scheduler {
     this.panic = new Panic(records, clock);
     this.pauses = new Pauses(records, clock);
     this.allowances = new Allowances(records, this.#fleet, clock);
-    this.#planner = new Planner({ ...options, pauses: this.pauses, allowances: this.allowances }, this.#fleet);
     this.#decide = ({ pool, kind, reason, detail = {} }) =>
       records.decide({ atMs: clock.now(), pool, kind, reason, detail });
+    const switches = { pauses: this.pauses, allowances: this.allowances };
+    this.#planner = new Planner({ ...options, ...switches, decide: this.#decide }, this.#fleet);
     const parts: Parts = { ...options, fleet: this.#fleet, decide: this.#decide, signal: this.#stop.signal };
     const ending = new Ending(parts);
     this.#steps = new Steps(parts, ending);
@@ -189,6 +191,11 @@ export class Scheduler {
   /** What is remembered of providers and pools. */
   get book(): ProviderBook {
     return this.#fleet.book;
+  }
+
+  /** What pools bring in and cost. */
+  get advising(): Advising {
+    return this.#planner.advising;
   }
 
   async #tick(): Promise<void> {

@@ -3,11 +3,13 @@ import type { Market } from '../leases/market.ts';
 import type { MarketName, PoolSpec } from '../spec.ts';
 import type { EpochMs } from '../units.ts';
 import type { Allowances } from './allowances.ts';
+import { Advising } from './advising.ts';
 import { reserveOf, specialOf } from './failures.ts';
 import type { Fleet } from './fleet.ts';
 import { Inventory } from './inventory.ts';
 import { planMove, type Movable, type Move } from './moving.ts';
 import { Observations, observePool } from './observation.ts';
+import type { Decide } from './parts.ts';
 import { poolNow, type Pauses, type PoolNow } from './pauses.ts';
 import type { Action, Budget } from './plan.ts';
 import { planWhole } from './pool-plan.ts';
@@ -21,6 +23,7 @@ import { SharedBudget } from './shared-budget.ts';
 export interface PlannerOptions {
   readonly clock: Clock;
   readonly markets: ReadonlyMap<MarketName, Market>;
+  readonly decide: Decide;
   readonly log: (line: string) => void;
   readonly pauses: Pauses;
   readonly allowances: Allowances;
@@ -40,17 +43,21 @@ export class Planner {
   readonly #observations = new Observations();
   readonly #inventory: Inventory;
   readonly #shared: SharedBudget;
+  /** What pools bring in and cost. */
+  readonly advising: Advising;
 
   constructor(options: PlannerOptions, fleet: Fleet) {
     this.#options = options;
     this.#fleet = fleet;
     this.#sinceMs = options.clock.now();
+    this.advising = new Advising(options, fleet);
     this.#inventory = new Inventory(options.markets, fleet, options.log);
     this.#shared = new SharedBudget(fleet, options.budget ?? { hourNanoUsd: null, dayNanoUsd: null });
   }
 
   /** All pools at once, before each is planned: what they need of what they share; those that are gone are forgotten. */
   look(pools: readonly Pool[]): void {
+    this.advising.look(pools);
     this.#observations.keep(new Set(pools.map(({ router }) => router.spec.id)));
     this.#shared.look(pools.map(({ router }) => ({ router, spec: this.#now(router).spec })));
   }
