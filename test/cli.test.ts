@@ -153,6 +153,33 @@ void test("lists a lease's bids below their step", async (t) => {
   ]);
 });
 
+void test('advises on every pool in a line each, and on one in full', async (t) => {
+  const one = {
+    model: 'org/m',
+    gpu: '1 x rtx4090',
+    tokens_per_second: { output: 458.2, input: null, source: 'measured' },
+    usd_per_hour: { costs: '0.3900', earns_full: '0.5000', earns_today: null },
+    usd_per_million_tokens: { full: '0.2364', today: null },
+    utilisation: { today: null, break_even: 0.78 },
+    recommended: { ceiling_usd_per_hour: '0.2250', input_usd_per_million: '0.0200', output_usd_per_million: '0.0867' },
+    verdict: 'idle',
+    reason: 'why',
+  };
+  const { run } = await setup(t, {
+    'GET /admin/advice': { data: [one] },
+    'GET /admin/pools/org%2Fm/advice': one,
+  });
+  assert.deepEqual((await run('pools', 'advise')).out.split('\n'), [
+    'model  gpu          tokens/s  costs $/h  $/M full  even at  ceiling to set  $/M to ask  verdict',
+    'org/m  1 x rtx4090     458.2     0.3900    0.2364     0.78          0.2250      0.0867  idle',
+    '',
+  ]);
+  const { out } = await run('pools', 'advise', 'org/m');
+  assert.match(out, /^tokens_per_second\.source +measured$/m);
+  assert.match(out, /^reason +why$/m);
+  assert.deepEqual(JSON.parse((await run('pools', 'advise', 'org/m', '--json')).out), one);
+});
+
 void test('lists pools by what tells them apart; a reply of another shape is printed as it is', async (t) => {
   const spec = { engine: 'vllm', model: 'org/m', slots: 4, price: { input: '1', output: '2' }, replicas: { max: 3 } };
   const { run } = await setup(t, { 'GET /admin/pools': { data: [{ id: 'm', state: { ready: 1 }, spec }] } });
