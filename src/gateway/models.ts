@@ -3,10 +3,11 @@ import { AppError } from '../errors.ts';
 import type { Pool } from '../scheduler/pool/pools.ts';
 import type { Price } from '../spec.ts';
 import { describeSla } from '../spec/sla.ts';
-import { formatPricePerToken } from '../units.ts';
+import { formatPricePerToken, formatUsd } from '../units.ts';
 import { HonoCall } from './call.ts';
 import { identify } from './caller.ts';
 import type { AppDeps, AppEnv } from './deps.ts';
+import { wakeFeeOf } from './wake-fee.ts';
 
 /** OpenAI's model object with what a buyer of tokens asks besides (OpenRouter's names where it has them). */
 function describeModel({ router }: Pool): Record<string, unknown> {
@@ -25,7 +26,16 @@ function describeModel({ router }: Pool): Record<string, unknown> {
     trust: spec.trust,
     // What is promised of answers; null: nothing.
     sla: spec.sla ? describeSla(spec.sla) : null,
+    ...describeWakes(router),
   };
+}
+
+/** Of a pool that is not woken for everybody: what wakes it. */
+function describeWakes(router: Pool['router']): Record<string, unknown> {
+  const { wake } = router.spec;
+  if (!wake || wake.needs.length === 0) return {};
+  const fee = wakeFeeOf(router);
+  return { wakes_for: wake.needs, ...(fee === null ? {} : { wake_fee_usd: formatUsd(fee) }) };
 }
 
 /** USD per token, under OpenRouter's names. */
