@@ -279,11 +279,8 @@ export class Book {
     if (!row) return null;
     const priceVersion = numberOf(row, 'price_version');
     return {
-      request,
-      customer: textOf(row, 'account'),
-      key: textOrNull(row, 'key'),
-      model: textOf(row, 'model'),
-      priceVersion,
+      ...{ request, customer: textOf(row, 'account'), key: textOrNull(row, 'key') },
+      ...{ model: textOf(row, 'model'), priceVersion },
       price: this.#prices.get(priceVersion)?.price ?? null,
       tokens: {
         inputTokens: numberOf(row, 'input_tokens'),
