@@ -29,7 +29,7 @@ export class Relay {
   readonly #job: RelayJob;
   readonly #legs: Leg[];
   readonly #reply: ChatReply;
-  readonly #cut = new Set<Leg>();
+  #cutShort = false;
   readonly #purchases = new Purchases();
   #ended: AbortController | null = null;
   #stopped: AppError | null = null;
@@ -226,7 +226,7 @@ export class Relay {
     // Its last count came with or after its end: the answer is whole.
     if (leg.finishReason !== null) return;
     leg.cutShort();
-    if (why !== null) this.#cut.add(leg);
+    if (why !== null) this.#cutShort = true;
     if (!this.#job.stream) return;
     this.#reply.cutShort(leg.index, why);
     this.#flush();
@@ -252,7 +252,7 @@ export class Relay {
     const choices = stream ? '' : JSON.stringify(this.#legs.map((leg) => leg.choice()));
     const answer = { choices, tokens, coldStartMs: this.#coldStartMs, provider: this.#served?.provider ?? null };
     if (!stream) await keep?.(tokens, (cost) => this.#reply.compose({ ...answer, cost }));
-    const cost = await this.#settle(tokens, this.#cut.size > 0 ? 'length' : 'done', null);
+    const cost = await this.#settle(tokens, this.#cutShort ? 'length' : 'done', null);
     if (stream) this.#reply.end(tokens, cost);
     else this.#reply.whole({ ...answer, cost });
   }
