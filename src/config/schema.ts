@@ -1,6 +1,7 @@
 import { isIP } from 'node:net';
 import { z } from 'zod';
 import { modelIdSchema, poolSchema, poolsSchema } from '../spec.ts';
+import { budgetSchema } from '../spec/budget.ts';
 import { hardwareSchema } from '../spec/hardware.ts';
 import { disputeWindowsSchema } from '../spec/dispute-windows.ts';
 import { TRUST_LEVELS } from '../spec/trust.ts';
@@ -190,6 +191,7 @@ const limitsSchema = z
 export const fileSchema = z.strictObject({
   pools: poolsSchema.prefault(embeddedPools).describe('by public model id; default: the embedded pool smollm2-135m'),
   markets: marketsSchema,
+  budget: budgetSchema.prefault({}).describe('the most that all pools together may cost; shared by need'),
   limits: limitsSchema,
   cors: z
     .array(
@@ -220,6 +222,10 @@ export const environmentSchema = z.object({
   UNDERBID_CACHE: path
     .optional()
     .describe('folder of downloads; default: $XDG_CACHE_HOME/underbid or ~/.cache/underbid'),
+  UNDERBID_STANDBY: z
+    .enum(['0', '1'], 'must be 0 or 1')
+    .default('0')
+    .describe('1: wait while another gateway uses the data folder, then take over'),
   UNDERBID_CONFIG: path.optional().describe('the file; default: underbid.yaml when it exists'),
   UNDERBID_ADMIN_KEY: z
     .string()

@@ -1,21 +1,27 @@
 import type { Context, Hono } from 'hono';
 import { z } from 'zod';
+import { AppError } from '../errors.ts';
 import { addAction } from './admin-action.ts';
-import { bodyOf } from './admin-body.ts';
+import { bodyOf, bodyOrNothing, noAccount } from './admin-body.ts';
 import { addLogs } from './admin-logs.ts';
 import type { AppDeps, AppEnv, FleetOperations } from './deps.ts';
 import { decodePath } from './models.ts';
 
+const pauseSchema = z.strictObject({ reason: z.string().min(1).max(300).default('an operator paused it') });
+const allowanceSchema = z.strictObject({ per_day: z.number().int().min(0).max(1_000_000).nullable() });
 const disputeSchema = z.strictObject({ reason: z.string().min(1).max(1000) });
 
 /** Pools, and what runs for them. */
 export function addFleet(app: Hono<AppEnv>, deps: AppDeps, fleet: FleetOperations): void {
   addPools(app, deps, fleet);
+  addSwitches(app, deps, fleet);
   addLogs(app, deps, fleet);
   addLeases(app, deps, fleet);
   addDisputes(app, deps, fleet);
   app.get('/replicas', (context) => context.json({ data: fleet.replicas() }));
   app.get('/orders', async (context) => context.json({ data: await fleet.orders() }));
+  const { leader } = deps;
+  if (leader) app.get('/leader', (context) => context.json(leader()));
   app.get('/markets', (context) => context.json({ data: fleet.markets() }));
   app.get('/providers', async (context) => context.json({ data: await fleet.providers() }));
   app.get('/decisions', async (context) => {
@@ -32,7 +38,14 @@ export function addFleet(app: Hono<AppEnv>, deps: AppDeps, fleet: FleetOperation
 
 function addPools(app: Hono<AppEnv>, deps: AppDeps, fleet: FleetOperations): void {
   app.get('/pools', (context) => context.json({ data: fleet.pools() }));
-  app.get('/pools/*', (context) => context.json(fleet.pool(restOf(context, '/admin/pools/'))));
+  app.get('/advice', (context) => context.json({ data: fleet.advice(null) }));
+  app.get('/pools/*', (context) => {
+    const id = restOf(context, '/admin/pools/');
+    const model = /^(.+)\/advice$/.exec(id)?.[1];
+    // Model ids have slashes: a pool of just that name comes first.
+    const asked = model === undefined || deps.pools.get(id) ? null : model;
+    return context.json(asked === null ? fleet.pool(id) : fleet.advice(asked)[0]);
+  });
   addAction(app, deps, {
     method: 'put',
     path: '/pools/*',
@@ -54,6 +67,45 @@ function addPools(app: Hono<AppEnv>, deps: AppDeps, fleet: FleetOperations): voi
       action.about(id);
       await fleet.deletePool(id);
       return context.body(null, 204);
+    },
+  });
+}
+
+/** Both are named at the end of a path whose middle is the model's id, slashes and all. */
+const SWITCHED = /^(.+)\/(pause|resume)$/;
+
+function addSwitches(app: Hono<AppEnv>, deps: AppDeps, fleet: FleetOperations): void {
+  addAction(app, deps, {
+    method: 'post',
+    path: '/pools/*',
+    action: 'pool.switched',
+    run: async (context, action) => {
+      const [, id, what] = SWITCHED.exec(restOf(context, '/admin/pools/')) ?? [];
+      if (id === undefined) throw new AppError('not_found', 'a pool can be paused and resumed: POST …/pause, …/resume');
+      if (what === 'resume') {
+        action.about(id, { paused: false });
+        return context.json((await fleet.resumePool(id)) as object);
+      }
+      const { reason } = await bodyOrNothing(context, deps, pauseSchema);
+      action.about(id, { paused: true, reason });
+      return context.json((await fleet.pausePool(id, reason)) as object);
+    },
+  });
+  app.get('/accounts/:id/wake-allowance', async (context) => {
+    const account = context.req.param('id');
+    if (!(await deps.ledger.ask({ op: 'balance', customer: account }))) throw noAccount(account);
+    return context.json(fleet.wakeAllowance(account) as object);
+  });
+  addAction(app, deps, {
+    method: 'put',
+    path: '/accounts/:id/wake-allowance',
+    action: 'account.wake_allowance',
+    run: async (context, action) => {
+      const account = context.req.param('id') ?? '';
+      const { per_day: perDay } = await bodyOf(context, deps, allowanceSchema);
+      action.about(account, { per_day: perDay });
+      if (!(await deps.ledger.ask({ op: 'balance', customer: account }))) throw noAccount(account);
+      return context.json((await fleet.setWakeAllowance(account, perDay)) as object);
     },
   });
 }

@@ -7,6 +7,7 @@ import { formatUsd, minBig, type Ms, type NanoUsd } from '../units.ts';
 import { whyAvoid } from './avoid.ts';
 import { ceilingOf } from './ceiling.ts';
 import type { Offer } from './choice.ts';
+import { orderPrefix } from './epoch.ts';
 import { orderNeeds } from './fitness.ts';
 import type { Parts } from './parts.ts';
 import { ceilingPerBlock, costPerHour } from './place.ts';
@@ -15,6 +16,8 @@ import type { PoolRouter } from './pool/router.ts';
 import { asksOf } from './prices.ts';
 import type { Beside, OrderRecord, ReplicaRecord, RunsAs } from './records.ts';
 import { expectedTokens } from './reserve.ts';
+import { describeCause, type Cause } from './wake.ts';
+import { payerOf } from './waking.ts';
 
 /** What came of an order so far. */
 export interface Seen {
@@ -34,6 +37,8 @@ export interface OrderOptions {
   readonly beside?: Beside | undefined;
   /** The most that an hour may cost, where that is less than the pool's ceiling. */
   readonly mostNanoUsdPerHour?: NanoUsd | undefined;
+  /** Of an order that wakes the pool. */
+  readonly cause?: Cause | undefined;
   /** Figures behind the reason. */
   readonly detail?: Readonly<Record<string, unknown>> | undefined;
 }
@@ -50,18 +55,24 @@ export class Tender {
 
   /** The rows of one more replica and its order. They come first: a crash leaves nothing that we don't know of. */
   async place(pool: Pool, reason: string, options: OrderOptions = {}): Promise<void> {
-    const { who = 'all', beside = {}, mostNanoUsdPerHour: most } = options;
-    const { clock, fleet, newId, decide } = this.#parts;
+    const { who = 'all', beside = {}, mostNanoUsdPerHour: most, cause } = options;
+    const { clock, fleet, newId, epoch, decide } = this.#parts;
     const { spec } = pool.router;
-    const [id, orderId, now] = [newId('rep-'), newId('ord-'), clock.now()];
+    const payer = cause ? payerOf(pool.router, cause) : null;
+    // Who was to pay for it has left.
+    if (cause?.fee && !payer) return;
+    const [id, orderId, now] = [newId('rep-'), newId(orderPrefix(epoch)), clock.now()];
     const { cpu, memoryBytes, gpus } = spec.hardware;
     const asks = asksOf(spec, orderNeeds(spec, beside.needs));
     const asked = this.#ceilings(spec, { who, asks, most });
     const ceilingUsdPerHour = formatUsd(this.#highest(asked, spec));
     const replica = newReplica({ id, pool: spec.id, orderId, orderedMs: now, reason, runs: runsAs(spec), beside });
-    const saved = fleet.save(replica);
+    const cap = most === undefined ? {} : { capNanoUsdPerHour: most };
+    const saved = fleet.save({ ...replica, ...cap, ...(cause && { wake: cause }) });
     // Before anything is awaited: whoever plans meanwhile must not count it.
     fleet.notes(id).reserve = who === 'reserve';
+    fleet.notes(id).payer = payer;
+    payer?.follow('ordered');
     await saved;
     await fleet.saveOrder({
       id: orderId,
@@ -81,7 +92,8 @@ export class Tender {
     const { replaces, why } = beside;
     const follows = replaces === undefined ? {} : { replaces, why };
     const detail = { order: orderId, ceiling_usd_per_hour: ceilingUsdPerHour, ...follows, ...options.detail };
-    await decide({ pool: spec.id, kind: 'order.placed', reason, detail });
+    const wake = cause && { wake: describeCause(cause) };
+    await decide({ pool: spec.id, kind: 'order.placed', reason, detail: { ...detail, ...wake } });
   }
 
   /** Where it is asked, and up to which price there. */

@@ -36,9 +36,14 @@ export async function adminKey(root: AdminCaller, role: AdminRole, more: Record<
 /** A fleet that has nothing and can do everything. */
 export const emptyFleet: FleetOperations = {
   pools: () => [],
+  advice: () => [],
   pool: () => ({}),
   putPool: async () => ({ created: false, pool: {} }),
   deletePool: async () => undefined,
+  pausePool: async () => ({}),
+  resumePool: async () => ({}),
+  wakeAllowance: () => ({}),
+  setWakeAllowance: async () => ({}),
   replicas: () => [],
   orders: async () => [],
   leases: async () => [],
