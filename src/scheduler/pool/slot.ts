@@ -2,6 +2,7 @@ import type { AppError } from '../../errors.ts';
 import type { Engine, Price } from '../../spec.ts';
 import { shortfall, type Needs, type Trust } from '../../spec/trust.ts';
 import type { EpochMs, Ms, NanoUsd, Tokens } from '../../units.ts';
+import { Bag } from './bag.ts';
 import { Circuit } from './circuit.ts';
 import { Remembered, type Opening } from './opening.ts';
 import type { TokenMeter } from './token-meter.ts';
@@ -36,7 +37,7 @@ export interface Target {
 /** A replica as its router knows it. */
 export interface Replica {
   readonly target: Target;
-  readonly onLost: Set<() => void>;
+  readonly onLost: Bag<() => void>;
   lost: boolean;
   inFlight: number;
   draining: boolean;
@@ -220,9 +221,7 @@ export class TakenSlot implements Slot {
   }
 
   onLost(listener: () => void): () => void {
-    const { onLost } = this.#replica;
-    onLost.add(listener);
-    return () => onLost.delete(listener);
+    return this.#replica.onLost.add(listener);
   }
 
   used(input: Tokens, output: Tokens, paidNanoUsd: NanoUsd): void {
@@ -268,7 +267,7 @@ export function newReplica(target: Target, nowMs: EpochMs, remembered: number): 
     pace: 1,
     unread: 0,
   };
-  const own = { onLost: new Set<() => void>(), remembered: new Remembered(remembered), circuit: new Circuit() };
+  const own = { onLost: new Bag<() => void>(), remembered: new Remembered(remembered), circuit: new Circuit() };
   return { target, lost: false, draining: false, ...counts, ...own };
 }
 
