@@ -2,6 +2,7 @@ import type { AppError } from '../../errors.ts';
 import type { Engine, Price } from '../../spec.ts';
 import { shortfall, type Needs, type Trust } from '../../spec/trust.ts';
 import type { EpochMs, Ms, NanoUsd, Tokens } from '../../units.ts';
+import { Bag } from './bag.ts';
 import { Circuit } from './circuit.ts';
 import { Remembered, type Opening } from './opening.ts';
 import type { TokenMeter } from './token-meter.ts';
@@ -36,7 +37,7 @@ export interface Target {
 /** A replica as its router knows it. */
 export interface Replica {
   readonly target: Target;
-  readonly onLost: Set<() => void>;
+  readonly onLost: Bag<() => void>;
   lost: boolean;
   inFlight: number;
   draining: boolean;
@@ -214,9 +215,7 @@ export class TakenSlot implements Slot {
   }
 
   onLost(listener: () => void): () => void {
-    const { onLost } = this.#replica;
-    onLost.add(listener);
-    return () => onLost.delete(listener);
+    return this.#replica.onLost.add(listener);
   }
 
   used(input: Tokens, output: Tokens, paidNanoUsd: NanoUsd): void {
@@ -250,7 +249,7 @@ export class TakenSlot implements Slot {
 /** @param remembered blocks of openings that its cache may hold */
 export function newReplica(target: Target, nowMs: EpochMs, remembered: number): Replica {
   const counts = { inFlight: 0, served: 0, failed: 0, overclaimed: 0, paid: 0n, lastUsedMs: nowMs, pace: 1, unread: 0 };
-  const own = { onLost: new Set<() => void>(), remembered: new Remembered(remembered), circuit: new Circuit() };
+  const own = { onLost: new Bag<() => void>(), remembered: new Remembered(remembered), circuit: new Circuit() };
   return { target, lost: false, draining: false, ...counts, ...own };
 }
 
