@@ -245,7 +245,7 @@ async function startGateway(parts: Parts): Promise<Gateway> {
     upstream,
     watch: () => watch,
     transport: nodeTransport,
-    fleet: createOperations({ clock, pools, records, scheduler, markets, ledger, disputes, creditRows }),
+    fleet: createOperations({ clock, pools, records, scheduler, markets, ledger, disputes, creditRows, dataDir }),
     slaCredits: (account) => viewCredits(creditRows, account),
     joining: joining.door,
     leader: () => leadership.view(),
