@@ -2,8 +2,10 @@ import type { EpochMs, Ms } from '../units.ts';
 import { foldDemand, measureDemand, newHistory, type Demand, type DemandHistory } from './demand.ts';
 import { isSuccessor, type PlannedReplica } from './plan.ts';
 import type { PoolRouter } from './pool/router.ts';
+import { fadePool, lossesPerHour, type PoolRecord } from './pool-record.ts';
 import type { ReplicaRecord } from './records.ts';
 import { LATE_SHARE, type Learned } from './scale.ts';
+import { ratesOf, sampleWork, type WorkSample } from './work-sample.ts';
 
 /** A pool as the decisions see it: what is asked, its replicas, and how long each live one had nothing to do. */
 export interface Observation {
@@ -15,26 +17,55 @@ export interface Observation {
 /** What a start-up takes, as far as nothing is known. */
 const START_GUESS_MS: Ms = 60_000;
 
+/** What was counted of a router up to the last look. */
+interface Counted {
+  readonly arrivals: number;
+  readonly begun: number;
+  readonly late: number;
+}
+
 /** What pools have shown, tick by tick: kept from one to the next. */
 export class Observations {
   readonly #histories = new Map<string, DemandHistory>();
+  readonly #counted = new Map<string, Counted>();
 
   /** Once a tick: what is asked now becomes part of what is known. */
-  learn(router: PoolRouter, nowMs: EpochMs): Learned {
+  learn(router: PoolRouter, known: PoolRecord, nowMs: EpochMs): Learned {
     const { id, slots: slotsPerReplica, replicasMax, slo } = router.spec;
-    const { waiting, inFlight } = router.stats;
-    const nothing = { workMs: null, lineMs: 0, begun: 0, late: 0 };
-    const sample = { atMs: nowMs, slots: waiting + inFlight, slotsPerReplica, ...nothing };
-    const startMs = router.expectedStartMs ?? START_GUESS_MS;
-    const rules = { replicasMax, slackMs: slo.ttftMs, startMs, lateShare: LATE_SHARE };
+    const { waiting, inFlight, arrivals, begun, late } = router.stats;
+    const before = this.#counted.get(id) ?? { arrivals, begun, late };
+    this.#counted.set(id, { arrivals, begun, late });
+    const work = this.#work(router, known, { arrived: arrivals - before.arrivals, nowMs });
+    const counts = { begun: begun - before.begun, late: late - before.late };
+    const { workMs = null, lineMs = 0, answerMs = 0 } = work ?? {};
+    const sample = { atMs: nowMs, slots: waiting + inFlight, slotsPerReplica, workMs, lineMs, ...counts };
+    const startMs = router.expectedStartMs ?? known.startMs ?? START_GUESS_MS;
+    // An answer is no later for tokens that wait behind others' in the batch: a batch of them is always in the line.
+    const slackMs = slo.ttftMs + slotsPerReplica * answerMs;
+    const rules = { replicasMax, slackMs, startMs, lateShare: LATE_SHARE };
     const history = foldDemand(this.#histories.get(id) ?? newHistory(nowMs), sample, rules);
     this.#histories.set(id, history);
-    return { nowMs, history, startMs, lossesPerHour: 0 };
+    return { nowMs, history, startMs, lossesPerHour: lossesPerHour(fadePool(known, nowMs)) };
+  }
+
+  /** Null while its replicas were not measured: then requests are counted. */
+  #work(
+    { spec, meter, stats }: PoolRouter,
+    { rates }: PoolRecord,
+    { arrived, nowMs }: { readonly arrived: number; readonly nowMs: EpochMs },
+  ): WorkSample | null {
+    const measured = ratesOf(rates, spec.slots);
+    if (!measured) return null;
+    const mean = meter.average(nowMs);
+    // How long a prompt is, in tokens, is known when its answer ends.
+    const came = { askedTokens: null, arrived, waiting: stats.waiting, slots: spec.slots };
+    return sampleWork({ ...came, ended: meter.requests(nowMs), mean }, measured);
   }
 
   /** Forgets pools that are gone. */
   keep(pools: ReadonlySet<string>): void {
     for (const id of this.#histories.keys()) if (!pools.has(id)) this.#histories.delete(id);
+    for (const id of this.#counted.keys()) if (!pools.has(id)) this.#counted.delete(id);
   }
 }
 

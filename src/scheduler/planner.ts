@@ -45,7 +45,13 @@ export class Planner {
     const times = { nowMs, sinceMs: this.#sinceMs };
     const budget = { spentTodayNanoUsd: this.#fleet.spentToday(spec.id) };
     const actions = planWhole({
-      ...{ router, records: own, budget, ...times, learned: this.#observations.learn(router, nowMs) },
+      ...{
+        router,
+        records: own,
+        budget,
+        ...times,
+        learned: this.#observations.learn(router, this.#fleet.book.pool(spec.id), nowMs),
+      },
       backoffUntilMs: failures.backoffUntil(spec.id),
       specialBackoffUntilMs: failures.backoffUntil(specialOf(spec.id)),
       rolloutPaused: rollouts.paused(spec),

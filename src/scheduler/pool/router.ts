@@ -13,6 +13,7 @@ import {
   loadOf,
   meets,
   newReplica,
+  sumFlights,
   TakenSlot,
   type Outcome,
   type Replica,
@@ -23,6 +24,7 @@ import {
   type Target,
   type Wish,
 } from './slot.ts';
+import { SpeedMeter } from './speed-meter.ts';
 import { TokenMeter } from './token-meter.ts';
 import { Waiting } from './waiting.ts';
 
@@ -41,6 +43,8 @@ export class PoolRouter {
   readonly #phaseListeners = new Set<(phase: string) => void>();
   /** What its replicas were asked and made. */
   readonly meter = new TokenMeter();
+  /** How fast its replicas were. */
+  readonly speeds = new SpeedMeter();
   #spec: PoolSpec;
   #arrivals = 0;
   #lastUsedMs: EpochMs = 0;
@@ -52,6 +56,9 @@ export class PoolRouter {
   readonly #release = {
     clock: { now: (): EpochMs => this.#clock.now() },
     meter: this.meter,
+    speeds: this.speeds,
+    onBegun: (ttftMs: Ms, cold: boolean): void =>
+      this.speeds.begin(ttftMs, this.#spec.slo.ttftMs + (cold ? (this.#startMs ?? 0) : 0)),
     onRelease: (replica: Replica, outcome: Outcome, busyMs: Ms): void => this.#released(replica, outcome, busyMs),
   };
   /** Replicas that failed are probed and dead ones taken away: waiting for that makes sense. */
@@ -86,6 +93,8 @@ export class PoolRouter {
       arrivals: this.#arrivals,
       lastUsedMs: this.#lastUsedMs,
       waitingSinceMs: this.#waiting.sinceMs,
+      begun: this.speeds.begun,
+      late: this.speeds.late,
     };
   }
 
@@ -120,6 +129,16 @@ export class PoolRouter {
   verified(id: string): void {
     this.#replicas.get(id)?.circuit.verified(this.#clock.now());
     this.#serveLine();
+  }
+
+  /** It does not answer a question: requests wait, or go elsewhere, until it has or is gone. */
+  hush(id: string): void {
+    this.#replicas.get(id)?.circuit.hushed(this.#clock.now());
+  }
+
+  /** As in an earlier run. */
+  expectStart(ms: Ms): void {
+    this.#startMs ??= ms;
   }
 
   setPhase(phase: string): void {
@@ -223,8 +242,10 @@ export class PoolRouter {
   }
 
   #occupy(replica: Replica, { opening }: Wish, waited: { readonly waitedMs: Ms; readonly cold: boolean }): Slot {
+    const nowMs = this.#clock.now();
+    sumFlights(replica, nowMs);
     replica.inFlight += 1;
-    replica.lastUsedMs = this.#clock.now();
+    replica.lastUsedMs = nowMs;
     replica.circuit.taken();
     const unread = opening ? unreadOf(replica, opening) : 0;
     if (opening) replica.remembered.note(opening);
@@ -234,6 +255,7 @@ export class PoolRouter {
   #released(replica: Replica, outcome: Outcome, busyMs: Ms): void {
     const nowMs = this.#clock.now();
     const { circuit } = replica;
+    sumFlights(replica, nowMs);
     replica.inFlight -= 1;
     replica.lastUsedMs = nowMs;
     this.#lastUsedMs = nowMs;

@@ -4,6 +4,7 @@ import { shortfall, type Needs, type Trust } from '../../spec/trust.ts';
 import type { EpochMs, Ms, NanoUsd, Tokens } from '../../units.ts';
 import { Circuit } from './circuit.ts';
 import { Remembered, type Opening } from './opening.ts';
+import type { SpeedMeter } from './speed-meter.ts';
 import type { TokenMeter } from './token-meter.ts';
 
 /** A replica that takes requests: a model server that has answered a real probe. */
@@ -47,7 +48,19 @@ export interface Replica {
   readonly remembered: Remembered;
   /** Blocks that requests without a first token so far have to have read, what it has read before left out. */
   unread: number;
+  /** Requests at work whose first token has come. */
+  begun: number;
+  /** Requests at work, summed over time up to `flightsAtMs`: a difference makes a mean. */
+  flightsMs: number;
+  flightsAtMs: EpochMs;
   readonly circuit: Circuit;
+}
+
+/** Before the number of requests at work changes, or to read their sum. */
+export function sumFlights(replica: Replica, nowMs: EpochMs): number {
+  replica.flightsMs += replica.inFlight * Math.max(0, nowMs - replica.flightsAtMs);
+  replica.flightsAtMs = nowMs;
+  return replica.flightsMs;
 }
 
 /**
@@ -69,6 +82,8 @@ export interface Slot {
   onLost(listener: () => void): () => void;
   /** Tokens come from it. */
   alive(): void;
+  /** Its first token has come; a second call does nothing. */
+  began(): void;
   /** What an attempt on it was asked and made, and what was paid for that, where it is paid by tokens. */
   used(input: Tokens, output: Tokens, paidNanoUsd: NanoUsd): void;
   /** It claimed so many tokens more than it can have made. */
@@ -100,10 +115,15 @@ export interface RouterStats {
   readonly lastUsedMs: EpochMs;
   /** The oldest request in line, or null. */
   readonly waitingSinceMs: EpochMs | null;
+  /** Attempts that got their first token so far, and those that got it too late for what the pool promises. */
+  readonly begun: number;
+  readonly late: number;
 }
 
 export interface ReplicaLoad {
   readonly inFlight: number;
+  /** Of those, the ones whose first token has come. */
+  readonly begun: number;
   readonly lastUsedMs: EpochMs;
   readonly draining: boolean;
   readonly served: number;
@@ -145,6 +165,11 @@ export class TakenSlot implements Slot {
   readonly #onRelease: (replica: Replica, outcome: Outcome, busyMs: Ms) => void;
   readonly #clock: { now(): EpochMs };
   readonly #meter: TokenMeter;
+  readonly #speeds: SpeedMeter;
+  readonly #onBegun: (ttftMs: Ms, cold: boolean) => void;
+  readonly #takenMs: EpochMs;
+  readonly #flightsMs: number;
+  #begunMs: EpochMs | null = null;
   #unread: number;
   #held = true;
 
@@ -155,6 +180,8 @@ export class TakenSlot implements Slot {
     router: {
       readonly clock: { now(): EpochMs };
       readonly meter: TokenMeter;
+      readonly speeds: SpeedMeter;
+      readonly onBegun: (ttftMs: Ms, cold: boolean) => void;
       readonly onRelease: (replica: Replica, outcome: Outcome, busyMs: Ms) => void;
     },
   ) {
@@ -165,7 +192,11 @@ export class TakenSlot implements Slot {
     replica.unread += unread;
     this.#clock = router.clock;
     this.#meter = router.meter;
+    this.#speeds = router.speeds;
+    this.#onBegun = router.onBegun;
     this.#onRelease = router.onRelease;
+    this.#takenMs = router.clock.now();
+    this.#flightsMs = sumFlights(replica, this.#takenMs);
   }
 
   get target(): Target {
@@ -183,8 +214,14 @@ export class TakenSlot implements Slot {
   }
 
   used(input: Tokens, output: Tokens, paidNanoUsd: NanoUsd): void {
-    this.#replica.paid += paidNanoUsd;
-    this.#meter.add(this.#clock.now(), input, output);
+    const replica = this.#replica;
+    const nowMs = this.#clock.now();
+    replica.paid += paidNanoUsd;
+    this.#meter.add(nowMs, input, output);
+    const tookMs = Math.max(1, nowMs - this.#takenMs);
+    const streams = Math.max(1, (sumFlights(replica, nowMs) - this.#flightsMs) / tookMs);
+    const times = { takenMs: this.#takenMs, begunMs: this.#begunMs, endMs: nowMs };
+    this.#speeds.add({ replica: replica.target.id, ...times, streams, outputTokens: output });
   }
 
   overclaimed(tokens: number): void {
@@ -196,10 +233,21 @@ export class TakenSlot implements Slot {
     this.#replica.circuit.alive(this.#clock.now());
   }
 
+  began(): void {
+    if (this.#begunMs !== null || !this.#held) return;
+    this.#begunMs = this.#clock.now();
+    this.#replica.begun += 1;
+    this.#onBegun(this.waitedMs + this.#begunMs - this.#takenMs, this.cold);
+    this.alive();
+  }
+
   release(outcome: Outcome, busyMs: Ms = 0): void {
     if (!this.#held) return;
     this.#held = false;
     this.#read();
+    if (this.#begunMs !== null) this.#replica.begun -= 1;
+    // Of an answer in one piece no more is known than how long it waited.
+    else if (outcome === 'served') this.#onBegun(this.waitedMs, this.cold);
     this.#onRelease(this.#replica, outcome, busyMs);
   }
 
@@ -213,14 +261,15 @@ export class TakenSlot implements Slot {
 /** @param remembered blocks of openings that its cache may hold */
 export function newReplica(target: Target, nowMs: EpochMs, remembered: number): Replica {
   const counts = { inFlight: 0, served: 0, failed: 0, overclaimed: 0, paid: 0n, lastUsedMs: nowMs, pace: 1, unread: 0 };
+  const flights = { begun: 0, flightsMs: 0, flightsAtMs: nowMs };
   const own = { onLost: new Set<() => void>(), remembered: new Remembered(remembered), circuit: new Circuit() };
-  return { target, lost: false, draining: false, ...counts, ...own };
+  return { target, lost: false, draining: false, ...counts, ...flights, ...own };
 }
 
 export function loadOf(replica: Replica): ReplicaLoad {
-  const { inFlight, lastUsedMs, draining, served, failed, overclaimed, paid, circuit } = replica;
+  const { inFlight, begun, lastUsedMs, draining, served, failed, overclaimed, paid, circuit } = replica;
   const { suspectMs, aliveMs } = circuit;
-  const counts = { inFlight, lastUsedMs, draining, served, failed, overclaimed };
+  const counts = { inFlight, begun, lastUsedMs, draining, served, failed, overclaimed };
   return { ...counts, paidNanoUsd: paid, suspectMs, aliveMs };
 }
 

@@ -48,6 +48,11 @@ export class TokenMeter {
     return requests === 0 ? null : { input: input / requests, output: output / requests };
   }
 
+  /** Attempts that ended in the last hour. */
+  requests(nowMs: EpochMs): number {
+    return this.#sum(nowMs, MINUTES).requests;
+  }
+
   #sum(nowMs: EpochMs, minutes: number): Omit<Minute, 'at'> {
     const now = Math.floor(nowMs / MINUTE_MS);
     const sum = { requests: 0, input: 0, output: 0 };

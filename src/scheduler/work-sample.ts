@@ -1,0 +1,57 @@
+import type { Ms, Tokens } from '../units.ts';
+import type { PoolRates } from './pool-record.ts';
+
+/** Pure: requests as work, in time of one replica at its best. The scheduler and its simulation count it in the same way. */
+
+/** What a replica of the pool was measured to do: tokens a second of prompts, and of answers with its slots taken. */
+export interface MeasuredRates {
+  readonly prefillTokensPerS: number;
+  readonly outputTokensPerS: number;
+}
+
+/** An answer is taken for so long before enough were seen. */
+const OUTPUT_GUESS: Tokens = 200;
+const ENDED_LEAST = 20;
+/** From here on a batch was measured for long enough. */
+const MEASURED_LEAST_MS: Ms = 20_000;
+
+export interface Came {
+  /** Tokens of the prompts that came, where they are known before their answers end. */
+  readonly askedTokens: Tokens | null;
+  readonly arrived: number;
+  readonly waiting: number;
+  readonly slots: number;
+  /** Requests that ended, and what they were on the mean; null: none did. */
+  readonly ended: number;
+  readonly mean: { readonly input: Tokens; readonly output: Tokens } | null;
+}
+
+export interface WorkSample {
+  readonly workMs: Ms;
+  /** Of it the reading of prompts. */
+  readonly promptMs: Ms;
+  /** Of what waits in line. */
+  readonly lineMs: Ms;
+  /** What one answer after the other takes of a replica: as many as it has slots are always at work. */
+  readonly answerMs: Ms;
+}
+
+export function sampleWork(came: Came, rates: MeasuredRates): WorkSample {
+  const { askedTokens, arrived, waiting, ended, mean } = came;
+  const output = mean === null || ended < ENDED_LEAST ? OUTPUT_GUESS : mean.output;
+  const asked = askedTokens ?? arrived * (mean?.input ?? 0);
+  const promptMs = (asked * 1000) / rates.prefillTokensPerS;
+  const answerMs = (output * 1000) / rates.outputTokensPerS;
+  const line = mean ? (mean.input / rates.prefillTokensPerS + mean.output / rates.outputTokensPerS) * 1000 : 0;
+  return { workMs: promptMs + arrived * answerMs, promptMs, lineMs: waiting * line, answerMs };
+}
+
+/**
+ * What a full replica does, by what was measured with at least half of its slots taken: with fewer, it is not known what the
+ * others would cost. Null: too little was measured.
+ */
+export function ratesOf({ prefillTokensPerS, batches }: PoolRates, slots: number): MeasuredRates | null {
+  const full = batches.filter(({ streams, measuredMs }) => streams * 2 > slots / 2 && measuredMs >= MEASURED_LEAST_MS);
+  const outputTokensPerS = Math.max(0, ...full.map(({ tokensPerS }) => tokensPerS));
+  return prefillTokensPerS === null || outputTokensPerS === 0 ? null : { prefillTokensPerS, outputTokensPerS };
+}
