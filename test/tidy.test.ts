@@ -143,6 +143,7 @@ test('the worker pulls in no Node module, no undici and no chain code', () => {
 /** Decisions: data in, data with its reason out. */
 const PURE = [
   'scheduler/demand.ts',
+  'scheduler/lateness.ts',
   'scheduler/scale.ts',
   'scheduler/place.ts',
   'scheduler/ceiling.ts',
@@ -152,6 +153,11 @@ const PURE = [
   'scheduler/window.ts',
   'scheduler/plan.ts',
   'scheduler/reputation.ts',
+  'scheduler/track-record.ts',
+  'scheduler/pool-record.ts',
+  'scheduler/work-sample.ts',
+  'scheduler/holding.ts',
+  'spec/gpu-table.ts',
   'scheduler/simulation/bound.ts',
   'scheduler/simulation/fleet.ts',
   'scheduler/simulation/load.ts',

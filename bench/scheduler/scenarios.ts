@@ -105,6 +105,7 @@ export function madeUpCases(quick: boolean): Case[] {
   const dayHours = quick ? 6 : 24;
   const first = { atMs: 40 * MINUTE_MS };
   const provider = 'provider-1';
+  const rise = (quick ? 26 : 52) * MINUTE_MS;
   const onSteady = (name: string, trouble: Trouble): Case => {
     const scenario = scenarioOf({ ...SMALL, name, min: 4, max: 12, troubles: [trouble] });
     return { scenario, load: LOADS.steady(2) };
@@ -119,7 +120,8 @@ export function madeUpCases(quick: boolean): Case[] {
     { scenario: scenarioOf({ ...SMALL, name: 'rare', min: 0, max: 4 }), load: LOADS.rare(2 * dayHours) },
     onSteady('provider-dies', { kind: 'provider_dies', ...first, provider }),
     onHill('hill', {}),
-    onHill('no-bids', { troubles: [{ kind: 'no_bids', ...first, untilMs: first.atMs + 10 * MINUTE_MS }] }),
+    // While the load rises and another replica is wanted.
+    onHill('no-bids', { troubles: [{ kind: 'no_bids', atMs: rise, untilMs: rise + 10 * MINUTE_MS }] }),
   ];
   if (quick) return cases;
   return [

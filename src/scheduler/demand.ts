@@ -1,4 +1,5 @@
 import type { EpochMs, Ms } from '../units.ts';
+import { fewerLate, foldLateness, newLateness, type Lateness, type LatenessRules } from './lateness.ts';
 import type { RouterStats } from './pool/slot.ts';
 
 /** What is asked of a pool right now. */
@@ -28,6 +29,11 @@ export interface DemandSample {
    * while no replica was measured: requests at work and in line are counted instead.
    */
   readonly workMs: Ms | null;
+  /** The requests whose work that is, and of it the reading of prompts; none is known of when they are left out. */
+  readonly arrived?: number;
+  readonly promptMs?: Ms;
+  /** Replicas that are ready. */
+  readonly ready?: number;
   /** The same measure of what is in line now. */
   readonly lineMs: Ms;
   /** Requests that got their first token since then, and those of them that got it too late. */
@@ -44,52 +50,45 @@ export interface Level {
 /** All that a pool's demand has shown so far, as far as decisions need it. Bounded. */
 export interface DemandHistory {
   readonly atMs: EpochMs;
-  /** Work in line if the pool had had so many replicas all the time; the first entry is for one. */
-  readonly backlogsMs: readonly Ms[];
+  /** How many answers each number of replicas would have had too late. */
+  readonly lateness: Lateness;
   readonly levels: readonly Level[];
   /** Work that came in a millisecond, smoothed over a short and a long time: their difference is the trend. */
   readonly shortRate: number;
   readonly longRate: number;
   /** How many replicas are needed now. */
   readonly needed: number;
-  /** What a missing replica weighs, in start-ups: it grows while too many answers are late, and comes down slowly. */
-  readonly lateWeight: number;
-  /** Work is planned for as if so many times as much came: follows late answers like the weight, but slowly. */
-  readonly headroom: number;
+  /**
+   * What one answer fewer late is worth: as many replicas as this, for the hour's allowance of late ones. Grows while more
+   * are late than may be, and shrinks while fewer are.
+   */
+  readonly worth: number;
+  /** Requests that came in an hour, over about a day. */
+  readonly perHour: number;
   readonly begun: number;
-  readonly late: number;
 }
 
-export interface DemandRules {
-  /** No more levels than the pool may have. */
-  readonly replicasMax: number;
-  /** Work that may wait on a replica without a first token coming too late. */
-  readonly slackMs: Ms;
-  /** What a start-up takes: a replica that is ordered now works so much later. */
-  readonly startMs: Ms;
+export interface DemandRules extends LatenessRules {
   /** Share of requests that may be late. */
   readonly lateShare: number;
 }
 
-/** What is planned for, as a multiple of the work that comes; chance comes on top of the mean. */
-const HEADROOM = { least: 1, most: 1.6, up: 1.003, fadesHours: 6 };
-/** What a missing replica weighs, in start-ups: at first, at least, at most. */
-const LATE_WEIGHT = { first: 2, least: 0.5, most: 40 };
-/** With each sample in which too many were late, and in so many hours without. */
-const LATE_WEIGHT_UP = 1.02;
-const LATE_WEIGHT_FADES_H = 1;
-/** Both come down while there are fewer late answers than this share of what is allowed. */
-const FADES_BELOW = 0.7;
-/** Late answers are remembered for about a day. */
-const LATE_MEMORY_H = 24;
+/** At first, at least, at most. */
+const WORTH = { first: 0.4, least: 0.05, most: 5 };
+/** So many hours with twice as many late as may be raise the worth e-fold. */
+const WORTH_HOURS = 12;
+/** Requests are counted over about a day, and not before six minutes. */
+const COUNT_HOURS = 24;
+const COUNT_LEAST_HOURS = 0.1;
+const HOUR_MS: Ms = 3_600_000;
+const MINUTE_MS: Ms = 60_000;
 const SHORT_MS: Ms = 120_000;
 const LONG_MS: Ms = 600_000;
-/** Nobody is to work all the time: answers would be late by chance. */
-const RATE_MARGIN = 1.1;
-/** A rate that fades away, and a little over a whole number, want no replica more. */
-const RATE_LEAST = 0.05;
 /** A burst is no trend. */
 const GROWTH_MOST = 1.15;
+/** Nobody works all the time: answers would be late by chance. A little over a whole number wants no replica more. */
+const FULL = 0.95;
+const RATE_LEAST = 0.05;
 /** Pauses of a level that are remembered. */
 const PAUSES_MAX = 32;
 /** A level that is needed again within so long was needed all the time. */
@@ -98,45 +97,75 @@ const PAUSE_LEAST_MS: Ms = 30_000;
 export function newHistory(atMs: EpochMs): DemandHistory {
   return {
     atMs,
-    backlogsMs: [],
+    lateness: newLateness(atMs),
     levels: [],
     shortRate: 0,
     longRate: 0,
     needed: 0,
-    lateWeight: LATE_WEIGHT.first,
-    headroom: HEADROOM.least,
+    worth: WORTH.first,
+    perHour: 0,
     begun: 0,
-    late: 0,
   };
 }
 
-/**
- * A history with one more sample. A bank of counters, one for each number of replicas, fills with the work that came and
- * empties as fast as that many replicas work: the least number whose line stays short enough is needed. It does not hang on
- * how many replicas there are, so a line that grows while machines start does not order more and more of them.
- */
+/** A history with one more sample. */
 export function foldDemand(history: DemandHistory, sample: DemandSample, rules: DemandRules): DemandHistory {
-  const tookMs = Math.max(0, sample.atMs - history.atMs);
-  const lateness = foldLateness(history, sample, rules, tookMs);
+  const { atMs } = sample;
+  const tookMs = Math.max(0, atMs - history.atMs);
   const rates = foldRates(history, sample.workMs ?? 0, tookMs);
-  const backlogsMs: Ms[] = [];
-  let needed = sample.slots > 0 ? 1 : 0;
-  if (sample.workMs === null) needed = Math.ceil(sample.slots / sample.slotsPerReplica);
-  else {
-    const planned = lateness.headroom * growth(rates, rules.startMs);
-    const workMs = sample.workMs * planned;
-    needed = Math.max(needed, Math.ceil(rates.shortRate * planned * RATE_MARGIN - RATE_LEAST));
-    for (let count = 1; count < rules.replicasMax; count += 1) {
-      const backlog = Math.max(0, (history.backlogsMs[count - 1] ?? 0) + workMs - count * tookMs);
-      backlogsMs.push(backlog);
-      if (backlog > count * rules.slackMs) needed = Math.max(needed, count + 1);
-    }
-    // What is in line by then has to be done besides what comes; within another start-up, or one more would be too late.
-    if (sample.lineMs > 0) needed = Math.max(needed, Math.ceil(rates.shortRate + sample.lineMs / rules.startMs));
+  const seenMs = Math.max(MINUTE_MS, atMs - history.lateness.sinceMs);
+  const trend = {
+    shortRate: rates.shortRate / (1 - Math.exp(-seenMs / SHORT_MS)),
+    longRate: rates.longRate / (1 - Math.exp(-seenMs / LONG_MS)),
+  };
+  const { arrived: requests = sample.begun, workMs, promptMs = 0 } = sample;
+  const came = { tookMs, requests, workMs: workMs ?? 0, promptMs, busy: trend.longRate };
+  const lateness = foldLateness(history.lateness, came, rules, atMs);
+  const grown = { ...history, ...rates, ...foldWorth(history, sample, rules), lateness, atMs };
+  const needed = Math.min(rules.replicasMax, neededNow(grown, sample, { rules, trend }));
+  return { ...grown, needed, levels: foldLevels(history.levels, needed, atMs) };
+}
+
+interface Looks {
+  readonly rules: DemandRules;
+  readonly trend: Rates;
+}
+
+/** As many as the work keeps busy, those that a line wants, and each one more that saves late answers enough to be worth it. */
+function neededNow(history: DemandHistory, sample: DemandSample, { rules, trend }: Looks): number {
+  const { atMs, slots, slotsPerReplica, workMs } = sample;
+  if (workMs === null) return Math.ceil(slots / slotsPerReplica);
+  const coming = trend.shortRate * growth(trend, rules.startMs);
+  const busy = Math.max(slots > 0 ? 1 : 0, Math.ceil(coming / FULL - RATE_LEAST));
+  const needed = busy + surge(busy, sample, { history, rules, trend });
+  const worth = history.worth / Math.max(1, rules.lateShare * history.perHour);
+  for (let count = rules.replicasMax - 1; count >= Math.max(1, needed); count -= 1) {
+    if (fewerLate(history.lateness, count, rules, atMs) * worth > 1) return count + 1;
   }
-  needed = Math.min(rules.replicasMax, needed);
-  const levels = foldLevels(history.levels, needed, sample.atMs);
-  return { atMs: sample.atMs, backlogsMs, levels, needed, ...rates, ...lateness };
+  return needed;
+}
+
+/**
+ * Replicas besides, for the line that there will be when they work, as after a provider's death: each costs its start-up and
+ * its time at the line, and until that is done everybody is late. At most as many as are missing: the more they are, the
+ * less each one helps.
+ */
+function surge(busy: number, sample: DemandSample, look: Looks & { readonly history: DemandHistory }): number {
+  const { history, rules, trend } = look;
+  const { lineMs, ready = busy } = sample;
+  const missing = trend.shortRate - ready;
+  const lineThenMs = lineMs + missing * rules.startMs - busy * rules.slackMs;
+  if (lineMs <= 0 || lineThenMs <= 0) return 0;
+  const late = history.worth / rules.lateShare;
+  let best = { more: 0, cost: Infinity };
+  for (let more = 0; more <= Math.ceil(Math.max(1, missing)); more += 1) {
+    const spare = busy + more - trend.shortRate;
+    if (spare <= RATE_LEAST) continue;
+    const tookMs = lineThenMs / spare;
+    const cost = more * (rules.startMs + tookMs) + late * tookMs;
+    if (cost < best.cost) best = { more, cost };
+  }
+  return best.more;
 }
 
 type Rates = Pick<DemandHistory, 'shortRate' | 'longRate'>;
@@ -148,37 +177,29 @@ function foldRates({ shortRate, longRate }: DemandHistory, workMs: Ms, tookMs: M
   return { shortRate: follow(shortRate, SHORT_MS), longRate: follow(longRate, LONG_MS) };
 }
 
-/** By how much the work will have grown when a replica that is ordered now works, if it goes on growing as it does. */
+/**
+ * By how much the work will have grown when a replica that is ordered now works, if it goes on growing as it does; what is
+ * smoothed lags behind.
+ */
 function growth({ shortRate, longRate }: Rates, startMs: Ms): number {
   if (shortRate <= longRate) return 1;
   const perMs = (shortRate - longRate) / (LONG_MS - SHORT_MS);
-  return Math.min(GROWTH_MOST, 1 + (perMs * startMs) / shortRate);
+  return Math.min(GROWTH_MOST, 1 + (perMs * (SHORT_MS + startMs)) / shortRate);
 }
 
-function foldLateness(
+/** The price of a late answer: it rises while more are late than may be. */
+function foldWorth(
   history: DemandHistory,
-  sample: DemandSample,
-  rules: DemandRules,
-  tookMs: Ms,
-): Pick<DemandHistory, 'begun' | 'late' | 'lateWeight' | 'headroom'> {
-  const tookHours = tookMs / 3_600_000;
-  const keep = Math.exp(-tookHours / LATE_MEMORY_H);
-  const begun = history.begun * keep + sample.begun;
-  const late = history.late * keep + sample.late;
-  let { lateWeight, headroom } = history;
-  if (sample.late > 0 && late > rules.lateShare * begun) {
-    lateWeight *= LATE_WEIGHT_UP;
-    headroom *= HEADROOM.up;
-  } else if (late < FADES_BELOW * rules.lateShare * begun) {
-    lateWeight *= Math.exp(-tookHours / LATE_WEIGHT_FADES_H);
-    headroom *= Math.exp(-tookHours / HEADROOM.fadesHours);
-  }
-  return {
-    begun,
-    late,
-    lateWeight: Math.min(LATE_WEIGHT.most, Math.max(LATE_WEIGHT.least, lateWeight)),
-    headroom: Math.min(HEADROOM.most, Math.max(HEADROOM.least, headroom)),
-  };
+  { atMs, begun: came, late }: DemandSample,
+  { lateShare }: DemandRules,
+): Pick<DemandHistory, 'begun' | 'worth' | 'perHour'> {
+  const hours = Math.max(0, atMs - history.atMs) / HOUR_MS;
+  const seenHours = Math.max(COUNT_LEAST_HOURS, (atMs - history.lateness.sinceMs) / HOUR_MS);
+  const begun = history.begun * Math.exp(-hours / COUNT_HOURS) + came;
+  const perHour = begun / (COUNT_HOURS * (1 - Math.exp(-seenHours / COUNT_HOURS)));
+  const step = (late - lateShare * came) / Math.max(1, lateShare * perHour * WORTH_HOURS);
+  const worth = Math.min(WORTH.most, Math.max(WORTH.least, history.worth * Math.exp(step)));
+  return { begun, worth, perHour };
 }
 
 function foldLevels(levels: readonly Level[], needed: number, atMs: EpochMs): readonly Level[] {

@@ -5,7 +5,7 @@ import type { PoolRouter } from './pool/router.ts';
 import { fadePool, lossesPerHour, type PoolRecord } from './pool-record.ts';
 import type { ReplicaRecord } from './records.ts';
 import { LATE_SHARE, type Learned } from './scale.ts';
-import { ratesOf, sampleWork, type WorkSample } from './work-sample.ts';
+import { ratesOf, sampleWork } from './work-sample.ts';
 
 /** A pool as the decisions see it: what is asked, its replicas, and how long each live one had nothing to do. */
 export interface Observation {
@@ -16,6 +16,8 @@ export interface Observation {
 
 /** What a start-up takes, as far as nothing is known. */
 const START_GUESS_MS: Ms = 60_000;
+/** Between two samples of work, unless somebody waits. */
+const FOLD_MS: Ms = 5000;
 
 /** What was counted of a router up to the last look. */
 interface Counted {
@@ -30,36 +32,29 @@ export class Observations {
   readonly #counted = new Map<string, Counted>();
 
   /** Once a tick: what is asked now becomes part of what is known. */
-  learn(router: PoolRouter, known: PoolRecord, nowMs: EpochMs): Learned {
+  learn(router: PoolRouter, record: PoolRecord, nowMs: EpochMs): Learned {
     const { id, slots: slotsPerReplica, replicasMax, slo } = router.spec;
-    const { waiting, inFlight, arrivals, begun, late } = router.stats;
+    const { waiting, inFlight, ready, arrivals, begun, late } = router.stats;
+    const known = this.#histories.get(id);
+    const startMs = router.expectedStartMs ?? record.startMs ?? START_GUESS_MS;
+    const learned = { nowMs, startMs, lossesPerHour: lossesPerHour(fadePool(record, nowMs)) };
+    const measured = ratesOf(record.rates, slotsPerReplica);
+    // As often as in the simulation: what came is spread over the time, and nobody waits for it.
+    if (known && measured && waiting === 0 && nowMs - known.atMs < FOLD_MS) return { ...learned, history: known };
     const before = this.#counted.get(id) ?? { arrivals, begun, late };
     this.#counted.set(id, { arrivals, begun, late });
-    const work = this.#work(router, known, { arrived: arrivals - before.arrivals, nowMs });
-    const counts = { begun: begun - before.begun, late: late - before.late };
-    const { workMs = null, lineMs = 0, answerMs = 0 } = work ?? {};
-    const sample = { atMs: nowMs, slots: waiting + inFlight, slotsPerReplica, workMs, lineMs, ...counts };
-    const startMs = router.expectedStartMs ?? known.startMs ?? START_GUESS_MS;
-    // An answer is no later for tokens that wait behind others' in the batch: a batch of them is always in the line.
-    const slackMs = slo.ttftMs + slotsPerReplica * answerMs;
-    const rules = { replicasMax, slackMs, startMs, lateShare: LATE_SHARE };
-    const history = foldDemand(this.#histories.get(id) ?? newHistory(nowMs), sample, rules);
+    const arrived = arrivals - before.arrivals;
+    // How long a prompt is, in tokens, is known when its answer ends: until then it is as long as the others.
+    const came = { askedTokens: null, arrived, waiting, slots: slotsPerReplica, ttftMs: slo.ttftMs };
+    const { requests: ended, ...mean } = router.meter.means(nowMs);
+    const work = measured && sampleWork({ ...came, ended, mean }, measured);
+    const { slackMs = slo.ttftMs, ...sampled } = work ?? { workMs: null, lineMs: 0 };
+    const counts = { begun: begun - before.begun, late: late - before.late, arrived, ready };
+    const sample = { atMs: nowMs, slots: waiting + inFlight, slotsPerReplica, ...sampled, ...counts };
+    const rules = { replicasMax, ttftMs: slo.ttftMs, slackMs, startMs, lateShare: LATE_SHARE };
+    const history = foldDemand(known ?? newHistory(nowMs), sample, rules);
     this.#histories.set(id, history);
-    return { nowMs, history, startMs, lossesPerHour: lossesPerHour(fadePool(known, nowMs)) };
-  }
-
-  /** Null while its replicas were not measured: then requests are counted. */
-  #work(
-    { spec, meter, stats }: PoolRouter,
-    { rates }: PoolRecord,
-    { arrived, nowMs }: { readonly arrived: number; readonly nowMs: EpochMs },
-  ): WorkSample | null {
-    const measured = ratesOf(rates, spec.slots);
-    if (!measured) return null;
-    const mean = meter.average(nowMs);
-    // How long a prompt is, in tokens, is known when its answer ends.
-    const came = { askedTokens: null, arrived, waiting: stats.waiting, slots: spec.slots };
-    return sampleWork({ ...came, ended: meter.requests(nowMs), mean }, measured);
+    return { ...learned, history };
   }
 
   /** Forgets pools that are gone. */

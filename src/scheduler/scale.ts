@@ -65,9 +65,7 @@ function learnedReplicas(spec: PoolSpec, demand: Demand, idleMs: readonly Ms[], 
   for (let at = history.levels.length - 1; at >= history.needed; at -= 1) {
     const level = history.levels[at];
     const sinceMs = nowMs - (level?.neededMs ?? -Infinity);
-    const held = level
-      ? holdMs(level, { startMs, lateWeight: at === 0 ? COLD_WEIGHT : history.lateWeight }, sinceMs)
-      : 0;
+    const held = level ? holdMs(level, { startMs, lateWeight: at === 0 ? COLD_WEIGHT : LATE_WEIGHT }, sinceMs) : 0;
     if (sinceMs >= held) continue;
     wanted = at + 1;
     reason = `replica ${at + 1} was needed ${seconds(sinceMs)} s ago, held for ${seconds(held)} s`;
@@ -93,6 +91,8 @@ const seconds = (ms: Ms): number => Math.round(ms / 1000);
 
 /** The first replica's absence is no breach: whoever comes then has been told of a cold start. */
 const COLD_WEIGHT = 0;
+/** A further replica's absence makes answers late: so many start-ups more. */
+const LATE_WEIGHT = 0.5;
 /** Below so many pauses they say little. */
 const PAUSES_LEAST = 3;
 

@@ -12,6 +12,8 @@ export interface MeasuredRates {
 /** An answer is taken for so long before enough were seen. */
 const OUTPUT_GUESS: Tokens = 200;
 const ENDED_LEAST = 20;
+/** Of the work of a full batch, what lies on a busy replica: on the mean its answers are half written. */
+const BATCH_SHARE = 0.4;
 /** From here on a batch was measured for long enough. */
 const MEASURED_LEAST_MS: Ms = 20_000;
 
@@ -21,9 +23,11 @@ export interface Came {
   readonly arrived: number;
   readonly waiting: number;
   readonly slots: number;
-  /** Requests that ended, and what they were on the mean; null: none did. */
+  /** A first token may come so late. */
+  readonly ttftMs: Ms;
+  /** Requests that ended, and what they were on the mean. */
   readonly ended: number;
-  readonly mean: { readonly input: Tokens; readonly output: Tokens } | null;
+  readonly mean: { readonly input: Tokens; readonly output: Tokens };
 }
 
 export interface WorkSample {
@@ -32,18 +36,23 @@ export interface WorkSample {
   readonly promptMs: Ms;
   /** Of what waits in line. */
   readonly lineMs: Ms;
-  /** What one answer after the other takes of a replica: as many as it has slots are always at work. */
-  readonly answerMs: Ms;
+  /** Work that may lie on a replica without a first token coming too late. */
+  readonly slackMs: Ms;
 }
 
-export function sampleWork(came: Came, rates: MeasuredRates): WorkSample {
-  const { askedTokens, arrived, waiting, ended, mean } = came;
-  const output = mean === null || ended < ENDED_LEAST ? OUTPUT_GUESS : mean.output;
-  const asked = askedTokens ?? arrived * (mean?.input ?? 0);
-  const promptMs = (asked * 1000) / rates.prefillTokensPerS;
-  const answerMs = (output * 1000) / rates.outputTokensPerS;
-  const line = mean ? (mean.input / rates.prefillTokensPerS + mean.output / rates.outputTokensPerS) * 1000 : 0;
-  return { workMs: promptMs + arrived * answerMs, promptMs, lineMs: waiting * line, answerMs };
+export function sampleWork(came: Came, { prefillTokensPerS, outputTokensPerS }: MeasuredRates): WorkSample {
+  const { arrived, waiting, slots, ttftMs, ended, mean } = came;
+  const output = ended < ENDED_LEAST ? OUTPUT_GUESS : mean.output;
+  const promptMs = ((came.askedTokens ?? arrived * mean.input) * 1000) / prefillTokensPerS;
+  const answerMs = (output * 1000) / outputTokensPerS;
+  const meanMs = (mean.input / prefillTokensPerS + mean.output / outputTokensPerS) * 1000;
+  return {
+    workMs: promptMs + arrived * answerMs,
+    promptMs,
+    lineMs: ended === 0 ? 0 : waiting * meanMs,
+    // An answer is no later for tokens that wait behind others' in the batch: a batch of them is always in the line.
+    slackMs: ttftMs + BATCH_SHARE * slots * answerMs,
+  };
 }
 
 /**

@@ -102,11 +102,9 @@ test('a pool without an idle time keeps a replica for one start-up, while no pau
   assert.deepEqual([at(START_MS - 1000), at(START_MS)], [1, 0]);
 });
 
-test('a further replica, whose absence makes answers late, is kept longer: by what lateness weighs', () => {
-  const at = (sinceMs: number, lateWeight: number): number =>
-    learnedWanted({ levels: [level(0), level(0)], nowMs: sinceMs, lateWeight });
-  assert.deepEqual([at(2 * START_MS, 2), at(3 * START_MS, 2)], [2, 0]);
-  assert.deepEqual([at(8 * START_MS, 9), at(10 * START_MS, 9)], [2, 0]);
+test('a further replica, whose absence makes answers late, is kept longer', () => {
+  const at = (sinceMs: number): number => learnedWanted({ levels: [level(0), level(0)], nowMs: sinceMs });
+  assert.deepEqual([at(1.4 * START_MS), at(1.5 * START_MS)], [2, 0]);
 });
 
 test('pauses shorter than the break-even are waited out, pauses that are longer are not', () => {
@@ -156,7 +154,6 @@ interface State {
   readonly spec: PoolSpec;
   readonly needed: number;
   readonly levels: readonly Level[];
-  readonly lateWeight: number;
   readonly nowMs: number;
   readonly lossesPerHour: number;
   readonly demand: Demand;
@@ -164,8 +161,8 @@ interface State {
 }
 
 function learnedWanted(state: Partial<State>): number {
-  const { spec = LEARNS, needed = 0, levels = [], lateWeight = 2, nowMs = 0, lossesPerHour = 0 } = state;
-  const history = { ...newHistory(0), needed, levels, lateWeight };
+  const { spec = LEARNS, needed = 0, levels = [], nowMs = 0, lossesPerHour = 0 } = state;
+  const history = { ...newHistory(0), needed, levels };
   const learned = { nowMs, history, startMs: START_MS, lossesPerHour };
   return wantedReplicas(spec, state.demand ?? asked(0), state.idleMs ?? [0, 0, 0, 0, 0, 0], learned).wanted;
 }

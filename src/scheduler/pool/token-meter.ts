@@ -48,9 +48,11 @@ export class TokenMeter {
     return requests === 0 ? null : { input: input / requests, output: output / requests };
   }
 
-  /** Attempts that ended in the last hour. */
-  requests(nowMs: EpochMs): number {
-    return this.#sum(nowMs, MINUTES).requests;
+  /** Attempts that ended in the last hour, and what they were on the mean. */
+  means(nowMs: EpochMs): TokenRate & { readonly requests: number } {
+    const { requests, input, output } = this.#sum(nowMs, MINUTES);
+    const each = Math.max(1, requests);
+    return { requests, input: input / each, output: output / each };
   }
 
   #sum(nowMs: EpochMs, minutes: number): Omit<Minute, 'at'> {
