@@ -15,6 +15,7 @@ import { Limiter } from './gateway/limits.ts';
 import { nodeTransport } from './gateway/node-transport.ts';
 import { probeModelServer } from './gateway/probe.ts';
 import { proveResumption } from './gateway/resume-probe.ts';
+import { measureSpeed } from './gateway/speed-probe.ts';
 import { PromptCounter } from './gateway/tokenizer.ts';
 import { createUndiciUpstream } from './gateway/undici-upstream.ts';
 import { Watch } from './gateway/watch.ts';
@@ -159,6 +160,8 @@ async function startGateway(parts: Parts): Promise<Gateway> {
     log,
     probe: (target, spec, signal) => probeModelServer(upstream, target, spec, signal),
     proveResumption: (target, spec, signal) => proveResumption(upstream, target, spec, signal),
+    measure: (target, pool, signal) =>
+      measureSpeed({ upstream, clock, target, pool, nonce: randomText(systemRandom, 16), signal }),
   });
   const keys = new Keys(ledger);
   await keys.refresh();

@@ -7,7 +7,7 @@ import { Ending } from './ending.ts';
 import { Fleet } from './fleet.ts';
 import { LOOK_MS, PLANNED, SUSPECT_LOOK_MS } from './pace.ts';
 import { describeStop, Panic, turnAway, type Stop } from './panic.ts';
-import type { Decide, Parts, Probe, ProveResumption } from './parts.ts';
+import type { Decide, Measure, Parts, Probe, ProveResumption } from './parts.ts';
 import { BACKING_OFF, type Action } from './plan.ts';
 import { Planner } from './planner.ts';
 import type { Pool, Pools } from './pool/pools.ts';
@@ -24,6 +24,7 @@ export interface SchedulerOptions {
   readonly markets: ReadonlyMap<MarketName, Market>;
   readonly probe: Probe;
   readonly proveResumption?: ProveResumption | undefined;
+  readonly measure?: Measure | undefined;
   readonly newId: (prefix: string) => string;
   readonly log: (line: string) => void;
 }
@@ -56,6 +57,8 @@ export class Scheduler {
   readonly #heldBack = new Map<string, string>();
   readonly #planner: Planner;
   readonly #decide: Decide;
+  /** What is remembered of providers and pools. */
+  readonly book: ProviderBook;
   #ticking: Promise<void> | null = null;
   #again = false;
   #cancelTimer: (() => void) | null = null;
@@ -65,6 +68,7 @@ export class Scheduler {
     const { clock, records, log } = options;
     this.#work = new Work(clock, log);
     this.#fleet = new Fleet(records, clock, log);
+    this.book = this.#fleet.book;
     this.#planner = new Planner(options, this.#fleet);
     this.panic = new Panic(records, clock);
     this.#decide = ({ pool, kind, reason, detail = {} }) =>
@@ -187,11 +191,6 @@ export class Scheduler {
 
   replicas(): ReplicaRecord[] {
     return this.#fleet.active();
-  }
-
-  /** What is remembered of providers and pools. */
-  get book(): ProviderBook {
-    return this.#fleet.book;
   }
 
   async #tick(): Promise<void> {

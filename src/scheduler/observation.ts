@@ -93,6 +93,7 @@ function plannedReplica(record: ReplicaRecord, router: PoolRouter, nowMs: EpochM
     drainSinceMs: record.drainMs,
     costNanoUsdPerHour: record.costNanoUsdPerHour ?? router.spec.ceilingNanoUsdPerHour,
     endsMs: record.endsMs ?? null,
+    condemned: record.condemned?.reason ?? null,
     replaces: record.replaces ?? null,
   };
 }

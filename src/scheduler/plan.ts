@@ -13,6 +13,8 @@ export interface PlannedReplica {
   readonly costNanoUsdPerHour: NanoUsd;
   /** Its provider takes the machine back then; null: it may stay. */
   readonly endsMs?: EpochMs | null;
+  /** Why it goes, where that is not its provider's doing: then it stays until another has taken its place. */
+  readonly condemned?: string | null;
   /** The replica that it follows. */
   readonly replaces?: string | null;
 }
@@ -88,17 +90,20 @@ function successions({ spec, replicas, backoffUntilMs, nowMs }: PlanInput, affor
   const actions: Action[] = [];
   let hourly = replicas.reduce((sum, { costNanoUsdPerHour }) => sum + costNanoUsdPerHour, 0n);
   const { hourNanoUsd } = spec.budget;
-  for (const { id: replica, state, endsMs } of replicas) {
-    if (state !== 'ready' || typeof endsMs !== 'number') continue;
+  for (const { id: replica, state, endsMs, condemned = null } of replicas) {
+    const reclaimed = typeof endsMs === 'number';
+    if (state !== 'ready' || (!reclaimed && condemned === null)) continue;
+    const why = condemned === null ? 'its provider takes the machine back' : `it is to go: ${condemned}`;
     const next = replicas.find(({ replaces, state: at }) => replaces === replica && COUNTS.has(at));
     if (next?.state === 'ready') {
-      actions.push({ type: 'drain', replica, reason: 'its provider takes the machine back, and another one is ready' });
-    } else if (nowMs >= endsMs - spec.limits.drainMs - LEAVE_MS) {
-      actions.push({ type: 'drain', replica, reason: 'its provider takes the machine back' });
+      actions.push({ type: 'drain', replica, reason: `${why}, and another one is ready` });
+    } else if (reclaimed && nowMs >= endsMs - spec.limits.drainMs - LEAVE_MS) {
+      actions.push({ type: 'drain', replica, reason: why });
     } else if (!next && affordable && backoffUntilMs <= nowMs) {
       hourly += spec.ceilingNanoUsdPerHour;
       if (hourNanoUsd !== null && hourly > hourNanoUsd) break;
-      actions.push({ type: 'order', reason: 'a provider takes its machine back', replaces: replica });
+      const reason = condemned === null ? 'a provider takes its machine back' : why;
+      actions.push({ type: 'order', reason, replaces: replica });
     }
   }
   return actions;

@@ -42,6 +42,8 @@ export class Planner {
     const reserves = all.filter((record) => record.state !== 'draining' && this.#isReserve(record, router, nowMs));
     const own = all.filter((record) => !reserves.includes(record));
     const { failures, rollouts } = this.#fleet;
+    const known = this.#fleet.book.pool(spec.id);
+    if (known.startMs !== null) router.expectStart(known.startMs);
     const times = { nowMs, sinceMs: this.#sinceMs };
     const budget = { spentTodayNanoUsd: this.#fleet.spentToday(spec.id) };
     const actions = planWhole({
@@ -50,7 +52,7 @@ export class Planner {
         records: own,
         budget,
         ...times,
-        learned: this.#observations.learn(router, this.#fleet.book.pool(spec.id), nowMs),
+        learned: this.#observations.learn(router, known, nowMs),
       },
       backoffUntilMs: failures.backoffUntil(spec.id),
       specialBackoffUntilMs: failures.backoffUntil(specialOf(spec.id)),

@@ -53,6 +53,8 @@ export interface ReplicaRecord {
   readonly runs?: RunsAs;
   /** Ordered besides what the pool's load asks for. */
   readonly beside?: Beside;
+  /** It is not what was ordered: it goes as soon as another has taken its place. */
+  readonly condemned?: { readonly cause: FailureCause; readonly reason: string; readonly atMs: EpochMs } | null;
   /** When its provider takes the machine back, where that is known. */
   readonly endsMs?: EpochMs | null;
   /** The replica that it is to follow: until that one drains, it is beside what the pool wants. */
