@@ -21,6 +21,7 @@ import { createUndiciUpstream } from './gateway/undici-upstream.ts';
 import { Watch } from './gateway/watch.ts';
 import { openLedger } from './ledger/client.ts';
 import type { Ledger } from './ledger/operations.ts';
+import { announce } from './node/announce.ts';
 import { openDemo } from './node/demo.ts';
 import { openMarkets, prepareLocal } from './node/markets.ts';
 import { reachOf } from './node/reach.ts';
@@ -29,10 +30,11 @@ import { createOperations } from './node/operations.ts';
 import { secretFile } from './node/secrets.ts';
 import { startServer, type RunningServer } from './node/server.ts';
 import { createIds, randomText, systemRandom } from './random.ts';
+import { DisputeRecords } from './leases/dispute-records.ts';
 import { Scheduler } from './scheduler/loop.ts';
 import { Pools } from './scheduler/pool/pools.ts';
 import { SchedulerRecords } from './scheduler/records.ts';
-import { modelIdSchema, parsePool, type MarketName, type PoolSpec } from './spec.ts';
+import { modelIdSchema, parsePool } from './spec.ts';
 import { lockDataFolder } from './store/lock.ts';
 import { openStore, type Store } from './store/open.ts';
 
@@ -116,9 +118,11 @@ async function start(
     const store = await openStore(join(dataDir, 'underbid.db'));
     closers.push(() => store.close());
     const joining = openJoining(settings, clock, log);
-    const markets = await openMarkets({ settings, store, ledger, clock, runtime, joined: joining.bidders, log });
+    const disputes = new DisputeRecords(store);
+    const shared = { settings, clock, store, disputes, ledger };
+    const markets = await openMarkets({ ...shared, runtime, joined: joining.bidders, log });
     for (const market of markets.values()) closers.push(() => market.stop());
-    return await startGateway({ settings, options, clock, store, ledger, markets, joining, closers, closeAll });
+    return await startGateway({ ...shared, options, markets, joining, closers, closeAll });
   } catch (error) {
     await closeAll();
     throw error;
@@ -130,6 +134,7 @@ interface Parts {
   readonly options: ServeOptions;
   readonly clock: Clock;
   readonly store: Store;
+  readonly disputes: DisputeRecords;
   readonly ledger: Ledger;
   readonly markets: Awaited<ReturnType<typeof openMarkets>>;
   readonly joining: Joining;
@@ -138,7 +143,7 @@ interface Parts {
 }
 
 async function startGateway(parts: Parts): Promise<Gateway> {
-  const { settings, options, clock, store, ledger, markets, joining, closers, closeAll } = parts;
+  const { settings, options, clock, store, disputes, ledger, markets, joining, closers, closeAll } = parts;
   const { dataDir, limits } = settings;
   const newId = createIds(systemRandom);
   const pools = new Pools(clock, true);
@@ -169,6 +174,7 @@ async function startGateway(parts: Parts): Promise<Gateway> {
     settings.adminKey?.reveal() ??
     secretFile(join(dataDir, 'admin.key'), () => `sk-ub-admin-${randomText(systemRandom, 40)}`).value;
   const demoKey = await openDemo({ ledger, keys, dataDir, clock, random: systemRandom });
+  disputes.onUpheld(({ market, provider, breach }) => scheduler.book.disputed({ market, provider }, breach.reason));
   await scheduler.start();
   closers.push(() => scheduler.stop(options));
   const watch = new Watch(clock);
@@ -184,7 +190,7 @@ async function startGateway(parts: Parts): Promise<Gateway> {
     upstream,
     watch: () => watch,
     transport: nodeTransport,
-    fleet: createOperations({ clock, pools, records, scheduler, markets, ledger }),
+    fleet: createOperations({ clock, pools, records, scheduler, markets, ledger, disputes }),
     joining: joining.door,
     adminKeyHash: hashKey(adminKey),
     limiter: new Limiter(),
@@ -232,34 +238,6 @@ async function loadPools(parts: {
     const spec = parsePool(modelIdSchema.parse(id), input, clock.now());
     pools.put(spec, await price(spec), 'api');
   }
-}
-
-function announce(url: string, demoKey: string | null, settings: Settings): void {
-  console.log(`underbid ready on ${url}`);
-  if (demoKey === null) return;
-  const model = settings.pools[0]?.id ?? 'smollm2-135m';
-  const body = `{"model":"${model}","stream":true,"messages":[{"role":"user","content":"Why is the sky blue?"}]}`;
-  console.log(
-    [
-      '',
-      'The account "demo" has $5.00 of promo credit. Its key, shown this once (it is also in demo.key in the data folder):',
-      '',
-      `  ${demoKey}`,
-      '',
-      isRented(settings.pools[0], settings)
-        ? 'Try it; the first question wins a machine at auction and starts a model server, so it takes some seconds:'
-        : 'Try it:',
-      '',
-      `  curl -N ${url}/v1/chat/completions -H 'Authorization: Bearer ${demoKey}' -H 'Content-Type: application/json' -d '${body}'`,
-      '',
-    ].join('\n'),
-  );
-}
-
-/** Whether its machines come from an auction; servers that already run answer at once. */
-function isRented(pool: PoolSpec | undefined, { markets: { local, akash } }: Settings): boolean {
-  const mayBid = (name: MarketName): boolean => pool?.markets?.includes(name) ?? true;
-  return (local !== null && mayBid('local')) || (akash !== null && mayBid('akash'));
 }
 
 /** The first signal lets answers end, the second ends them; either way money is settled and model servers are gone. */

@@ -4,6 +4,7 @@ import { addAccountCommands } from './account-commands.ts';
 import { addAdminCommands } from './admin-commands.ts';
 import { addConfigCommands } from './config-commands.ts';
 import { addDevnetCommand } from './devnet-command.ts';
+import { addDisputeCommands } from './dispute-commands.ts';
 import { addDoctorCommand } from './doctor-command.ts';
 import { addFleetCommands } from './fleet-commands.ts';
 import { addKeyCommands } from './key-commands.ts';
@@ -42,6 +43,7 @@ function buildProgram(surface: Surface): Command {
     .action((options: { readonly closeLeases?: boolean }) => surface.serve(options));
   addConfigCommands(program, surface);
   addFleetCommands(program, surface);
+  addDisputeCommands(program, surface);
   addMoneyCommands(program, surface);
   addAccountCommands(program, surface);
   addKeyCommands(program, surface);

@@ -117,6 +117,7 @@ function describeLocal(local: LocalMarketSettings): unknown {
     take_fee_bp: local.takeFeeBp,
     make_fee_bp: local.makeFeeBp,
     treasury_usd: formatUsd(local.treasuryNanoUsd),
+    disputes: { answer_s: local.disputes.answerMs / 1000, judge_s: local.disputes.judgeMs / 1000 },
     ...optional('llama_server', local.llamaServer),
     ...optional('model_path', local.modelPath),
     providers: local.providers.map(describeProvider),

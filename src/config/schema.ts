@@ -2,6 +2,7 @@ import { isIP } from 'node:net';
 import { z } from 'zod';
 import { modelIdSchema, poolSchema, poolsSchema } from '../spec.ts';
 import { hardwareSchema } from '../spec/hardware.ts';
+import { disputeWindowsSchema } from '../spec/dispute-windows.ts';
 import { TRUST_LEVELS } from '../spec/trust.ts';
 import { secretSchema, serverUrl } from './fields.ts';
 import { akashSchema } from './akash-schema.ts';
@@ -83,6 +84,7 @@ const localSchema = z
       .max(64)
       .prefault(embeddedProviders)
       .describe('who bids on this machine; default: four with different costs and policies'),
+    disputes: disputeWindowsSchema,
     joining: z
       .array(joiningSchema)
       .max(256)

@@ -13,6 +13,7 @@ export function addFleet(app: Hono<AppEnv>, deps: AppDeps, fleet: FleetOperation
   addPools(app, deps, fleet);
   addLogs(app, deps, fleet);
   addLeases(app, deps, fleet);
+  addDisputes(app, deps, fleet);
   app.get('/replicas', (context) => context.json({ data: fleet.replicas() }));
   app.get('/orders', async (context) => context.json({ data: await fleet.orders() }));
   app.get('/markets', (context) => context.json({ data: fleet.markets() }));
@@ -77,6 +78,27 @@ function addLeases(app: Hono<AppEnv>, deps: AppDeps, fleet: FleetOperations): vo
       return context.json((await fleet.disputeLease(id, reason)) as object);
     },
   });
+}
+
+function addDisputes(app: Hono<AppEnv>, deps: AppDeps, fleet: FleetOperations): void {
+  app.get('/disputes', async (context) => context.json({ data: await fleet.disputes() }));
+  app.get('/disputes/:id', async (context) => context.json((await fleet.dispute(context.req.param('id'))) as object));
+  for (const [verb, upheld] of [
+    ['uphold', true],
+    ['reject', false],
+  ] as const) {
+    addAction(app, deps, {
+      method: 'post',
+      path: `/disputes/:id/${verb}`,
+      action: upheld ? 'dispute.upheld' : 'dispute.rejected',
+      run: async (context, action) => {
+        const id = context.req.param('id') ?? '';
+        const { reason } = await bodyOf(context, deps, disputeSchema);
+        action.about(id, { reason });
+        return context.json((await fleet.judgeDispute(id, { upheld, reason })) as object);
+      },
+    });
+  }
 }
 
 function restOf(context: Context<AppEnv>, prefix: string): string {

@@ -97,7 +97,11 @@ export interface FleetOperations {
   /** @throws AppError `not_found`; what the lines throw is the provider's */
   leaseLogs(id: string, request: LeaseLogs, signal: AbortSignal): Promise<AsyncIterable<LogLine>>;
   closeLease(id: string): Promise<unknown>;
+  /** Closes it, too. */
   disputeLease(id: string, reason: string): Promise<unknown>;
+  disputes(): Promise<unknown[]>;
+  dispute(id: string): Promise<unknown>;
+  judgeDispute(id: string, verdict: { readonly upheld: boolean; readonly reason: string }): Promise<unknown>;
   /** Each market, and why it takes no orders now, if it does not. */
   markets(): unknown[];
   providers(): Promise<unknown[]>;

@@ -1,6 +1,6 @@
 import type { EpochMs, Ms } from '../units.ts';
 import { foldDemand, measureDemand, newHistory, type Demand, type DemandHistory } from './demand.ts';
-import { isSuccessor, type PlannedReplica } from './plan.ts';
+import type { PlannedReplica } from './plan.ts';
 import type { PoolRouter } from './pool/router.ts';
 import { fadePool, lossesPerHour, type PoolRecord } from './pool-record.ts';
 import type { ReplicaRecord } from './records.ts';
@@ -15,7 +15,7 @@ export interface Observation {
 }
 
 /** What a start-up takes, as far as nothing is known. */
-const START_GUESS_MS: Ms = 60_000;
+export const START_GUESS_MS: Ms = 60_000;
 /** Between two samples of work, unless somebody waits. */
 const FOLD_MS: Ms = 5000;
 
@@ -75,7 +75,7 @@ export function observePool(
   // An order that nobody waits for any more is withdrawn at once, a start-up only after the idle time: it is half paid.
   const unready = demand.slots > 0 ? 0 : demand.idleMs;
   const idleMs = replicas
-    .filter((replica) => replica.state !== 'draining' && replica.state !== 'closing' && !isSuccessor(replica, replicas))
+    .filter(({ state }) => state !== 'draining' && state !== 'closing')
     .map((replica) => {
       if (replica.state === 'ordering') return demand.slots > 0 ? 0 : Infinity;
       return replica.state === 'ready' ? replica.idleMs : unready;
@@ -92,8 +92,5 @@ function plannedReplica(record: ReplicaRecord, router: PoolRouter, nowMs: EpochM
     idleMs: load && load.inFlight === 0 ? nowMs - load.lastUsedMs : 0,
     drainSinceMs: record.drainMs,
     costNanoUsdPerHour: record.costNanoUsdPerHour ?? router.spec.ceilingNanoUsdPerHour,
-    endsMs: record.endsMs ?? null,
-    condemned: record.condemned?.reason ?? null,
-    replaces: record.replaces ?? null,
   };
 }

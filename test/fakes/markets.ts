@@ -214,6 +214,14 @@ export class FakeMarket implements Market {
     });
   }
 
+  judge(disputeId: string, { upheld }: { readonly upheld: boolean }): Promise<Outcome<DisputeNote>> {
+    const lease = [...this.world.leases.values()].find(({ dispute }) => dispute?.id === disputeId);
+    if (!lease?.dispute) return Promise.resolve(refused('there is no such dispute'));
+    const dispute: DisputeNote = { ...lease.dispute, state: upheld ? 'upheld' : 'rejected' };
+    this.#put({ ...lease, dispute });
+    return Promise.resolve(done(dispute));
+  }
+
   async list(): Promise<{ orders: readonly OrderView[]; leases: readonly LeaseStatus[] }> {
     await this.#reads('list', '');
     const leases = this.open().map((lease) => ({
@@ -225,11 +233,13 @@ export class FakeMarket implements Market {
 
   providers(): Promise<readonly ProviderView[]> {
     const hardware = { cpu: 8, memoryBytes: 2 ** 34, gpus: [] };
-    const views = this.providersOf.map(({ id, failures = 0 }) => {
+    const views = this.providersOf.map(({ id, price, failures = 0 }) => {
       const used = this.open().filter(({ provider }) => provider === id).length;
       const disputes = [...this.world.leases.values()].filter((one) => one.provider === id && one.dispute).length;
       const record = { leases: failures, failures, disputes };
-      return { id, market: this.name, hardware, capacity: 9, used, policy: 'fixed', audited: true, ...record };
+      const asksNanoUsdPerBlock = this.name === 'akash' ? null : price;
+      const told = { capacity: 9, used, policy: 'fixed', audited: true, asksNanoUsdPerBlock };
+      return { id, market: this.name, hardware, ...told, ...record };
     });
     return Promise.resolve(views);
   }
