@@ -21,14 +21,19 @@ import { createUndiciUpstream } from './gateway/undici-upstream.ts';
 import { Watch } from './gateway/watch.ts';
 import { openLedger } from './ledger/client.ts';
 import type { Ledger } from './ledger/operations.ts';
+import { fenceMarket } from './leases/fenced.ts';
+import type { LlamaRuntime } from './leases/local/runtime.ts';
 import { announce } from './node/announce.ts';
 import { openDemo } from './node/demo.ts';
+import { Leadership } from './node/leadership.ts';
 import { openMarkets, prepareLocal } from './node/markets.ts';
 import { reachOf } from './node/reach.ts';
 import { openJoining, type Joining } from './node/provider-door.ts';
 import { createOperations } from './node/operations.ts';
 import { secretFile } from './node/secrets.ts';
 import { startServer, type RunningServer } from './node/server.ts';
+import { standBy } from './node/standby.ts';
+import { untilSignal, untilStopped, type Gateway } from './node/stopping.ts';
 import { createIds, randomText, systemRandom } from './random.ts';
 import { DisputeRecords } from './leases/dispute-records.ts';
 import { Scheduler } from './scheduler/loop.ts';
@@ -51,6 +56,8 @@ const log = (line: string): void => {
 export interface ServeOptions {
   /** The end closes every lease, also those that would be found again at the next start. */
   readonly closeLeases?: boolean;
+  /** Waits while another gateway leads, then takes over; left out: as the settings have it. */
+  readonly standby?: boolean;
 }
 
 /** Builds every part once, serves until told to stop, ends the parts in reverse order. Resolves with the exit code. */
@@ -60,7 +67,7 @@ export async function serve(
 ): Promise<number> {
   try {
     const gateway = await start(env, systemClock, options);
-    await untilStopped(gateway);
+    if (gateway) await untilStopped(gateway);
     return 0;
   } catch (error) {
     console.error(error instanceof AppError ? error.message : `underbid could not start: ${describeError(error)}`);
@@ -69,73 +76,106 @@ export async function serve(
   }
 }
 
-interface Gateway {
-  readonly server: RunningServer;
-  readonly settings: Settings;
-  /** Turns waiting requests away and refuses new ones. */
-  refuse(): void;
-  /** Ends everything behind the server. */
-  close(): Promise<void>;
-}
-
+/** Null: it stood by and was told to stop. */
 async function start(
   env: Readonly<Record<string, string | undefined>>,
   clock: Clock,
   options: ServeOptions,
-): Promise<Gateway> {
+): Promise<Gateway | null> {
   const settings = loadSettings({ env, cwd: process.cwd(), nowMs: clock.now() });
   for (const warning of warnSettings(settings, clock.now())) log(`warning: ${warning}`);
-  const { dataDir } = settings;
   // Databases and keys are their owner's alone.
   process.umask(0o077);
-  mkdirSync(dataDir, { recursive: true, mode: 0o700 });
-  if (existsSync(join(dataDir, 'underbid.db')) && !existsSync(join(dataDir, 'ledger.db'))) {
-    const why = `the ledger (ledger.db) is missing from ${dataDir}, though the gateway ran there: put it back, or use another data folder`;
-    throw new AppError('setup_failed', why);
+  mkdirSync(settings.dataDir, { recursive: true, mode: 0o700 });
+  const newId = createIds(systemRandom);
+  const prepare = (): Promise<LlamaRuntime | null> => untilSignal((signal) => prepareLocal(settings, clock, signal));
+  if (!(options.standby ?? settings.standby)) {
+    const unlock = lockDataFolder(settings.dataDir);
+    return open({ settings, options, clock, newId, unlock, prepare, server: null });
   }
-  const closers: (() => Promise<void> | void)[] = [];
+  const standby = await standBy({ settings, clock, newId });
+  const runtime = await prepare();
+  const unlock = await untilSignal((signal) => {
+    console.log(`underbid stands by on ${standby.server.url}`);
+    return standby.lead(signal);
+  });
+  if (unlock === null) return null;
+  log('no other gateway leads: taking over');
+  return open({
+    settings,
+    options,
+    clock,
+    newId,
+    unlock,
+    prepare: () => Promise.resolve(runtime),
+    server: standby.server,
+  });
+}
+
+interface Opening {
+  readonly settings: Settings;
+  readonly options: ServeOptions;
+  readonly clock: Clock;
+  readonly newId: (prefix: string) => string;
+  /** Gives the data folder's lock back. */
+  readonly unlock: () => void;
+  readonly prepare: () => Promise<LlamaRuntime | null>;
+  /** Of a standby: it listens already. */
+  readonly server: RunningServer | null;
+}
+
+/** With the lock in hand: opens the data, and all that works on it. */
+async function open(opening: Opening): Promise<Gateway> {
+  const { settings, clock } = opening;
+  const { dataDir } = settings;
+  const closers: (() => Promise<void> | void)[] = [opening.unlock];
   const closeAll = async (): Promise<void> => {
     for (const close of closers.splice(0).toReversed()) await close();
   };
   try {
-    closers.push(lockDataFolder(dataDir));
+    refuseLostLedger(dataDir);
     const pidFile = join(dataDir, 'gateway.pid');
     writeFileSync(pidFile, `${process.pid}\n`);
     closers.push(() => rmSync(pidFile, { force: true }));
-    const preparing = new AbortController();
-    const abort = (): void => preparing.abort(new AppError('setup_failed', 'stopped while preparing'));
-    process.once('SIGINT', abort).once('SIGTERM', abort);
-    const runtime = await prepareLocal(settings, clock, preparing.signal);
-    process.off('SIGINT', abort).off('SIGTERM', abort);
+    const runtime = await opening.prepare();
+    const fatal = (why: string): void => {
+      log(`${why}, and the gateway ends`);
+      process.exit(EXIT_FATAL);
+    };
     const ledger = await openLedger({
       dataDir,
-      onFatal: (error) => {
-        log(`the ledger failed and the gateway ends: ${describeError(error)}`);
-        process.exit(EXIT_FATAL);
-      },
+      onFatal: (error) => fatal(`the ledger failed (${describeError(error)})`),
     });
     closers.push(() => ledger.close());
     const store = await openStore(join(dataDir, 'underbid.db'));
     closers.push(() => store.close());
+    const onLost = (): void => fatal('another gateway has taken over');
+    const leadership = new Leadership({ store, dataDir, clock, log, onLost });
+    await leadership.start();
+    closers.push(() => leadership.stop());
     const joining = openJoining(settings, clock, log);
     const disputes = new DisputeRecords(store);
     const shared = { settings, clock, store, disputes, ledger };
     const markets = await openMarkets({ ...shared, runtime, joined: joining.bidders, log });
     for (const market of markets.values()) closers.push(() => market.stop());
-    return await startGateway({ ...shared, options, markets, joining, closers, closeAll });
+    return await startGateway({ ...opening, ...shared, leadership, markets, joining, closers, closeAll });
   } catch (error) {
     await closeAll();
     throw error;
   }
 }
 
-interface Parts {
-  readonly settings: Settings;
-  readonly options: ServeOptions;
-  readonly clock: Clock;
+function refuseLostLedger(dataDir: string): void {
+  if (!existsSync(join(dataDir, 'underbid.db')) || existsSync(join(dataDir, 'ledger.db'))) return;
+  const why = `the ledger (ledger.db) is missing from ${dataDir}, though the gateway ran there: put it back, or use another data folder`;
+  throw new AppError('setup_failed', why);
+}
+
+interface Parts extends Opening {
   readonly store: Store;
   readonly disputes: DisputeRecords;
   readonly ledger: Ledger;
+  readonly leadership: Leadership;
   readonly markets: Awaited<ReturnType<typeof openMarkets>>;
   readonly joining: Joining;
   readonly closers: (() => Promise<void> | void)[];
@@ -143,9 +183,9 @@ interface Parts {
 }
 
 async function startGateway(parts: Parts): Promise<Gateway> {
-  const { settings, options, clock, store, disputes, ledger, markets, joining, closers, closeAll } = parts;
+  const { settings, options, clock, newId, store, disputes, ledger, leadership, markets, joining, closers, closeAll } =
+    parts;
   const { dataDir, limits } = settings;
-  const newId = createIds(systemRandom);
   const pools = new Pools(clock, true);
   const records = new SchedulerRecords(store);
   await loadPools({ settings, pools, records, ledger, clock });
@@ -160,8 +200,9 @@ async function startGateway(parts: Parts): Promise<Gateway> {
     clock,
     records,
     pools,
-    markets,
+    markets: new Map([...markets].map(([name, market]) => [name, fenceMarket(market, () => leadership.leads())])),
     newId,
+    epoch: leadership.epoch,
     log,
     probe: (target, spec, signal) => probeModelServer(upstream, target, spec, signal),
     proveResumption: (target, spec, signal) => proveResumption(upstream, target, spec, signal),
@@ -192,6 +233,7 @@ async function startGateway(parts: Parts): Promise<Gateway> {
     transport: nodeTransport,
     fleet: createOperations({ clock, pools, records, scheduler, markets, ledger, disputes }),
     joining: joining.door,
+    leader: () => leadership.view(),
     adminKeyHash: hashKey(adminKey),
     limiter: new Limiter(),
     bodyRoom: new BodyRoom(limits.bodiesBytes, Math.max(limits.bodyBytes, Math.floor(limits.bodiesBytes / 4))),
@@ -204,11 +246,11 @@ async function startGateway(parts: Parts): Promise<Gateway> {
   };
   const gate = new Gate(deps);
   const app = createApp(deps, gate);
-  const server = await startServer(
-    app,
-    { host: settings.host, port: settings.port, clock, limits },
-    createDirectChat(deps, gate),
-  );
+  const direct = createDirectChat(deps, gate);
+  const { host, port } = settings;
+  const server = parts.server ?? (await startServer(app, { host, port, clock, limits }, direct));
+  if (parts.server) server.replace(app, direct);
+  await leadership.serves(server.url);
   announce(server.url, demoKey, settings);
   const refuse = (): void => {
     refusing = 'the gateway is stopping';
@@ -216,7 +258,7 @@ async function startGateway(parts: Parts): Promise<Gateway> {
     for (const bidder of joining.bidders) bidder.stop();
     for (const { router } of pools.list()) router.close(new AppError('no_capacity', refusing, { retryAfterS: 5 }));
   };
-  return { server, settings, refuse, close: closeAll };
+  return { server, settings, log, refuse, close: closeAll };
 }
 
 async function loadPools(parts: {
@@ -238,32 +280,6 @@ async function loadPools(parts: {
     const spec = parsePool(modelIdSchema.parse(id), input, clock.now());
     pools.put(spec, await price(spec), 'api');
   }
-}
-
-/** The first signal lets answers end, the second ends them; either way money is settled and model servers are gone. */
-function untilStopped(gateway: Gateway): Promise<void> {
-  const { server, settings } = gateway;
-  return new Promise((resolve, reject) => {
-    const hurry = new AbortController();
-    let stopping = false;
-    const stop = (): void => {
-      if (stopping) {
-        hurry.abort();
-        return;
-      }
-      stopping = true;
-      log('stopping: answers in progress may end');
-      gateway.refuse();
-      server
-        .stop(settings.limits.stopMs, hurry.signal)
-        // A cut answer is charged for what was delivered: its settlement is on its way to the ledger.
-        .then(() => systemClock.sleep(100))
-        .then(() => gateway.close())
-        .then(resolve, reject);
-    };
-    process.on('SIGTERM', stop);
-    process.on('SIGINT', stop);
-  });
 }
 
 if (import.meta.main) process.exit(await serve(process.env));

@@ -16,6 +16,7 @@ export function describeSettings(settings: Settings): unknown {
     port: settings.port,
     data: settings.dataDir,
     cache: settings.cacheDir,
+    standby: settings.standby,
     config_file: settings.configFile,
     admin_key: settings.adminKey?.toString() ?? null,
     pools: Object.fromEntries(settings.pools.map((pool) => [pool.id, describePool(pool)])),

@@ -220,6 +220,10 @@ export const environmentSchema = z.object({
   UNDERBID_CACHE: path
     .optional()
     .describe('folder of downloads; default: $XDG_CACHE_HOME/underbid or ~/.cache/underbid'),
+  UNDERBID_STANDBY: z
+    .enum(['0', '1'], 'must be 0 or 1')
+    .default('0')
+    .describe('1: wait while another gateway uses the data folder, then take over'),
   UNDERBID_CONFIG: path.optional().describe('the file; default: underbid.yaml when it exists'),
   UNDERBID_ADMIN_KEY: z
     .string()

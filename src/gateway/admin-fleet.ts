@@ -16,6 +16,8 @@ export function addFleet(app: Hono<AppEnv>, deps: AppDeps, fleet: FleetOperation
   addDisputes(app, deps, fleet);
   app.get('/replicas', (context) => context.json({ data: fleet.replicas() }));
   app.get('/orders', async (context) => context.json({ data: await fleet.orders() }));
+  const { leader } = deps;
+  if (leader) app.get('/leader', (context) => context.json(leader()));
   app.get('/markets', (context) => context.json({ data: fleet.markets() }));
   app.get('/providers', async (context) => context.json({ data: await fleet.providers() }));
   app.get('/decisions', async (context) => {
@@ -32,7 +34,14 @@ export function addFleet(app: Hono<AppEnv>, deps: AppDeps, fleet: FleetOperation
 
 function addPools(app: Hono<AppEnv>, deps: AppDeps, fleet: FleetOperations): void {
   app.get('/pools', (context) => context.json({ data: fleet.pools() }));
-  app.get('/pools/*', (context) => context.json(fleet.pool(restOf(context, '/admin/pools/'))));
+  app.get('/advice', (context) => context.json({ data: fleet.advice(null) }));
+  app.get('/pools/*', (context) => {
+    const id = restOf(context, '/admin/pools/');
+    const model = /^(.+)\/advice$/.exec(id)?.[1];
+    // Model ids have slashes: a pool of just that name comes first.
+    const asked = model === undefined || deps.pools.get(id) ? null : model;
+    return context.json(asked === null ? fleet.pool(id) : fleet.advice(asked)[0]);
+  });
   addAction(app, deps, {
     method: 'put',
     path: '/pools/*',

@@ -4,6 +4,7 @@ import type { FleetOperations } from '../gateway/deps.ts';
 import type { Ledger } from '../ledger/operations.ts';
 import type { DisputeRecords } from '../leases/dispute-records.ts';
 import type { Market } from '../leases/market.ts';
+import { viewAdvice } from '../scheduler/advising.ts';
 import type { Scheduler } from '../scheduler/loop.ts';
 import type { Pool, Pools } from '../scheduler/pool/pools.ts';
 import type { SchedulerRecords } from '../scheduler/records.ts';
@@ -32,6 +33,10 @@ export function createOperations(deps: OperationsDeps): FleetOperations {
     ...moneyOperations(deps),
     pools: () => pools.list().map(viewPool),
     pool: (id) => viewPool(found(pools.get(id), `there is no pool ${id}`)),
+    advice: (id) => {
+      const asked = id === null ? pools.list() : [found(pools.get(id), `there is no pool ${id}`)];
+      return asked.map((pool) => viewAdvice(scheduler.advising.advice(pool)));
+    },
     putPool: (id, input) => putPool(deps, id, input),
     deletePool: async (id) => {
       const pool = found(pools.get(id), `there is no pool ${id}`);

@@ -183,6 +183,14 @@ export const canaryReferences = sqliteTable('canary_references', {
   atMs: int('at_ms').notNull(),
 });
 
+/** Who leads: one row. `epoch` counts those who opened the file to write; each is fenced off by the next (`fence.ts`). */
+export const leader = sqliteTable('leader', {
+  one: int('one').primaryKey(),
+  epoch: int('epoch').notNull(),
+  body: json<unknown>()('body').notNull(),
+  beatMs: int('beat_ms').notNull(),
+});
+
 /** What each provider of a market did, and what each pool has shown of itself: the scheduler learns from both. */
 export const providerRecords = sqliteTable(
   'provider_records',
@@ -196,7 +204,7 @@ export const poolRecords = sqliteTable(
   (table) => [index('pool_records_at').on(table.atMs)],
 );
 
-export const RECORDS_SCHEMA_VERSION = 6;
+export const RECORDS_SCHEMA_VERSION = 7;
 
 /** Step n brings a file from version n to n + 1. */
 export const MIGRATIONS: readonly (readonly string[])[] = [
@@ -248,5 +256,9 @@ export const MIGRATIONS: readonly (readonly string[])[] = [
        at_ms INTEGER NOT NULL) STRICT`,
     'CREATE INDEX sla_runs_state ON sla_runs (state)',
     'CREATE TABLE canary_references (id TEXT PRIMARY KEY, body TEXT NOT NULL, at_ms INTEGER NOT NULL) STRICT',
+  ],
+  [
+    `CREATE TABLE leader (one INTEGER PRIMARY KEY CHECK (one = 1), epoch INTEGER NOT NULL, body TEXT NOT NULL,
+       beat_ms INTEGER NOT NULL) STRICT`,
   ],
 ];

@@ -59,7 +59,7 @@ export class FakeMarket implements Market {
   readonly name: MarketName;
   readonly providersOf: FakeProvider[];
   readonly world: FakeWorld;
-  /** Every call in order: "accept ord-1". */
+  /** Every call in order: "accept ord-1-1". */
   readonly calls: string[] = [];
   /** What the next calls of an operation meet; after that all goes well. */
   readonly mishaps: Partial<Record<Operation, Mishap[]>> = {};

@@ -116,6 +116,7 @@ async function setup(t: TestContext) {
     markets: new Map([['akash', market]]),
     probe: (target, spec, signal) => probeModelServer(upstream, target, spec, signal),
     newId: (prefix) => `${prefix}${(count += 1)}`,
+    epoch: 1,
     log: () => undefined,
   });
   await scheduler.start();

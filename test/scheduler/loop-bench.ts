@@ -108,6 +108,7 @@ export async function openBench(t: TestContext, options: Partial<BenchOptions> =
       proveResumption: options.proveResumption,
       measure: options.measure,
       newId,
+      epoch: store.epoch,
       log,
     });
     await scheduler.start();

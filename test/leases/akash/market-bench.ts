@@ -45,6 +45,8 @@ export interface AkashBenchOptions {
   readonly automatic?: boolean;
   readonly change?: Partial<AkashMarketOptions>;
   readonly rules?: Partial<AkashMarketOptions['rules']>;
+  /** Blocks come by `devnet.nextBlock` alone. */
+  readonly byHand?: boolean;
   /** What the tenant begins with; default: plenty. */
   readonly funds?: DevnetOptions['tenantFunds'];
   /** In place of the fakes. */
@@ -68,7 +70,7 @@ export async function openAkash(t: TestContext, options: AkashBenchOptions = {})
     startContainer:
       options.startContainer ??
       (({ env }, signal) => servers.start(testOrder('any').workload, env['LLAMA_API_KEY'] ?? '', signal)),
-    blockMs: BLOCK_MS,
+    blockMs: options.byHand === true ? null : BLOCK_MS,
     providers: DEFAULT_PROVIDERS.map((one) => ({ ...one, bidDelayMs: 0, ...options.provider })),
     faults: options.faults ?? [],
     ...(options.funds ? { tenantFunds: options.funds } : {}),
