@@ -26,6 +26,7 @@ import {
   replyHeaders,
   serve,
   waitOf,
+  wakeFeeOfRequest,
   type Work,
   type WorkParts,
 } from './serve.ts';
@@ -63,6 +64,7 @@ async function prepareChat(parts: WorkParts): Promise<Work> {
     inputLeast: Math.min(sizes.inputBound, least),
     outputTokens: sizes.held,
     mayShorten: sizes.mayShorten,
+    wakeFee: wakeFeeOfRequest(parts, pool.router, needs),
     deadlineMs: createdMs + maxWaitMs + spec.limits.totalMs + HOLD_SLACK_MS,
     countPrompt: () => tokensOfPrompt(deps, pool, members, needs),
     idempotency: key ? await key.claim(text) : null,

@@ -1,8 +1,10 @@
-import type { EpochMs, Ms } from '../units.ts';
+import type { PoolSpec } from '../spec.ts';
+import type { EpochMs, Ms, NanoUsd } from '../units.ts';
 import { foldDemand, measureDemand, newHistory, type Demand, type DemandHistory } from './demand.ts';
 import type { PlannedReplica } from './plan.ts';
 import type { PoolRouter } from './pool/router.ts';
 import { fadePool, lossesPerHour, type PoolRecord } from './pool-record.ts';
+import { START_GUESS_MS } from './pool/wake-offer.ts';
 import type { ReplicaRecord } from './records.ts';
 import { LATE_SHARE, type Learned } from './scale.ts';
 import { ratesOf, sampleWork } from './work-sample.ts';
@@ -14,8 +16,6 @@ export interface Observation {
   readonly idleMs: readonly Ms[];
 }
 
-/** What a start-up takes, as far as nothing is known. */
-export const START_GUESS_MS: Ms = 60_000;
 /** Between two samples of work, unless somebody waits. */
 const FOLD_MS: Ms = 5000;
 
@@ -32,27 +32,28 @@ export class Observations {
   readonly #counted = new Map<string, Counted>();
 
   /** Once a tick: what is asked now becomes part of what is known. */
-  learn(router: PoolRouter, record: PoolRecord, nowMs: EpochMs): Learned {
-    const { id, slots: slotsPerReplica, replicasMax, slo } = router.spec;
+  learn(router: PoolRouter, spec: PoolSpec, known: { readonly record: PoolRecord; readonly nowMs: EpochMs }): Learned {
+    const { id, slots: slotsPerReplica, replicasMax, slo } = spec;
+    const { record, nowMs } = known;
     const { waiting, inFlight, ready, arrivals, begun, late } = router.stats;
-    const known = this.#histories.get(id);
+    const before = this.#histories.get(id);
     const startMs = router.expectedStartMs ?? record.startMs ?? START_GUESS_MS;
     const learned = { nowMs, startMs, lossesPerHour: lossesPerHour(fadePool(record, nowMs)) };
     const measured = ratesOf(record.rates, slotsPerReplica);
     // As often as in the simulation: what came is spread over the time, and nobody waits for it.
-    if (known && measured && waiting === 0 && nowMs - known.atMs < FOLD_MS) return { ...learned, history: known };
-    const before = this.#counted.get(id) ?? { arrivals, begun, late };
+    if (before && measured && waiting === 0 && nowMs - before.atMs < FOLD_MS) return { ...learned, history: before };
+    const counted = this.#counted.get(id) ?? { arrivals, begun, late };
     this.#counted.set(id, { arrivals, begun, late });
-    const arrived = arrivals - before.arrivals;
+    const arrived = arrivals - counted.arrivals;
     // How long a prompt is, in tokens, is known when its answer ends: until then it is as long as the others.
     const came = { askedTokens: null, arrived, waiting, slots: slotsPerReplica, ttftMs: slo.ttftMs };
     const { requests: ended, ...mean } = router.meter.means(nowMs);
     const work = measured && sampleWork({ ...came, ended, mean }, measured);
     const { slackMs = slo.ttftMs, ...sampled } = work ?? { workMs: null, lineMs: 0 };
-    const counts = { begun: begun - before.begun, late: late - before.late, arrived, ready };
+    const counts = { begun: begun - counted.begun, late: late - counted.late, arrived, ready };
     const sample = { atMs: nowMs, slots: waiting + inFlight, slotsPerReplica, ...sampled, ...counts };
     const rules = { replicasMax, ttftMs: slo.ttftMs, slackMs, startMs, lateShare: LATE_SHARE };
-    const history = foldDemand(known ?? newHistory(nowMs), sample, rules);
+    const history = foldDemand(before ?? newHistory(nowMs), sample, rules);
     this.#histories.set(id, history);
     return { ...learned, history };
   }
@@ -83,6 +84,14 @@ export function observePool(
   return { demand, replicas, idleMs };
 }
 
+/** What a replica costs in an hour: as its lease says, or what its order may come to. */
+export function hourlyCost(
+  { costNanoUsdPerHour, capNanoUsdPerHour }: ReplicaRecord,
+  spec: Pick<PoolSpec, 'ceilingNanoUsdPerHour'>,
+): NanoUsd {
+  return costNanoUsdPerHour ?? capNanoUsdPerHour ?? spec.ceilingNanoUsdPerHour;
+}
+
 function plannedReplica(record: ReplicaRecord, router: PoolRouter, nowMs: EpochMs): PlannedReplica {
   const load = router.load(record.id);
   return {
@@ -91,6 +100,6 @@ function plannedReplica(record: ReplicaRecord, router: PoolRouter, nowMs: EpochM
     inFlight: load?.inFlight ?? 0,
     idleMs: load && load.inFlight === 0 ? nowMs - load.lastUsedMs : 0,
     drainSinceMs: record.drainMs,
-    costNanoUsdPerHour: record.costNanoUsdPerHour ?? router.spec.ceilingNanoUsdPerHour,
+    costNanoUsdPerHour: hourlyCost(record, router.spec),
   };
 }

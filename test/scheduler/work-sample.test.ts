@@ -67,7 +67,7 @@ test('a pool that was measured is scaled by the work that comes, not by how many
     const observations = new Observations();
     const router = new PoolRouter(testSpec({ slots: 2, replicas: { min: 0, max: 8 } }), clock, () => undefined);
     router.add(TARGET, 1000);
-    let history = observations.learn(router, record, clock.now()).history;
+    let history = observations.learn(router, router.spec, { record, nowMs: clock.now() }).history;
     for (let second = 0; second < 240; second += 1) {
       for (let n = 0; n < perSecond; n += 1) {
         const slot = router.tryTake();
@@ -75,7 +75,7 @@ test('a pool that was measured is scaled by the work that comes, not by how many
         slot?.release('served');
       }
       await clock.advance(1000);
-      ({ history } = observations.learn(router, record, clock.now()));
+      ({ history } = observations.learn(router, router.spec, { record, nowMs: clock.now() }));
     }
     return history.needed;
   };
@@ -88,7 +88,10 @@ test('a pool that was measured is scaled by the work that comes, not by how many
 test('a start-up that an earlier run saw is expected, and losses are counted by the hours served', () => {
   const router = new PoolRouter(testSpec(), new FakeClock(0), () => undefined);
   const record = withPoolStart(newPoolRecord('tiny', 0), { ...startAt(0), provider: 'x' });
-  const learned = new Observations().learn(router, { ...record, hours: 100, losses: 3 }, 0);
+  const learned = new Observations().learn(router, router.spec, {
+    record: { ...record, hours: 100, losses: 3 },
+    nowMs: 0,
+  });
   assert.deepEqual([learned.startMs, learned.lossesPerHour], [33_000, 0.01]);
 });
 

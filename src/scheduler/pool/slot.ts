@@ -4,8 +4,7 @@ import { shortfall, type Needs, type Trust } from '../../spec/trust.ts';
 import type { EpochMs, Ms, NanoUsd, Tokens } from '../../units.ts';
 import { Circuit } from './circuit.ts';
 import { Remembered, type Opening } from './opening.ts';
-import type { SpeedMeter } from './speed-meter.ts';
-import type { TokenMeter } from './token-meter.ts';
+import type { WakeOffer } from './wake-offer.ts';
 
 /** A replica that takes requests: a model server that has answered a real probe. */
 export interface Target {
@@ -27,6 +26,8 @@ export interface Target {
   readonly region?: string | null;
   /** What its model server calls the model, where its pool may say something else by now. */
   readonly model?: string;
+  /** What it costs in an hour, where that is known. */
+  readonly costNanoUsdPerHour?: NanoUsd | null;
   /** Of the description that it was started by: replicas of different versions do not go on with each other's answers. */
   readonly version?: string | null;
 }
@@ -104,6 +105,8 @@ export interface TakeOptions extends Wish {
   readonly account: string;
   readonly maxWaitMs: Ms;
   readonly signal: AbortSignal;
+  /** What it is worth, and pays, to have the pool woken. */
+  readonly wake?: WakeOffer | undefined;
 }
 
 export interface RouterStats {
@@ -147,115 +150,46 @@ export function countsOf(replicas: Iterable<Replica>): { ready: number; inFlight
   return counts;
 }
 
+/** What an attempt's end says of its replica. */
+export function noteOutcome(
+  replica: Replica,
+  outcome: Outcome,
+  { nowMs, busyMs, supervised }: { readonly nowMs: EpochMs; readonly busyMs: Ms; readonly supervised: boolean },
+): void {
+  const { circuit } = replica;
+  if (outcome === 'served') {
+    replica.served += 1;
+    circuit.served();
+  } else if (outcome === 'failed' || outcome === 'refused') {
+    replica.failed += 1;
+    if (outcome === 'refused' && supervised) circuit.refused(nowMs);
+    else circuit.failed(nowMs);
+  } else if (outcome === 'busy') circuit.busy(nowMs, busyMs);
+  else circuit.cancelled();
+}
+
+/** When the first of those that are left alone may be tried again; Infinity: none is. */
+export function nextAdmission(replicas: Iterable<Replica>, nowMs: EpochMs): EpochMs {
+  let next = Infinity;
+  for (const { draining, circuit } of replicas) {
+    if (!draining) next = Math.min(next, circuit.admitsAtMs(nowMs) ?? Infinity);
+  }
+  return next;
+}
+
 /** A request in line. */
 export interface Waiter {
   readonly account: string;
   readonly sinceMs: EpochMs;
+  /** It leaves then. */
+  readonly untilMs: EpochMs;
+  readonly wake: WakeOffer | undefined;
   readonly wish: Wish;
   readonly needs: Needs | undefined;
   readonly give: (replica: Replica) => void;
   readonly fail: (error: AppError) => void;
-}
-
-/** A slot that is taken; what happens to it goes to its replica, and its end to the router. */
-export class TakenSlot implements Slot {
-  readonly waitedMs: Ms;
-  readonly cold: boolean;
-  readonly #replica: Replica;
-  readonly #onRelease: (replica: Replica, outcome: Outcome, busyMs: Ms) => void;
-  readonly #clock: { now(): EpochMs };
-  readonly #meter: TokenMeter;
-  readonly #speeds: SpeedMeter;
-  readonly #onBegun: (ttftMs: Ms, cold: boolean) => void;
-  readonly #takenMs: EpochMs;
-  readonly #flightsMs: number;
-  #begunMs: EpochMs | null = null;
-  #unread: number;
-  #held = true;
-
-  /** @param taken `unread`: blocks of its request that the replica has not read before */
-  constructor(
-    replica: Replica,
-    { waitedMs, cold, unread }: { readonly waitedMs: Ms; readonly cold: boolean; readonly unread: number },
-    router: {
-      readonly clock: { now(): EpochMs };
-      readonly meter: TokenMeter;
-      readonly speeds: SpeedMeter;
-      readonly onBegun: (ttftMs: Ms, cold: boolean) => void;
-      readonly onRelease: (replica: Replica, outcome: Outcome, busyMs: Ms) => void;
-    },
-  ) {
-    this.#replica = replica;
-    this.waitedMs = waitedMs;
-    this.cold = cold;
-    this.#unread = unread;
-    replica.unread += unread;
-    this.#clock = router.clock;
-    this.#meter = router.meter;
-    this.#speeds = router.speeds;
-    this.#onBegun = router.onBegun;
-    this.#onRelease = router.onRelease;
-    this.#takenMs = router.clock.now();
-    this.#flightsMs = sumFlights(replica, this.#takenMs);
-  }
-
-  get target(): Target {
-    return this.#replica.target;
-  }
-
-  get lost(): boolean {
-    return this.#replica.lost;
-  }
-
-  onLost(listener: () => void): () => void {
-    const { onLost } = this.#replica;
-    onLost.add(listener);
-    return () => onLost.delete(listener);
-  }
-
-  used(input: Tokens, output: Tokens, paidNanoUsd: NanoUsd): void {
-    const replica = this.#replica;
-    const nowMs = this.#clock.now();
-    replica.paid += paidNanoUsd;
-    this.#meter.add(nowMs, input, output);
-    const tookMs = Math.max(1, nowMs - this.#takenMs);
-    const streams = Math.max(1, (sumFlights(replica, nowMs) - this.#flightsMs) / tookMs);
-    const times = { takenMs: this.#takenMs, begunMs: this.#begunMs, endMs: nowMs };
-    this.#speeds.add({ replica: replica.target.id, ...times, streams, outputTokens: output });
-  }
-
-  overclaimed(tokens: number): void {
-    this.#replica.overclaimed += tokens;
-  }
-
-  alive(): void {
-    if (this.#unread > 0) this.#read();
-    this.#replica.circuit.alive(this.#clock.now());
-  }
-
-  began(): void {
-    if (this.#begunMs !== null || !this.#held) return;
-    this.#begunMs = this.#clock.now();
-    this.#replica.begun += 1;
-    this.#onBegun(this.waitedMs + this.#begunMs - this.#takenMs, this.cold);
-    this.alive();
-  }
-
-  release(outcome: Outcome, busyMs: Ms = 0): void {
-    if (!this.#held) return;
-    this.#held = false;
-    this.#read();
-    if (this.#begunMs !== null) this.#replica.begun -= 1;
-    // Of an answer in one piece no more is known than how long it waited.
-    else if (outcome === 'served') this.#onBegun(this.waitedMs, this.cold);
-    this.#onRelease(this.#replica, outcome, busyMs);
-  }
-
-  /** Its prompt is read, or nobody wants it any more. */
-  #read(): void {
-    this.#replica.unread -= this.#unread;
-    this.#unread = 0;
-  }
+  /** Turns it away, if it is still in line. */
+  readonly refuse: (error: AppError) => void;
 }
 
 /** @param remembered blocks of openings that its cache may hold */
