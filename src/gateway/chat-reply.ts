@@ -36,7 +36,8 @@ export class ChatReply {
   readonly #options: ChatReplyOptions;
   readonly #prefix: string;
   readonly #suffix: string;
-  readonly #opened = new Set<number>();
+  /** Choices whose first chunk is out; a reply in one piece opens none. */
+  #opened: Set<number> | null = null;
   #out = '';
 
   constructor(options: ChatReplyOptions) {
@@ -133,6 +134,7 @@ export class ChatReply {
   }
 
   #open(index: number): void {
+    this.#opened ??= new Set();
     if (this.#opened.has(index)) return;
     this.#opened.add(index);
     const delta = '{"role":"assistant","content":"","refusal":null}';

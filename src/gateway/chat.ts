@@ -179,13 +179,12 @@ function upstreamBodies(
   sizes: { readonly outputMax: Tokens; readonly mayShorten: boolean; readonly stream: boolean },
 ): (choice: number, from: Continuation | null, target: Target) => string {
   const { outputMax, mayShorten, stream } = sizes;
-  const bodies = new Map<string, string>();
+  let made: { readonly engine: Target['engine']; readonly model: string; readonly body: string } | null = null;
   const bodyFor = ({ engine, model = spec.model }: Target): string => {
-    const key = `${engine} ${model}`;
+    if (made?.engine === engine && made.model === model) return made.body;
     const options = { model, maxTokens: outputMax, asked: !mayShorten, stream };
-    const body = bodies.get(key) ?? spliceObject(members, MANAGED, managedFields(engine, options));
-    bodies.set(key, body);
-    return body;
+    made = { engine, model, body: spliceObject(members, MANAGED, managedFields(engine, options)) };
+    return made.body;
   };
   return (choice, from, target) => {
     const body = bodyFor(target);

@@ -29,7 +29,7 @@ export class Relay {
   readonly #job: RelayJob;
   readonly #legs: Leg[];
   readonly #reply: ChatReply;
-  readonly #cut = new Set<Leg>();
+  #cutShort = false;
   readonly #purchases = new Purchases();
   #ended: AbortController | null = null;
   #stopped: AppError | null = null;
@@ -225,7 +225,7 @@ export class Relay {
     // Its last count came with or after its end: the answer is whole.
     if (leg.finishReason !== null) return;
     leg.cutShort();
-    if (why !== null) this.#cut.add(leg);
+    if (why !== null) this.#cutShort = true;
     if (!this.#job.stream) return;
     this.#reply.cutShort(leg.index, why);
     this.#flush();
@@ -251,7 +251,7 @@ export class Relay {
     const more = { tokens, coldStartMs: this.#coldStartMs, provider: this.#served?.provider ?? null };
     const whole = (cost: NanoUsd): WholeAnswer => ({ choices, ...more, cost, wakeFee: reservation.wakeFee });
     if (!stream) await keep?.(tokens, (cost) => this.#reply.compose(whole(cost)));
-    const answer = whole(await this.#settle(tokens, this.#cut.size > 0 ? 'length' : 'done', null));
+    const answer = whole(await this.#settle(tokens, this.#cutShort ? 'length' : 'done', null));
     if (stream) this.#reply.end(answer);
     else this.#reply.whole(answer);
   }

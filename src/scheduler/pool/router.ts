@@ -169,7 +169,7 @@ export class PoolRouter {
     if (!replica) return;
     this.#replicas.delete(id);
     replica.lost = true;
-    for (const listener of [...replica.onLost]) listener();
+    replica.onLost.each((listener) => listener());
   }
 
   /** A slot when one is free now, else null. */

@@ -2,6 +2,7 @@ import type { AppError } from '../../errors.ts';
 import type { Engine, Price } from '../../spec.ts';
 import { shortfall, type Needs, type Trust } from '../../spec/trust.ts';
 import type { EpochMs, Ms, NanoUsd, Tokens } from '../../units.ts';
+import { Bag } from './bag.ts';
 import { Circuit } from './circuit.ts';
 import { Remembered, type Opening } from './opening.ts';
 import type { WakeOffer } from './wake-offer.ts';
@@ -35,7 +36,7 @@ export interface Target {
 /** A replica as its router knows it. */
 export interface Replica {
   readonly target: Target;
-  readonly onLost: Set<() => void>;
+  readonly onLost: Bag<() => void>;
   lost: boolean;
   inFlight: number;
   draining: boolean;
@@ -44,6 +45,9 @@ export interface Replica {
   failed: number;
   overclaimed: number;
   paid: NanoUsd;
+  /** How long it has had something to do, and when it last began to. */
+  busyMs: Ms;
+  busySinceMs: EpochMs;
   /** How fast it was measured to be, to the pool's others: 1 while nothing is known. */
   pace: number;
   readonly remembered: Remembered;
@@ -135,6 +139,8 @@ export interface ReplicaLoad {
   readonly overclaimed: number;
   /** What was paid for tokens from it. */
   readonly paidNanoUsd: NanoUsd;
+  /** How long it has had something to do, without what is at work now. */
+  readonly busyMs: Ms;
   /** Since when it is under suspicion, and when it last sent tokens. */
   readonly suspectMs: EpochMs | null;
   readonly aliveMs: EpochMs;
@@ -194,17 +200,28 @@ export interface Waiter {
 
 /** @param remembered blocks of openings that its cache may hold */
 export function newReplica(target: Target, nowMs: EpochMs, remembered: number): Replica {
-  const counts = { inFlight: 0, served: 0, failed: 0, overclaimed: 0, paid: 0n, lastUsedMs: nowMs, pace: 1, unread: 0 };
-  const flights = { begun: 0, flightsMs: 0, flightsAtMs: nowMs };
-  const own = { onLost: new Set<() => void>(), remembered: new Remembered(remembered), circuit: new Circuit() };
-  return { target, lost: false, draining: false, ...counts, ...flights, ...own };
+  const counts = {
+    inFlight: 0,
+    served: 0,
+    failed: 0,
+    overclaimed: 0,
+    paid: 0n,
+    busyMs: 0,
+    busySinceMs: 0,
+    lastUsedMs: nowMs,
+    pace: 1,
+    unread: 0,
+    ...{ begun: 0, flightsMs: 0, flightsAtMs: nowMs },
+  };
+  const own = { onLost: new Bag<() => void>(), remembered: new Remembered(remembered), circuit: new Circuit() };
+  return { target, lost: false, draining: false, ...counts, ...own };
 }
 
 export function loadOf(replica: Replica): ReplicaLoad {
   const { inFlight, begun, lastUsedMs, draining, served, failed, overclaimed, paid, circuit } = replica;
   const { suspectMs, aliveMs } = circuit;
   const counts = { inFlight, begun, lastUsedMs, draining, served, failed, overclaimed };
-  return { ...counts, paidNanoUsd: paid, suspectMs, aliveMs };
+  return { ...counts, paidNanoUsd: paid, busyMs: replica.busyMs, suspectMs, aliveMs };
 }
 
 /** Whether a request that these replicas have failed may not have this one. */

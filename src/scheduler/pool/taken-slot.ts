@@ -37,6 +37,7 @@ export class TakenSlot implements Slot {
     this.#unread = unread;
     replica.unread += unread;
     this.#clock = router.clock;
+    if (replica.inFlight === 1) replica.busySinceMs = this.#clock.now();
     this.#meter = router.meter;
     this.#speeds = router.speeds;
     this.#onBegun = router.onBegun;
@@ -54,9 +55,7 @@ export class TakenSlot implements Slot {
   }
 
   onLost(listener: () => void): () => void {
-    const { onLost } = this.#replica;
-    onLost.add(listener);
-    return () => onLost.delete(listener);
+    return this.#replica.onLost.add(listener);
   }
 
   used(input: Tokens, output: Tokens, paidNanoUsd: NanoUsd): void {
@@ -94,6 +93,7 @@ export class TakenSlot implements Slot {
     if (this.#begunMs !== null) this.#replica.begun -= 1;
     // Of an answer in one piece no more is known than how long it waited.
     else if (outcome === 'served') this.#onBegun(this.waitedMs, this.cold);
+    if (this.#replica.inFlight === 1) this.#replica.busyMs += this.#clock.now() - this.#replica.busySinceMs;
     this.#onRelease(this.#replica, outcome, busyMs);
   }
 
