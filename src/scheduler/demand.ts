@@ -53,9 +53,10 @@ export interface DemandHistory {
   /** How many answers each number of replicas would have had too late. */
   readonly lateness: Lateness;
   readonly levels: readonly Level[];
-  /** Work that came in a millisecond, smoothed over a short and a long time: their difference is the trend. */
+  /** Work that came in a millisecond, smoothed over two and ten minutes, whose difference is the trend, and over less. */
   readonly shortRate: number;
   readonly longRate: number;
+  readonly quickRate: number;
   /** How many replicas are needed now. */
   readonly needed: number;
   /**
@@ -82,6 +83,7 @@ const COUNT_HOURS = 24;
 const COUNT_LEAST_HOURS = 0.1;
 const HOUR_MS: Ms = 3_600_000;
 const MINUTE_MS: Ms = 60_000;
+const QUICK_MS: Ms = 45_000;
 const SHORT_MS: Ms = 120_000;
 const LONG_MS: Ms = 600_000;
 /** A burst is no trend. */
@@ -101,6 +103,7 @@ export function newHistory(atMs: EpochMs): DemandHistory {
     levels: [],
     shortRate: 0,
     longRate: 0,
+    quickRate: 0,
     needed: 0,
     worth: WORTH.first,
     perHour: 0,
@@ -117,6 +120,7 @@ export function foldDemand(history: DemandHistory, sample: DemandSample, rules: 
   const trend = {
     shortRate: rates.shortRate / (1 - Math.exp(-seenMs / SHORT_MS)),
     longRate: rates.longRate / (1 - Math.exp(-seenMs / LONG_MS)),
+    quickRate: Math.max(rates.shortRate, rates.quickRate),
   };
   const { arrived: requests = sample.begun, workMs, promptMs = 0 } = sample;
   const came = { tookMs, requests, workMs: workMs ?? 0, promptMs, busy: trend.longRate };
@@ -153,13 +157,15 @@ function neededNow(history: DemandHistory, sample: DemandSample, { rules, trend 
 function surge(busy: number, sample: DemandSample, look: Looks & { readonly history: DemandHistory }): number {
   const { history, rules, trend } = look;
   const { lineMs, ready = busy } = sample;
-  const missing = trend.shortRate - ready;
+  // Where a line grows, what comes now says more than the mean of minutes.
+  const rate = trend.quickRate;
+  const missing = rate - ready;
   const lineThenMs = lineMs + missing * rules.startMs - busy * rules.slackMs;
   if (lineMs <= 0 || lineThenMs <= 0) return 0;
   const late = history.worth / rules.lateShare;
   let best = { more: 0, cost: Infinity };
-  for (let more = 0; more <= Math.ceil(Math.max(1, missing)); more += 1) {
-    const spare = busy + more - trend.shortRate;
+  for (let more = 0; more <= Math.max(1, Math.ceil(missing)); more += 1) {
+    const spare = busy + more - rate;
     if (spare <= RATE_LEAST) continue;
     const tookMs = lineThenMs / spare;
     const cost = more * (rules.startMs + tookMs) + late * tookMs;
@@ -168,13 +174,17 @@ function surge(busy: number, sample: DemandSample, look: Looks & { readonly hist
   return best.more;
 }
 
-type Rates = Pick<DemandHistory, 'shortRate' | 'longRate'>;
+type Rates = Pick<DemandHistory, 'shortRate' | 'longRate' | 'quickRate'>;
 
-function foldRates({ shortRate, longRate }: DemandHistory, workMs: Ms, tookMs: Ms): Rates {
-  if (tookMs <= 0) return { shortRate, longRate };
+function foldRates({ shortRate, longRate, quickRate }: DemandHistory, workMs: Ms, tookMs: Ms): Rates {
+  if (tookMs <= 0) return { shortRate, longRate, quickRate };
   const rate = workMs / tookMs;
   const follow = (before: number, overMs: Ms): number => before + (rate - before) * (1 - Math.exp(-tookMs / overMs));
-  return { shortRate: follow(shortRate, SHORT_MS), longRate: follow(longRate, LONG_MS) };
+  return {
+    shortRate: follow(shortRate, SHORT_MS),
+    longRate: follow(longRate, LONG_MS),
+    quickRate: follow(quickRate, QUICK_MS),
+  };
 }
 
 /**
