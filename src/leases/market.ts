@@ -172,6 +172,12 @@ export interface ProviderView {
   readonly used: number;
   readonly policy: string;
   readonly audited: boolean;
+  /** What one more lease would cost a block now, fees not included, where it publishes that. */
+  readonly asksNanoUsdPerBlock?: NanoUsd | null;
+  /** The only pool that it serves; absent: any that fits. */
+  readonly pool?: string;
+  /** Where its machines stand, as far as its market knows. */
+  readonly region?: string | null;
   readonly leases: number;
   readonly failures: number;
   readonly disputes: number;

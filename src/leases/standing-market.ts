@@ -37,6 +37,8 @@ export interface StandingBidder {
   readonly tokenPrice: Price | null;
   /** What a block costs at what the order expects of it, and how that came about; a text: why it does not bid. */
   readonly price: (request: OrderRequest, blockMs: Ms) => { perBlock: NanoUsd; note: string } | string;
+  /** What a block costs whatever is asked; left out: that depends. */
+  readonly asks?: (blockMs: Ms) => NanoUsd;
 }
 
 export interface StandingMarketOptions {
@@ -204,7 +206,7 @@ export class StandingMarket implements Market {
   }
 
   providers(): Promise<readonly ProviderView[]> {
-    const views = this.#options.bidders.map(({ id, trust }) => ({
+    const views = this.#options.bidders.map(({ id, trust, pool, region, asks }) => ({
       id,
       market: this.name,
       hardware: { cpu: 0, memoryBytes: 0, gpus: [] },
@@ -212,6 +214,8 @@ export class StandingMarket implements Market {
       used: this.#leaseOf(id) ? 1 : 0,
       policy: this.#options.policy,
       audited: reaches(trust, 'audited'),
+      asksNanoUsdPerBlock: asks?.(BLOCK_MS) ?? null,
+      ...{ pool, region },
       leases: 0,
       failures: 0,
       disputes: 0,

@@ -1,11 +1,12 @@
 import type { Clock } from '../clock.ts';
 import type { Market, ProviderView } from '../leases/market.ts';
+import { costPerHour } from '../scheduler/place.ts';
 import type { ProviderBook, Who } from '../scheduler/provider-book.ts';
 import type { ScoreTerm } from '../scheduler/reputation.ts';
 import type { ReplicaRecord } from '../scheduler/records.ts';
 import { fadeTo, type StartUp, type TrackRecord } from '../scheduler/track-record.ts';
 import type { MarketName } from '../spec.ts';
-import type { Ms } from '../units.ts';
+import { formatUsd, type Ms } from '../units.ts';
 import { iso } from './views.ts';
 
 export interface ProviderViewDeps {
@@ -31,9 +32,10 @@ function viewProvider(deps: ProviderViewDeps, who: Who, listed: ProviderView | n
   const { clock, book, replicas } = deps;
   const nowMs = clock.now();
   const record = book.find(who);
-  const { failureChance, startMs, speed, reason, terms } = book.score(who, poolOf(record), replicas);
+  const { failureChance, startMs, speed, reason, terms: parts } = book.score(who, poolOf(record), replicas);
   const quarantine = book.quarantine(who);
-  const { hardware, ...rest } = listed ?? { hardware: null };
+  const { hardware, asksNanoUsdPerBlock: asks = null, ...rest } = listed ?? { hardware: null };
+  const terms = deps.markets.get(who.market as MarketName)?.terms();
   return {
     id: who.provider,
     market: who.market,
@@ -42,13 +44,14 @@ function viewProvider(deps: ProviderViewDeps, who: Who, listed: ProviderView | n
     ...(hardware && {
       hardware: { cpu: hardware.cpu, memory_bytes: hardware.memoryBytes, gpus: hardware.gpus },
     }),
+    asks_usd_per_hour: asks === null || !terms ? null : formatUsd(costPerHour(asks, terms)),
     failure_chance: round(failureChance),
     start_ms: startMs,
     speed: round(speed),
     why: reason,
     quarantined_until: iso(quarantine?.untilMs ?? null),
     quarantine: quarantine && { reason: quarantine.reason, failures_in_row: quarantine.inRow },
-    terms: terms.map(viewTerm),
+    terms: parts.map(viewTerm),
     record: record && viewRecord(fadeTo(record, nowMs)),
   };
 }

@@ -13,6 +13,8 @@ export interface Offer {
   readonly score: ProviderScore;
   /** Passed over until then. */
   readonly quarantinedUntilMs: EpochMs;
+  /** Why it is taken only when nobody else bids; null, or left out: there is no reason. */
+  readonly avoid?: string | null;
 }
 
 export interface ScoredBid {
@@ -83,7 +85,8 @@ interface Scored {
 }
 
 /**
- * The best value among the bids. At most half of a pool's replicas (rounded up) go to one provider, unless nobody else bids.
+ * The best value among the bids. At most half of a pool's replicas (rounded up) go to one provider, and none to one that is to
+ * be avoided, unless nobody else bids.
  */
 export function chooseBid(offers: readonly Offer[], spec: PoolSpec, chosen: Chosen): Choice {
   const { perProvider } = chosen;
@@ -95,17 +98,23 @@ export function chooseBid(offers: readonly Offer[], spec: PoolSpec, chosen: Chos
     const why = whyNot(offer, spec, chosen);
     const worth = why === null ? worthOf(offer, usualUsd, chosen) : null;
     const usdPerHour = formatUsd(costPerHour(bid.priceNanoUsdPerBlock, terms));
-    const note = why ?? [bid.note, score.reason, describe(offer, chosen)].filter((text) => text !== '').join('; ');
+    const note =
+      why ??
+      [bid.note, score.reason, describe(offer, chosen), offer.avoid ?? ''].filter((text) => text !== '').join('; ');
     const row = { market, bidId: bid.id, provider: bid.provider, usdPerHour, score: worth?.sum ?? null, note };
     return { offer, row, worth, crowded: replicas > 1 && (perProvider.get(bid.provider) ?? 0) + 1 > share };
   });
   const table = scored.map(({ row }) => row).sort((a, b) => (a.score ?? Infinity) - (b.score ?? Infinity));
   const eligible = scored
     .filter(({ worth }) => worth !== null)
-    .sort((a, b) => Number(a.crowded) - Number(b.crowded) || (a.row.score ?? 0) - (b.row.score ?? 0));
+    .sort((a, b) => lastResort(a) - lastResort(b) || (a.row.score ?? 0) - (b.row.score ?? 0));
   const [best] = eligible;
   if (!best) return { offer: null, reason: 'no bid is eligible', table };
   return { offer: best.offer, reason: explain(best, eligible, table), table };
+}
+
+function lastResort({ offer, crowded }: Scored): number {
+  return ((offer.avoid ?? null) === null ? 0 : 2) + Number(crowded);
 }
 
 function whyNot({ bid, terms, quarantinedUntilMs }: Offer, spec: PoolSpec, chosen: Chosen): string | null {
@@ -127,13 +136,19 @@ function explain(best: Scored, eligible: readonly Scored[], table: readonly Scor
   const next = eligible[1];
   const { provider, usdPerHour, bidId } = best.row;
   const rival = next ? `, next ${next.row.provider} at ${next.row.usdPerHour}` : ', the only one';
-  const spread = best.crowded
-    ? '; it has more than half of the replicas, but nobody else bid'
-    : table[0] && table[0].bidId !== bidId
-      ? '; a cheaper provider has its half of the replicas'
-      : '';
+  const cheaper = eligible.find(({ row }) => row.bidId === table[0]?.bidId && row.bidId !== bidId);
+  const spread = last(best) ?? (cheaper ? `; ${passedOver(cheaper)}` : '');
   const decided = next && spread === '' ? decidedBy(best.worth, next.worth) : '';
   return `${provider} at ${usdPerHour} USD/h of ${eligible.length} eligible bids${rival}${decided}${spread}`;
+}
+
+function last({ offer, crowded }: Scored): string | null {
+  if (offer.avoid) return `; ${offer.avoid}, but nobody else bid`;
+  return crowded ? '; it has more than half of the replicas, but nobody else bid' : null;
+}
+
+function passedOver({ offer, row }: Scored): string {
+  return offer.avoid ? `not ${row.provider}: ${offer.avoid}` : 'a cheaper provider has its half of the replicas';
 }
 
 const TERMS = [

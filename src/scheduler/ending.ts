@@ -65,9 +65,11 @@ export class Ending {
     const detail = { replica: id, order: orderId, lease: leaseId, provider, cause };
     // An order that fell has told its reason.
     if (record.state !== 'ordering') await decide({ pool, kind: 'replica.failed', reason, detail });
-    if (record.beside?.replaces !== undefined && record.readyMs === null && record.runs) {
+    const { replaces: old, why = 'changed' } = record.beside ?? {};
+    if (old !== undefined && record.readyMs === null && why === 'cheaper') fleet.moves.failed(pool);
+    if (old !== undefined && record.readyMs === null && why === 'changed' && record.runs) {
       const stands = fleet.rollouts.failed(pool, record.runs.version);
-      const told = { ...detail, old: record.beside.replaces };
+      const told = { ...detail, old };
       await decide({ pool, kind: 'rollout.failed', reason: `${stands}: ${reason}`, detail: told });
     }
     await this.close(failed ?? record, record.state === 'starting' ? 'delivery_failed' : 'tenant');

@@ -4,6 +4,7 @@ import type { EpochMs, Ms, NanoUsd } from '../units.ts';
 import { SEEN_MS } from './ceiling.ts';
 import { Failures } from './failures.ts';
 import { expectedLifeMs, LIVES_KEPT } from './life.ts';
+import { Moves } from './moves.ts';
 import { Prices } from './prices.ts';
 import { ProviderBook } from './provider-book.ts';
 import { Rollouts } from './rollouts.ts';
@@ -52,6 +53,7 @@ export class Fleet {
   readonly failures: Failures;
   readonly book: ProviderBook;
   readonly rollouts: Rollouts;
+  readonly moves: Moves;
   /** What was bid lately. */
   readonly prices = new Prices();
   readonly #records: SchedulerRecords;
@@ -72,6 +74,7 @@ export class Fleet {
     this.failures = new Failures(clock);
     this.book = new ProviderBook(records.tracks, clock, log);
     this.rollouts = new Rollouts(clock);
+    this.moves = new Moves(clock);
   }
 
   async open(): Promise<void> {

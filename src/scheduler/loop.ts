@@ -244,8 +244,8 @@ export class Scheduler {
     if (action.type === 'order') {
       // What is to relieve a reserve is no other one.
       const relieving = this.#fleet.ofPool(spec.id).some(({ id }) => this.#fleet.notes(id).reserve);
-      const { reason, beside, replaces } = action;
-      return this.#steps.order(pool, reason, { who: relieving ? 'machines' : 'all', beside, replaces });
+      const who = relieving || action.beside?.why === 'cheaper' ? 'machines' : 'all';
+      return this.#steps.order(pool, action.reason, { ...action, who });
     }
     if (action.type === 'hold_back') {
       // Said once, not at every tick.

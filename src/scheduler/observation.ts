@@ -1,6 +1,6 @@
 import type { EpochMs, Ms } from '../units.ts';
 import { foldDemand, measureDemand, newHistory, type Demand, type DemandHistory } from './demand.ts';
-import { isSuccessor, type PlannedReplica } from './plan.ts';
+import type { PlannedReplica } from './plan.ts';
 import type { PoolRouter } from './pool/router.ts';
 import type { ReplicaRecord } from './records.ts';
 import { LATE_SHARE, type Learned } from './scale.ts';
@@ -13,7 +13,7 @@ export interface Observation {
 }
 
 /** What a start-up takes, as far as nothing is known. */
-const START_GUESS_MS: Ms = 60_000;
+export const START_GUESS_MS: Ms = 60_000;
 
 /** What pools have shown, tick by tick: kept from one to the next. */
 export class Observations {
@@ -49,7 +49,7 @@ export function observePool(
   // An order that nobody waits for any more is withdrawn at once, a start-up only after the idle time: it is half paid.
   const unready = demand.slots > 0 ? 0 : demand.idleMs;
   const idleMs = replicas
-    .filter((replica) => replica.state !== 'draining' && replica.state !== 'closing' && !isSuccessor(replica, replicas))
+    .filter(({ state }) => state !== 'draining' && state !== 'closing')
     .map((replica) => {
       if (replica.state === 'ordering') return demand.slots > 0 ? 0 : Infinity;
       return replica.state === 'ready' ? replica.idleMs : unready;
@@ -66,7 +66,5 @@ function plannedReplica(record: ReplicaRecord, router: PoolRouter, nowMs: EpochM
     idleMs: load && load.inFlight === 0 ? nowMs - load.lastUsedMs : 0,
     drainSinceMs: record.drainMs,
     costNanoUsdPerHour: record.costNanoUsdPerHour ?? router.spec.ceilingNanoUsdPerHour,
-    endsMs: record.endsMs ?? null,
-    replaces: record.replaces ?? null,
   };
 }

@@ -1,18 +1,16 @@
 import type { Lease } from '../leases/market.ts';
-import { formatUsd, type Ms, type NanoUsd } from '../units.ts';
+import { formatUsd, parseUsd, type NanoUsd } from '../units.ts';
 import { chooseBid, type Choice, type Offer } from './choice.ts';
 import { leaseOfOrder, type Ending } from './ending.ts';
 import { earliestBid, orderNeeds, sortOut } from './fitness.ts';
 import { marketOf, type Parts } from './parts.ts';
 import { ceilingPerBlock, costPerHour, depositFor } from './place.ts';
+import { START_GUESS_MS } from './observation.ts';
 import type { Pool } from './pool/pools.ts';
 import { canRise } from './prices.ts';
 import type { OrderRecord, ReplicaRecord } from './records.ts';
 import { Tender, type OrderOptions, type Seen } from './tender.ts';
 import { bidWindow } from './window.ts';
-
-/** What a start-up takes, as far as nothing is known. */
-const START_GUESS_MS: Ms = 60_000;
 
 /** From "one more replica" to a lease: an order, its bids, the choice, the deposit. */
 export class Ordering {
@@ -53,6 +51,7 @@ export class Ordering {
       nowMs: clock.now(),
       lifeMs: fleet.expectedLifeMs(spec, record.id),
       startMs: pool.router.expectedStartMs ?? START_GUESS_MS,
+      mostNanoUsdPerHour: order.offer.limited ? parseUsd(order.offer.ceilingUsdPerHour) : null,
     });
     const none = notes.lastRefusal ?? why ?? whyNone(order, offers.length, choice);
     const table = [...choice.table, ...unfit];

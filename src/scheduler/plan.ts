@@ -11,10 +11,6 @@ export interface PlannedReplica {
   readonly drainSinceMs: EpochMs | null;
   /** What it costs in an hour at most: its lease's price, or the ceiling while there is none. */
   readonly costNanoUsdPerHour: NanoUsd;
-  /** Its provider takes the machine back then; null: it may stay. */
-  readonly endsMs?: EpochMs | null;
-  /** The replica that it follows. */
-  readonly replaces?: string | null;
 }
 
 export interface Budget {
@@ -26,8 +22,10 @@ export type Action =
       readonly type: 'order';
       readonly reason: string;
       readonly beside?: Beside;
-      /** The replica that it is to follow. */
-      readonly replaces?: string;
+      /** The most that an hour of it may cost, where that is less than the pool's ceiling. */
+      readonly mostNanoUsdPerHour?: NanoUsd;
+      /** Figures behind the reason. */
+      readonly detail?: Readonly<Record<string, unknown>>;
     }
   | { readonly type: 'withdraw'; readonly replica: string; readonly reason: string }
   | { readonly type: 'drain'; readonly replica: string; readonly reason: string }
@@ -50,8 +48,6 @@ export const BACKING_OFF = 'the last orders or start-ups failed: waiting before 
 
 /** More are placed when these have been decided: the market's answers may change what is wanted. */
 const ORDERS_AT_ONCE = 8;
-/** So long before a machine goes, its last answer has ended: a lease takes blocks to close. */
-const LEAVE_MS = 60_000;
 const COUNTS: ReadonlySet<ReplicaState> = new Set(['ordering', 'accepting', 'starting', 'ready']);
 /** Cheapest to give up first: an order costs nothing, a start-up only time, a ready replica its start-up. */
 const GIVE_UP_ORDER: readonly ReplicaState[] = ['ordering', 'starting', 'ready'];
@@ -59,9 +55,9 @@ const GIVE_UP_ORDER: readonly ReplicaState[] = ['ordering', 'starting', 'ready']
 /** What to do so that a pool has the replicas it wants and its budgets allow. */
 export function planPool(input: PlanInput): Action[] {
   const { scale, replicas } = input;
-  const live = replicas.filter((replica) => COUNTS.has(replica.state) && !isSuccessor(replica, replicas));
+  const live = replicas.filter(({ state }) => COUNTS.has(state));
   const over = overBudget(input, live);
-  const actions: Action[] = [...closings(input), ...successions(input, over === null)];
+  const actions: Action[] = closings(input);
   if (over && live.length - over.surplus <= scale.wanted) {
     actions.push(...returns(live, over.surplus, over.reason));
     if (live.length - over.surplus < scale.wanted) actions.push({ type: 'hold_back', reason: over.reason });
@@ -69,38 +65,6 @@ export function planPool(input: PlanInput): Action[] {
   }
   if (live.length < scale.wanted) actions.push(...orders(input, live, scale.wanted - live.length));
   if (live.length > scale.wanted) actions.push(...returns(live, live.length - scale.wanted, scale.reason));
-  return actions;
-}
-
-/** Whether it comes up beside one that is still at work: no more replicas are wanted for it, and none fewer. */
-export function isSuccessor(
-  { replaces }: { readonly replaces?: string | null },
-  replicas: readonly { readonly id: string; readonly state: ReplicaState }[],
-): boolean {
-  return replicas.some(({ id, state }) => id === replaces && state === 'ready');
-}
-
-/**
- * A machine that its provider takes back is followed by another one first and drained then; where none came, it is drained
- * as late as its answers allow.
- */
-function successions({ spec, replicas, backoffUntilMs, nowMs }: PlanInput, affordable: boolean): Action[] {
-  const actions: Action[] = [];
-  let hourly = replicas.reduce((sum, { costNanoUsdPerHour }) => sum + costNanoUsdPerHour, 0n);
-  const { hourNanoUsd } = spec.budget;
-  for (const { id: replica, state, endsMs } of replicas) {
-    if (state !== 'ready' || typeof endsMs !== 'number') continue;
-    const next = replicas.find(({ replaces, state: at }) => replaces === replica && COUNTS.has(at));
-    if (next?.state === 'ready') {
-      actions.push({ type: 'drain', replica, reason: 'its provider takes the machine back, and another one is ready' });
-    } else if (nowMs >= endsMs - spec.limits.drainMs - LEAVE_MS) {
-      actions.push({ type: 'drain', replica, reason: 'its provider takes the machine back' });
-    } else if (!next && affordable && backoffUntilMs <= nowMs) {
-      hourly += spec.ceilingNanoUsdPerHour;
-      if (hourNanoUsd !== null && hourly > hourNanoUsd) break;
-      actions.push({ type: 'order', reason: 'a provider takes its machine back', replaces: replica });
-    }
-  }
   return actions;
 }
 

@@ -4,7 +4,9 @@ import type { MarketName } from '../spec.ts';
 import type { EpochMs } from '../units.ts';
 import { reserveOf, specialOf } from './failures.ts';
 import type { Fleet } from './fleet.ts';
-import { Observations, observePool } from './observation.ts';
+import { Inventory } from './inventory.ts';
+import { planMove, type Movable, type Move } from './moving.ts';
+import { Observations, observePool, START_GUESS_MS } from './observation.ts';
 import type { Action } from './plan.ts';
 import { planWhole } from './pool-plan.ts';
 import type { Pool } from './pool/pools.ts';
@@ -15,6 +17,7 @@ import { hasOutgrown, planReserve, type ReserveAction } from './reserve.ts';
 export interface PlannerOptions {
   readonly clock: Clock;
   readonly markets: ReadonlyMap<MarketName, Market>;
+  readonly log: (line: string) => void;
 }
 
 /** Of these the load is taken by which a price per token is compared with one per hour. */
@@ -27,11 +30,13 @@ export class Planner {
   /** When this process began. */
   readonly #sinceMs: EpochMs;
   readonly #observations = new Observations();
+  readonly #inventory: Inventory;
 
   constructor(options: PlannerOptions, fleet: Fleet) {
     this.#options = options;
     this.#fleet = fleet;
     this.#sinceMs = options.clock.now();
+    this.#inventory = new Inventory(options.markets, fleet, options.log);
   }
 
   plan({ router }: Pool): (Action | ReserveAction)[] {
@@ -49,6 +54,7 @@ export class Planner {
       backoffUntilMs: failures.backoffUntil(spec.id),
       specialBackoffUntilMs: failures.backoffUntil(specialOf(spec.id)),
       rolloutPaused: rollouts.paused(spec),
+      move: this.#move(router, own),
     });
     const { demand, replicas } = observePool(router, own, times);
     const reserve = planReserve({
@@ -63,6 +69,27 @@ export class Planner {
       nowMs,
     });
     return [...actions, ...reserve];
+  }
+
+  /** Where one of these replicas would be cheaper. A pool with one that is not ready, or is paid by the token, is left alone. */
+  #move({ spec, expectedStartMs }: PoolRouter, own: readonly ReplicaRecord[]): Move | null {
+    const nowMs = this.#options.clock.now();
+    this.#inventory.refresh(nowMs);
+    if (this.#fleet.moves.paused(spec.id) || own.length === 0) return null;
+    const replicas: Movable[] = [];
+    for (const { id, state, market, provider, costNanoUsdPerHour, readyMs, orderedMs } of own) {
+      if (state !== 'ready' || market === 'api' || provider === null || costNanoUsdPerHour === null) return null;
+      replicas.push({
+        id,
+        provider,
+        costNanoUsdPerHour,
+        readyMs: readyMs ?? nowMs,
+        startMs: (readyMs ?? nowMs) - orderedMs,
+      });
+    }
+    const candidates = this.#inventory.candidates(spec, nowMs);
+    const lifeMs = this.#fleet.expectedLifeMs(spec, own[0]?.id);
+    return planMove({ spec, replicas, candidates, lifeMs, startMs: expectedStartMs ?? START_GUESS_MS, nowMs });
   }
 
   /** Forgets pools that are gone. */

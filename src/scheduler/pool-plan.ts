@@ -3,11 +3,12 @@ import type { EpochMs } from '../units.ts';
 import type { Demand } from './demand.ts';
 import { observePool } from './observation.ts';
 import { planPool, type Action, type Budget, type PlannedReplica } from './plan.ts';
+import type { Move } from './moving.ts';
 import type { LineNeeds } from './pool/line-needs.ts';
 import type { PoolRouter } from './pool/router.ts';
 import type { ReplicaRecord } from './records.ts';
 import { wantedReplicas, type Learned } from './scale.ts';
-import { planTurnover } from './turnover.ts';
+import { planTurnover, type Extra, type Turnover } from './turnover.ts';
 
 export interface PoolPlanInput {
   readonly router: PoolRouter;
@@ -18,17 +19,33 @@ export interface PoolPlanInput {
   readonly backoffUntilMs: EpochMs;
   readonly specialBackoffUntilMs: EpochMs;
   readonly rolloutPaused: boolean;
+  /** Where a replica would be cheaper, if anywhere. */
+  readonly move?: Move | null;
   readonly nowMs: EpochMs;
   readonly sinceMs: EpochMs;
 }
 
 /** Pure: all that is to be done for a pool: what its load asks for, and what is exchanged or had besides. */
 export function planWhole(input: PoolPlanInput): Action[] {
+  const { router, records, rolloutPaused, move = null, nowMs, sinceMs } = input;
+  const { spec, needs: line } = router;
+  const { replicas } = observePool(router, records, { nowMs, sinceMs });
+  const turnover = planTurnover({ spec, records, replicas, line, rolloutPaused, move, nowMs });
+  const plan = planWith(input, turnover);
+  if (turnover.spare.size === 0 || !plan.short) return plan.actions;
+  // Whoever was to be followed for its price alone stays while the load wants more; its follower is one more, if one is to come.
+  const followed = new Set(turnover.spare.values());
+  const drop = turnover.drop.filter(({ replica }) => !followed.has(replica));
+  const grows = plan.actions.some(({ type }) => type === 'order');
+  const beside = grows ? new Set([...turnover.beside].filter((id) => !turnover.spare.has(id))) : turnover.beside;
+  return planWith(input, { ...turnover, beside, drop }).actions;
+}
+
+/** `short`: fewer of those that count are ready than wanted. */
+function planWith(input: PoolPlanInput, turnover: Turnover): { readonly actions: Action[]; readonly short: boolean } {
   const { router, records, learned, budget, nowMs, sinceMs } = input;
-  const { spec } = router;
-  const line = router.needs;
+  const { spec, needs: line } = router;
   const all = observePool(router, records, { nowMs, sinceMs }).replicas;
-  const turnover = planTurnover({ spec, records, replicas: all, line, rolloutPaused: input.rolloutPaused });
   const counted = records.filter(({ id }) => !turnover.beside.has(id));
   const seen = observePool(router, counted, { nowMs, sinceMs });
   const scale = wantedReplicas(spec, withoutUnmet(seen.demand, line), seen.idleMs, learned);
@@ -38,16 +55,18 @@ export function planWhole(input: PoolPlanInput): Action[] {
     backoffUntilMs: input.backoffUntilMs,
   });
   const actions = base.flatMap((action) => forLine(action, line, input.specialBackoffUntilMs > nowMs));
-  // A pool at rest, or one that shrinks anyway, is not rolled out: what comes next is of the new description.
+  // In a pool at rest, or one that shrinks anyway, nobody is followed: what comes next is what was to follow.
   const shrinks = scale.wanted === 0 || base.some(({ type }) => type === 'drain' || type === 'withdraw');
-  const waits = shrinks && turnover.order?.beside.replaces !== undefined;
+  const waits = shrinks && turnover.orders.some(({ beside }) => beside.replaces !== undefined);
   const grows = base.some(({ type }) => type === 'order');
-  const extra = waits || grows ? [] : planExtra(input, turnover.order, all);
+  const extra = waits || grows ? [] : planExtra(input, turnover.orders, all);
   const dropped = new Set(turnover.drop.map(({ replica }) => replica));
   const rest = [...actions, ...extra].filter((action) => !('replica' in action) || !dropped.has(action.replica));
   // One reason at a time: told in turn, each would be news at every look.
   const held = rest.find(({ type }) => type === 'hold_back');
-  return [...turnover.drop, ...rest.filter((action) => action.type !== 'hold_back' || action === held)];
+  const kept = rest.filter((action) => action.type !== 'hold_back' || action === held);
+  const ready = seen.replicas.filter(({ state }) => state === 'ready').length;
+  return { actions: [...turnover.drop, ...kept], short: ready < scale.wanted };
 }
 
 /** Where everybody in line asks alike, a machine that is ordered for the load has to be like that. */
@@ -71,22 +90,18 @@ function withoutCost(spec: PoolSpec, others: readonly PlannedReplica[]): PoolSpe
   return { ...spec, budget: { ...spec.budget, hourNanoUsd: hourNanoUsd > cost ? hourNanoUsd - cost : 0n } };
 }
 
-/** One more replica within the same budgets, or why not. */
-function planExtra(
-  { router, budget, nowMs, backoffUntilMs, specialBackoffUntilMs }: PoolPlanInput,
-  order: ReturnType<typeof planTurnover>['order'],
-  all: readonly PlannedReplica[],
-): Action[] {
-  if (order === null) return [];
+/** More replicas within the same budgets, or why not. */
+function planExtra(input: PoolPlanInput, orders: readonly Extra[], all: readonly PlannedReplica[]): Action[] {
+  const [first] = orders;
+  if (!first) return [];
+  const { router, budget, nowMs, backoffUntilMs, specialBackoffUntilMs } = input;
   const live = all.filter(({ state }) => state !== 'draining' && state !== 'closing').length;
   const actions = planPool({
     ...{ spec: router.spec, replicas: all, budget, nowMs },
-    scale: { wanted: live + 1, reason: order.reason },
-    backoffUntilMs: order.beside.needs ? specialBackoffUntilMs : backoffUntilMs,
+    scale: { wanted: live + orders.length, reason: first.reason },
+    backoffUntilMs: first.beside.needs ? specialBackoffUntilMs : backoffUntilMs,
   });
-  return actions.flatMap((action): Action[] => {
-    // What follows a machine that is taken back is in the other plan.
-    if (action.type === 'order') return action.replaces === undefined ? [{ ...action, beside: order.beside }] : [];
-    return action.type === 'hold_back' ? [action] : [];
-  });
+  const placed = actions.filter(({ type }) => type === 'order');
+  const held = actions.filter(({ type }) => type === 'hold_back');
+  return [...orders.slice(0, placed.length).map((order): Action => ({ type: 'order', ...order })), ...held];
 }

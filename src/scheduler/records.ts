@@ -55,8 +55,6 @@ export interface ReplicaRecord {
   readonly beside?: Beside;
   /** When its provider takes the machine back, where that is known. */
   readonly endsMs?: EpochMs | null;
-  /** The replica that it is to follow: until that one drains, it is beside what the pool wants. */
-  readonly replaces?: string | null;
 }
 
 /** What a replica is started as; its pool may have been described anew since. */
@@ -67,15 +65,18 @@ export interface RunsAs {
   readonly kind: PoolKind;
 }
 
-/**
- * `needs`: for requests that may have none of the other replicas. `replaces`: in the place of that replica, whose pool was
- * described anew.
- */
+/** Its pool was described anew, its provider takes the machine back, or another machine does the same for less. */
+export type WhyFollowed = 'changed' | 'taken_back' | 'cheaper';
+
 export interface Beside {
+  /** For requests that may have none of the other replicas. */
   readonly needs?: Needs;
   /** Needed for the load all the same: everybody in line asks alike. */
   readonly counted?: boolean;
+  /** The replica that it is to follow: until that one drains, it is beside what the pool wants. */
   readonly replaces?: string;
+  /** Why that one is followed. Rows of earlier versions do not say: its pool was described anew. */
+  readonly why?: WhyFollowed;
 }
 
 export interface OrderRecord {
@@ -165,7 +166,7 @@ export class SchedulerRecords {
 
   async openReplicas(): Promise<ReplicaRecord[]> {
     const rows = await this.#store.db.select().from(replicas).where(ne(replicas.state, 'closed'));
-    return rows.map(({ body }) => body as ReplicaRecord);
+    return rows.map(({ body }) => asNow(body as ReplicaRecord & EarlierReplica));
   }
 
   async listReplicas(limit = ORDERS_LISTED): Promise<ReplicaRecord[]> {
@@ -274,4 +275,13 @@ export class SchedulerRecords {
   async deleteSwitch(name: string): Promise<void> {
     await this.#store.db.delete(switches).where(eq(switches.name, name));
   }
+}
+
+interface EarlierReplica {
+  readonly replaces?: string | null;
+}
+
+/** Earlier versions had a field of its own for whom a replica follows because a machine is taken back. */
+function asNow({ replaces, ...record }: ReplicaRecord & EarlierReplica): ReplicaRecord {
+  return replaces ? { ...record, beside: { ...record.beside, replaces, why: 'taken_back' } } : record;
 }

@@ -158,7 +158,9 @@ export class Serving {
     const notes = fleet.notes(record.id);
     notes.tokenPrice = target.tokenPrice ?? null;
     fleet.failures.succeeded(backoffKey(record, notes.reserve));
-    if (record.beside?.replaces !== undefined) fleet.rollouts.succeeded(record.pool);
+    const { replaces, why = 'changed' } = record.beside ?? {};
+    if (replaces !== undefined && why === 'changed') fleet.rollouts.succeeded(record.pool);
+    if (replaces !== undefined && why === 'cheaper') fleet.moves.succeeded(record.pool);
     pool.router.add(target, startMs);
     pool.router.setPhase('ready');
     const detail = { replica: record.id, lease: target.leaseId, provider: target.provider, start_ms: startMs };

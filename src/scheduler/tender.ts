@@ -4,6 +4,7 @@ import type { MarketName, PoolSpec } from '../spec.ts';
 import type { Needs } from '../spec/trust.ts';
 import { versionOf } from '../spec/version.ts';
 import { formatUsd, minBig, type Ms, type NanoUsd } from '../units.ts';
+import { whyAvoid } from './avoid.ts';
 import { ceilingOf } from './ceiling.ts';
 import type { Offer } from './choice.ts';
 import { orderNeeds } from './fitness.ts';
@@ -31,8 +32,10 @@ export type Who = 'all' | 'reserve' | 'machines';
 export interface OrderOptions {
   readonly who?: Who;
   readonly beside?: Beside | undefined;
-  /** The replica that it is to follow. */
-  readonly replaces?: string | undefined;
+  /** The most that an hour may cost, where that is less than the pool's ceiling. */
+  readonly mostNanoUsdPerHour?: NanoUsd | undefined;
+  /** Figures behind the reason. */
+  readonly detail?: Readonly<Record<string, unknown>> | undefined;
 }
 
 type Asked = OrderRecord['markets'][number];
@@ -46,16 +49,17 @@ export class Tender {
   }
 
   /** The rows of one more replica and its order. They come first: a crash leaves nothing that we don't know of. */
-  async place(pool: Pool, reason: string, { who = 'all', beside = {}, replaces }: OrderOptions = {}): Promise<void> {
+  async place(pool: Pool, reason: string, options: OrderOptions = {}): Promise<void> {
+    const { who = 'all', beside = {}, mostNanoUsdPerHour: most } = options;
     const { clock, fleet, newId, decide } = this.#parts;
     const { spec } = pool.router;
     const [id, orderId, now] = [newId('rep-'), newId('ord-'), clock.now()];
     const { cpu, memoryBytes, gpus } = spec.hardware;
     const asks = asksOf(spec, orderNeeds(spec, beside.needs));
-    const asked = this.#ceilings(spec, who, asks);
+    const asked = this.#ceilings(spec, { who, asks, most });
     const ceilingUsdPerHour = formatUsd(this.#highest(asked, spec));
     const replica = newReplica({ id, pool: spec.id, orderId, orderedMs: now, reason, runs: runsAs(spec), beside });
-    const saved = fleet.save(replaces === undefined ? replica : { ...replica, replaces });
+    const saved = fleet.save(replica);
     // Before anything is awaited: whoever plans meanwhile must not count it.
     fleet.notes(id).reserve = who === 'reserve';
     await saved;
@@ -71,15 +75,20 @@ export class Tender {
       bids: [],
       declined: [],
       choice: null,
-      offer: { cpu, memoryBytes, gpus, ceilingUsdPerHour, asks },
+      offer: { cpu, memoryBytes, gpus, ceilingUsdPerHour, asks, limited: most !== undefined },
     });
     if (who !== 'reserve') pool.router.setPhase('order placed');
-    const detail = { order: orderId, ceiling_usd_per_hour: ceilingUsdPerHour, ...(replaces && { replaces }) };
+    const { replaces, why } = beside;
+    const follows = replaces === undefined ? {} : { replaces, why };
+    const detail = { order: orderId, ceiling_usd_per_hour: ceilingUsdPerHour, ...follows, ...options.detail };
     await decide({ pool: spec.id, kind: 'order.placed', reason, detail });
   }
 
   /** Where it is asked, and up to which price there. */
-  #ceilings(spec: PoolSpec, who: Who, asks: string): Asked[] {
+  #ceilings(
+    spec: PoolSpec,
+    { who, asks, most }: { readonly who: Who; readonly asks: string; readonly most: NanoUsd | undefined },
+  ): Asked[] {
     const { clock, fleet, markets } = this.#parts;
     const nowMs = clock.now();
     const prices = fleet.prices.of(spec.id, asks, nowMs);
@@ -90,6 +99,11 @@ export class Tender {
         const cap = ceilingPerBlock(spec.ceilingNanoUsdPerHour, market.terms());
         const seen = prices.filter((one) => one.market === name);
         const { nanoUsdPerBlock, step, from } = ceilingOf(name, cap, { seen, nowMs });
+        const limit = most === undefined ? null : ceilingPerBlock(most, market.terms());
+        if (limit !== null) {
+          const why = 'no more than with what moving a replica pays';
+          return { name, ceilingNanoUsdPerBlock: minBig(limit, cap), block: market.block(), refusal: null, why };
+        }
         const why = step === 0 ? from : `${from}, raised: step ${step}`;
         return { name, ceilingNanoUsdPerBlock: nanoUsdPerBlock, block: market.block(), refusal: null, why };
       });
@@ -145,7 +159,9 @@ export class Tender {
         const who = { market: name, provider: bid.provider };
         const score = fleet.book.score(who, order.pool, fleet.active());
         const quarantinedUntilMs = fleet.book.quarantine(who)?.untilMs ?? 0;
-        offers.push({ market: name, terms: market.terms(), bid, score, quarantinedUntilMs });
+        const failedMs = fleet.book.find(who)?.failedMs ?? null;
+        const avoid = whyAvoid({ ...who, failedMs }, fleet.active(), this.#parts.clock.now());
+        offers.push({ market: name, terms: market.terms(), bid, score, quarantinedUntilMs, avoid });
       }
     }
     return { offers, declined, complete, blockMs };

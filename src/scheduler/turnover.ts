@@ -1,14 +1,16 @@
 import type { PoolSpec } from '../spec.ts';
 import { describeNeeds } from '../spec/trust.ts';
 import { versionOf } from '../spec/version.ts';
+import type { EpochMs, Ms, NanoUsd } from '../units.ts';
 import type { PlannedReplica } from './plan.ts';
 import type { LineNeeds } from './pool/line-needs.ts';
-import type { Beside, ReplicaRecord } from './records.ts';
+import type { Move } from './moving.ts';
+import type { Beside, ReplicaRecord, WhyFollowed } from './records.ts';
 
 /**
- * Pure: replicas that are exchanged, or had besides what the load asks for. A pool that is described anew rolls out by a
- * second lease: one replica of the new description comes up, then one of the old drains, until none is left; if the new one
- * does not come up, the old ones stay. Requests that may have none of the replicas there are get one of their own.
+ * Pure: replicas that are followed by others, or had besides what the load asks for. One is followed because its pool was
+ * described anew, because its provider takes the machine back, or because another machine does the same for less: a second
+ * lease comes up first, then the first one drains. Requests that may have none of the replicas there are get one of their own.
  */
 
 /** Servers that run already: they cannot be leased twice, and only how they are spoken to can change. */
@@ -29,6 +31,18 @@ export interface TurnoverInput {
   readonly line: LineNeeds;
   /** The new description failed to come up again and again: not now. */
   readonly rolloutPaused: boolean;
+  /** Where a replica would be cheaper, if anywhere. */
+  readonly move?: Move | null;
+  readonly nowMs: EpochMs;
+}
+
+/** One more replica, if the budget allows it. */
+export interface Extra {
+  readonly reason: string;
+  readonly beside: Beside;
+  /** The most that an hour of it may cost, where that is less than the pool's ceiling. */
+  readonly mostNanoUsdPerHour?: NanoUsd;
+  readonly detail?: Readonly<Record<string, unknown>>;
 }
 
 export interface Turnover {
@@ -36,8 +50,9 @@ export interface Turnover {
   readonly beside: ReadonlySet<string>;
   /** To be given up, and why. */
   readonly drop: readonly { readonly type: 'drain' | 'withdraw'; readonly replica: string; readonly reason: string }[];
-  /** One more, if the budget allows it. */
-  readonly order: { readonly reason: string; readonly beside: Beside } | null;
+  readonly orders: readonly Extra[];
+  /** Of `beside`, with whom they follow: those that are here for their price alone. */
+  readonly spare: ReadonlyMap<string, string>;
 }
 
 interface Live {
@@ -46,49 +61,100 @@ interface Live {
   readonly current: boolean;
 }
 
-const LIVE: ReadonlySet<string> = new Set(['ordering', 'accepting', 'starting', 'ready']);
-const NOTHING = { drop: [], order: null };
+interface Pair {
+  readonly old: ReplicaRecord;
+  readonly next: ReplicaRecord;
+  readonly why: WhyFollowed;
+}
 
-export function planTurnover({ spec, records, replicas, line, rolloutPaused }: TurnoverInput): Turnover {
+const LIVE: ReadonlySet<string> = new Set(['ordering', 'accepting', 'starting', 'ready']);
+type Special = Omit<Turnover, 'spare'>;
+const NOTHING = { drop: [], orders: [] };
+/** So long before a machine goes, its last answer has ended: a lease takes blocks to close. */
+const LEAVE_MS: Ms = 60_000;
+const LEAVES = 'its provider takes the machine back';
+
+export function planTurnover(input: TurnoverInput): Turnover {
+  const { spec, records, replicas, line } = input;
   const loads = new Map(replicas.map(({ id, inFlight }) => [id, inFlight]));
   const live = records
     .filter(({ state }) => LIVE.has(state))
     .map((record) => ({ record, inFlight: loads.get(record.id) ?? 0, current: isCurrent(record, spec) }));
-  const rollout = planRollout(live, spec, rolloutPaused);
+  const pairs = pairsOf(live, spec);
   const special = planSpecial(live, spec, line);
-  const beside = new Set([...rollout.beside, ...special.beside]);
-  const drop = [...rollout.drop, ...special.drop];
-  // One thing at a time: what requests wait for comes first.
-  return { beside, drop, order: special.order ?? rollout.order };
+  const beside = new Set([...pairs.map(({ next }) => next.id), ...special.beside]);
+  const old = live.filter((one) => !one.current && mustGo(one, spec));
+  const drop = [...old.flatMap(dropNow), ...exchanges(pairs), ...special.drop, ...departures(live, pairs, input)];
+  const spare = new Map(pairs.filter(({ why }) => why === 'cheaper').map(({ old: from, next }) => [next.id, from.id]));
+  return { beside, drop, orders: ordersOf(live, pairs, { ...input, special }), spare };
 }
 
-function planRollout(live: readonly Live[], spec: PoolSpec, paused: boolean): Turnover {
-  const old = live.filter(({ current }) => !current);
-  const kept = old.filter((one) => !mustGo(one, spec));
-  const replaced = new Map<string, ReplicaRecord>();
-  for (const { record, current } of live) {
-    const target = record.beside?.replaces;
-    if (current && target !== undefined) replaced.set(target, record);
-  }
-  const drop: Turnover['drop'][number][] = old.flatMap((one) => (mustGo(one, spec) ? dropNow(one) : []));
-  const beside = new Set<string>();
-  let coming = false;
-  for (const { record } of kept) {
-    const successor = replaced.get(record.id);
-    if (!successor) continue;
-    beside.add(successor.id);
-    coming = true;
-    if (successor.state !== 'ready' || record.state !== 'ready') continue;
-    drop.push({
-      type: 'drain',
-      replica: record.id,
-      reason: `${successor.id} has taken its place: the pool was changed`,
+/** One thing at a time: what requests wait for comes first, then what has a deadline; what is cheaper can wait. */
+function ordersOf(
+  live: readonly Live[],
+  pairs: readonly Pair[],
+  { spec, rolloutPaused, special, move = null }: TurnoverInput & { readonly special: Special },
+): readonly Extra[] {
+  if (special.orders.length > 0) return special.orders;
+  const alone = live.filter(({ record }) => record.state === 'ready' && !pairs.some(({ old }) => old.id === record.id));
+  const leaving = alone.filter(({ record }) => isLeaving(record));
+  if (leaving.length > 0) {
+    return leaving.map(({ record: { id } }) => {
+      return { reason: 'a provider takes its machine back', beside: { replaces: id, why: 'taken_back' } };
     });
   }
-  const [next] = kept.filter(({ record }) => record.state === 'ready').sort((a, b) => a.inFlight - b.inFlight);
-  if (!next || coming || paused) return { ...NOTHING, beside, drop };
-  const reason = `the pool was changed: a replica of the new description comes before ${next.record.id} goes`;
-  return { ...NOTHING, beside, drop, order: { reason, beside: { replaces: next.record.id } } };
+  if (pairs.some(({ why }) => why !== 'taken_back')) return [];
+  const [next] = alone.filter((one) => !one.current && !mustGo(one, spec)).sort((a, b) => a.inFlight - b.inFlight);
+  if (next) {
+    const { id } = next.record;
+    const reason = `the pool was changed: a replica of the new description comes before ${id} goes`;
+    return rolloutPaused ? [] : [{ reason, beside: { replaces: id, why: 'changed' } }];
+  }
+  const settled = live.every(({ record }) => record.state === 'ready');
+  if (move === null || !settled || pairs.length > 0) return [];
+  const { reason, detail, mostNanoUsdPerHour } = move;
+  return [{ reason, detail, mostNanoUsdPerHour, beside: { replaces: move.replica, why: 'cheaper' } }];
+}
+
+const isLeaving = ({ endsMs }: ReplicaRecord): boolean => typeof endsMs === 'number';
+
+/** Who is here to follow whom, as long as there is a reason to. */
+function pairsOf(live: readonly Live[], spec: PoolSpec): Pair[] {
+  const byId = new Map(live.map((one) => [one.record.id, one]));
+  const pairs: Pair[] = [];
+  for (const { record: next, current } of live) {
+    const old = byId.get(next.beside?.replaces ?? '');
+    if (!old || old.record.readyMs === null) continue;
+    const why = next.beside?.why ?? 'changed';
+    const changes = !old.current && !mustGo(old, spec) && current;
+    const stands = { changed: changes, taken_back: isLeaving(old.record), cheaper: true };
+    if (stands[why]) pairs.push({ old: old.record, next, why });
+  }
+  return pairs;
+}
+
+/** The follower answers: its predecessor's answers may end. */
+function exchanges(pairs: readonly Pair[]): Turnover['drop'] {
+  const ready = pairs.filter(({ old, next }) => old.state === 'ready' && next.state === 'ready');
+  return ready.map(({ old, next, why }) => {
+    const reasons = {
+      changed: `${next.id} has taken its place: the pool was changed`,
+      taken_back: `${LEAVES}, and another one is ready`,
+      cheaper: `${next.id} has taken its place: it costs less`,
+    };
+    return { type: 'drain', replica: old.id, reason: reasons[why] };
+  });
+}
+
+/** Where no follower came in time, as late as the answers allow. */
+function departures(live: readonly Live[], pairs: readonly Pair[], { spec, nowMs }: TurnoverInput): Turnover['drop'] {
+  const late = live.filter(({ record: { id, state, endsMs } }) => {
+    const followed = pairs.some(({ old, next }) => old.id === id && next.state === 'ready');
+    return (
+      state === 'ready' && !followed && typeof endsMs === 'number' && nowMs >= endsMs - spec.limits.drainMs - LEAVE_MS
+    );
+  });
+  return late.map(({ record: { id } }) => ({ type: 'drain', replica: id, reason: LEAVES }));
 }
 
 /** An old one that serves nobody yet, that makes something else than is asked now, or that cannot be leased twice. */
@@ -107,7 +173,7 @@ function dropNow({ record: { id, state } }: Live): Turnover['drop'] {
  * One at a time, and one more than the pool's most: nothing that works is given up for what may never come. Once it is ready
  * it counts like any other, so the one that is idlest goes.
  */
-function planSpecial(live: readonly Live[], spec: PoolSpec, { unmet }: LineNeeds): Turnover {
+function planSpecial(live: readonly Live[], spec: PoolSpec, { unmet }: LineNeeds): Special {
   const coming = live.filter(({ record }) => record.beside?.needs !== undefined && record.state !== 'ready');
   const beside = new Set(coming.filter(({ record }) => !record.beside?.counted).map(({ record }) => record.id));
   // Whoever waited has left, or is served: an order costs nothing yet, a start-up is half paid.
@@ -116,5 +182,5 @@ function planSpecial(live: readonly Live[], spec: PoolSpec, { unmet }: LineNeeds
   const drop = left.map(({ record: { id } }) => ({ type: 'withdraw' as const, replica: id, reason: gone }));
   if (!unmet || coming.length > 0 || spec.replicasMax === 0) return { ...NOTHING, beside, drop };
   const reason = `${unmet.waiting} requests wait for ${describeNeeds(unmet.needs)}, which no replica here is`;
-  return { ...NOTHING, beside, order: { reason, beside: { needs: unmet.needs } } };
+  return { ...NOTHING, beside, orders: [{ reason, beside: { needs: unmet.needs } }] };
 }

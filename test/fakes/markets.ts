@@ -225,11 +225,13 @@ export class FakeMarket implements Market {
 
   providers(): Promise<readonly ProviderView[]> {
     const hardware = { cpu: 8, memoryBytes: 2 ** 34, gpus: [] };
-    const views = this.providersOf.map(({ id, failures = 0 }) => {
+    const views = this.providersOf.map(({ id, price, failures = 0 }) => {
       const used = this.open().filter(({ provider }) => provider === id).length;
       const disputes = [...this.world.leases.values()].filter((one) => one.provider === id && one.dispute).length;
       const record = { leases: failures, failures, disputes };
-      return { id, market: this.name, hardware, capacity: 9, used, policy: 'fixed', audited: true, ...record };
+      const asksNanoUsdPerBlock = this.name === 'akash' ? null : price;
+      const told = { capacity: 9, used, policy: 'fixed', audited: true, asksNanoUsdPerBlock };
+      return { id, market: this.name, hardware, ...told, ...record };
     });
     return Promise.resolve(views);
   }

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import * as fc from 'fast-check';
 import type { MarketTerms } from '../../src/leases/market.ts';
+import { whyAvoid } from '../../src/scheduler/avoid.ts';
 import { chooseBid, worthOf, type Chosen, type Offer } from '../../src/scheduler/choice.ts';
 import type { ProviderScore } from '../../src/scheduler/reputation.ts';
 import { parseUsd, shareUp } from '../../src/units.ts';
@@ -98,6 +99,35 @@ test('a provider that is the only one to bid gets more than half, and the reason
   const choice = chooseBid([offer('only', 400_000n)], SPEC, chosen({ perProvider: new Map([['only', 2]]) }));
   assert.equal(choice.offer?.bid.provider, 'only');
   assert.match(choice.reason, /more than half of the replicas, but nobody else bid/);
+});
+
+test('a provider that takes a machine back, or failed lately, is taken only when nobody else bids', () => {
+  const lately = { market: 'akash', provider: 'p', failedMs: 1_000 } as const;
+  assert.equal(whyAvoid(lately, [], 600_999), 'it failed lately');
+  assert.equal(whyAvoid(lately, [], 601_000), null);
+  const never = { ...lately, failedMs: null };
+  const machine = { market: 'akash', provider: 'p', endsMs: 5_000 } as const;
+  assert.equal(whyAvoid(never, [machine], 0), 'it takes a machine back');
+  for (const other of [
+    { ...machine, endsMs: null },
+    { ...machine, market: 'local' as const },
+    { ...machine, provider: 'q' },
+  ]) {
+    assert.equal(whyAvoid(never, [other], 0), null);
+  }
+  const avoid = 'it takes a machine back';
+  const offers = [offer('leaving', 100_000n, { avoid }), offer('crowded', 500_000n), offer('other', 700_000n)];
+  const perProvider = new Map([['crowded', 1]]);
+  const choice = chooseBid(offers, SPEC, chosen({ perProvider }));
+  assert.equal(choice.offer?.bid.provider, 'other');
+  assert.match(choice.reason, /not leaving: it takes a machine back$/);
+  assert.equal(choice.table[0]?.provider, 'leaving');
+  assert.match(choice.table[0]?.note ?? '', /it takes a machine back/);
+  const half = chooseBid(offers.slice(0, 2), SPEC, chosen({ perProvider }));
+  assert.equal(half.offer?.bid.provider, 'crowded', 'rather more than half on one provider');
+  const alone = chooseBid(offers.slice(0, 1), SPEC, chosen({ perProvider }));
+  assert.equal(alone.offer?.bid.provider, 'leaving');
+  assert.match(alone.reason, /it takes a machine back, but nobody else bid/);
 });
 
 test('growing one by one, no provider of several ever has more than half of the replicas, rounded up', () => {

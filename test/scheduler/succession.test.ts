@@ -1,8 +1,15 @@
 import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
-import { planPool, type PlannedReplica, type PlanInput } from '../../src/scheduler/plan.ts';
+import { newHistory } from '../../src/scheduler/demand.ts';
+import type { Action } from '../../src/scheduler/plan.ts';
+import { planWhole, type PoolPlanInput } from '../../src/scheduler/pool-plan.ts';
+import { PoolRouter } from '../../src/scheduler/pool/router.ts';
+import type { Beside, ReplicaRecord } from '../../src/scheduler/records.ts';
+import type { PoolSpec } from '../../src/spec.ts';
+import { FakeClock } from '../fakes/clock.ts';
 import type { FakeMarket } from '../fakes/markets.ts';
 import { testSpec } from '../fakes/market-samples.ts';
+import { testReplica } from '../fakes/replica-samples.ts';
 import { fakeMarket, openBench, served, type Bench } from './loop-bench.ts';
 
 /** A machine that its provider takes back: another one first, then it drains. */
@@ -12,41 +19,73 @@ const LEAVING = 'its provider takes the machine back';
 
 test('a machine that goes is followed by another one, ordered once and beside what is wanted', () => {
   const leaving = one('a', { endsMs: HOUR_MS });
-  const order = { type: 'order', reason: 'a provider takes its machine back', replaces: 'a' };
+  const order = { type: 'order', reason: 'a provider takes its machine back', beside: follows('a') };
   assert.deepEqual(plan([leaving]), [order]);
   for (const state of ['ordering', 'accepting', 'starting'] as const) {
-    assert.deepEqual(plan([leaving, one('b', { state, replaces: 'a' })]), [], state);
+    assert.deepEqual(plan([leaving, one('b', { state, beside: follows('a') })]), [], state);
   }
-  const failed = one('b', { state: 'closing', replaces: 'a' });
+  const failed = one('b', { state: 'closing', beside: follows('a') });
   assert.deepEqual(plan([leaving, failed]), [order], 'again when that one came to nothing');
-  assert.deepEqual(plan([leaving, failed], { backoffUntilMs: 1 }), [], 'but not before the pause is over');
+  assert.deepEqual(
+    types(plan([leaving, failed], { backoffUntilMs: 1 })),
+    ['hold_back'],
+    'not before the pause is over',
+  );
+});
+
+test('two that go at a time are followed by two', () => {
+  const two = testSpec({ replicas: { min: 2, max: 2 } });
+  const orders = plan([one('a', { endsMs: HOUR_MS }), one('b', { endsMs: HOUR_MS })], {}, two);
+  assert.deepEqual(
+    orders.map((action) => action.type === 'order' && action.beside?.replaces),
+    ['a', 'b'],
+  );
 });
 
 test('it drains when the other one is ready, or as late as its answers allow', () => {
-  const leaving = one('a', { endsMs: HOUR_MS, inFlight: 2 });
-  const next = one('b', { replaces: 'a' });
+  const leaving = one('a', { endsMs: HOUR_MS });
+  const next = one('b', { beside: follows('a') });
   assert.deepEqual(plan([leaving, next]), [
     { type: 'drain', replica: 'a', reason: `${LEAVING}, and another one is ready` },
   ]);
-  const { drainMs } = testSpec().limits;
+  const { drainMs } = SPEC.limits;
   const lastMs = HOUR_MS - drainMs - 60_000;
-  const starting = one('b', { state: 'starting', replaces: 'a' });
+  const starting = one('b', { state: 'starting', beside: follows('a') });
   assert.deepEqual(plan([leaving, starting], { nowMs: lastMs - 1 }), []);
   assert.deepEqual(plan([leaving, starting], { nowMs: lastMs }), [{ type: 'drain', replica: 'a', reason: LEAVING }]);
-  assert.deepEqual(plan([{ ...leaving, state: 'draining' }, next]), [], 'then the other one is the pool');
+  const drains = plan([{ ...leaving, state: 'draining', drainMs: 0 }, next]);
+  assert.deepEqual(
+    drains,
+    [{ type: 'close', replica: 'a', reason: 'its last answer has ended' }],
+    'the other is the pool',
+  );
 });
 
 test('nothing follows what the budgets do not pay for, or what is not wanted any more', () => {
-  const leaving = one('a', { endsMs: HOUR_MS });
-  const hour = testSpec({ ceiling_usd_per_hour: '1', budget: { usd_per_hour: '1.50' } });
-  const dear = { ...leaving, costNanoUsdPerHour: 1_000_000_000n };
-  assert.deepEqual(plan([dear], { spec: hour }), []);
-  const day = testSpec({ budget: { usd_per_day: '1' } });
-  const spent = plan([leaving], { spec: day, budget: { spentTodayNanoUsd: 1_000_000_000n } });
-  assert.ok(!spent.some(({ type }) => type === 'order'), JSON.stringify(spent));
-  const both = [leaving, one('b', { state: 'ordering', replaces: 'a' })];
-  const given = plan(both, { scale: { wanted: 0, reason: 'idle for 60 s' } });
-  assert.deepEqual(given, [{ type: 'drain', replica: 'a', reason: 'idle for 60 s' }]);
+  const hour = testSpec({ ...ONE, ceiling_usd_per_hour: '1', budget: { usd_per_hour: '1.50' } });
+  const dear = one('a', { endsMs: HOUR_MS, costNanoUsdPerHour: 1_000_000_000n });
+  assert.deepEqual(types(plan([dear], {}, hour)), ['hold_back']);
+  const day = testSpec({ ...ONE, budget: { usd_per_day: '1' } });
+  const spent = plan([dear], { budget: { spentTodayNanoUsd: 1_000_000_000n } }, day);
+  assert.ok(!types(spent).includes('order'), JSON.stringify(spent));
+  const none = testSpec({ replicas: { min: 0, max: 0 } });
+  assert.deepEqual(types(plan([dear], {}, none)), ['drain']);
+  const both = [dear, one('b', { state: 'ordering', beside: follows('a') })];
+  assert.deepEqual(plan(both, {}, none), [{ type: 'drain', replica: 'a', reason: 'at most 0 replicas' }]);
+});
+
+test('a machine that its provider leaves after all needs nobody after it', () => {
+  const both = [one('a', { endsMs: null }), one('b', { state: 'ordering', beside: follows('a') })];
+  assert.deepEqual(types(plan(both)), ['withdraw']);
+});
+
+test('rows of an earlier version say in a field of their own whom they follow', async (t) => {
+  const { bench } = await setup(t);
+  const record = { ...one('b', { state: 'starting' }), replaces: 'a' };
+  await bench.records.saveReplica(record);
+  const [read] = await bench.records.openReplicas();
+  assert.deepEqual([read?.id, read?.beside], ['b', follows('a')]);
+  await bench.records.saveReplica({ ...record, state: 'closed', closedMs: 0 });
 });
 
 test('the deadline of a lease is told, another machine is leased and ready before the first one drains, none more', async (t) => {
@@ -63,6 +102,8 @@ test('the deadline of a lease is told, another machine is leased and ready befor
     states.some(([old, state]) => old === false && state === 'ready'),
     JSON.stringify(states),
   );
+  const providers = (await bench.replicas()).filter(({ leaseId }) => leaseId !== null).map(({ provider }) => provider);
+  assert.equal(new Set(providers).size, 2, `not where a machine is taken back: ${providers.join()}`);
   const [told] = await bench.decisions('lease.reclaimed');
   assert.equal(told?.detail['ends_at'], new Date(endsMs).toISOString());
   assert.match(told?.reason ?? '', /takes the machine back at 20/);
@@ -102,19 +143,22 @@ function drained({ run }: Bench): string | null {
   return run.scheduler.replicas().find(({ state }) => state === 'draining')?.id ?? null;
 }
 
-function one(id: string, change: Partial<PlannedReplica> = {}): PlannedReplica {
-  const replica = { state: 'ready' as const, inFlight: 1, idleMs: 0, drainSinceMs: null, costNanoUsdPerHour: 1n };
-  return { id, ...replica, endsMs: null, replaces: null, ...change };
+const ONE = { replicas: { min: 1, max: 1 } };
+const SPEC = testSpec(ONE);
+const types = (actions: readonly Action[]): string[] => actions.map(({ type }) => type);
+const follows = (replaces: string): Beside => ({ replaces, why: 'taken_back' });
+
+function one(id: string, change: Partial<ReplicaRecord> = {}): ReplicaRecord {
+  return testReplica({ id, ...change });
 }
 
-function plan(replicas: readonly PlannedReplica[], change: Partial<PlanInput> = {}): ReturnType<typeof planPool> {
-  return planPool({
-    spec: testSpec(),
-    scale: { wanted: 1, reason: 'in use' },
-    replicas,
-    budget: { spentTodayNanoUsd: 0n },
-    backoffUntilMs: 0,
-    nowMs: 0,
+function plan(records: readonly ReplicaRecord[], change: Partial<PoolPlanInput> = {}, spec: PoolSpec = SPEC): Action[] {
+  const nowMs = change.nowMs ?? 0;
+  const router = new PoolRouter(spec, new FakeClock(nowMs), () => undefined);
+  return planWhole({
+    ...{ router, records, budget: { spentTodayNanoUsd: 0n }, nowMs, sinceMs: 0 },
+    learned: { nowMs, history: newHistory(0), startMs: 60_000, lossesPerHour: 0 },
+    ...{ backoffUntilMs: 0, specialBackoffUntilMs: 0, rolloutPaused: false },
     ...change,
   });
 }

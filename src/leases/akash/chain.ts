@@ -124,7 +124,13 @@ export class Chain {
     this.#transactions.guard = guard;
   }
 
+  /**
+   * Nothing goes out while nothing can come of it. A chain that has stood still for ten minutes refuses every unordered
+   * transaction besides: its time-out, by any other clock, is too far from the newest block's time.
+   */
   async send(request: SendRequest): Promise<SendOutcome> {
+    const silence = this.silence();
+    if (silence !== null) return { kind: 'unknown', reason: silence };
     const permit = await this.#guard?.permit(request.orders);
     if (permit?.kind === 'refused') return permit;
     let noted = false;

@@ -120,8 +120,6 @@ export class AkashOrders {
   /** Signs, notes, sends; the row is as the chain left it. The row must have nothing pending. */
   async send(row: OrderRow, { purpose, orders, payment = null, bidId = null }: Sending): Promise<Step> {
     const { chain, wallet, feeGranter, clock } = this.#options;
-    const silence = chain.silence();
-    if (silence !== null) return { kind: 'unknown', reason: silence };
     let current = row;
     const outcome: SendOutcome = await chain.send({
       wallet: wallet(row.walletIndex),

@@ -11,18 +11,18 @@ export const ABOVE_CEILING = 'its price is above the ceiling';
 const PEAK_FROM_BP = 8_000;
 
 /** A provider's price per block at its present use (0-10,000 basis points), and how it came to it. Never below cost. */
-export function askingPrice(provider: LocalProvider, usedBp: number, blockMs: Ms): { price: NanoUsd; note: string } {
+export function askingPrice(provider: LocalProvider, inUseBp: number, blockMs: Ms): { price: NanoUsd; note: string } {
   const cost = provider.costNanoUsdPerHour;
   const { policy } = provider;
   const perBlock = (perHour: NanoUsd): NanoUsd => maxBig(1n, perBlockFromPerHour(perHour, blockMs));
   if (policy.kind === 'fixed') return { price: perBlock(policy.priceNanoUsdPerHour), note: 'fixed price' };
   const list = (cost * BigInt(10_000 + policy.marginBp)) / 10_000n;
   if (policy.kind === 'cost_plus') return { price: perBlock(list), note: `cost plus ${policy.marginBp / 100} %` };
-  const discountBp = Math.round((policy.discountMaxBp * (10_000 - usedBp)) / 10_000);
-  const over = Math.max(0, usedBp - PEAK_FROM_BP) / (10_000 - PEAK_FROM_BP);
+  const discountBp = Math.round((policy.discountMaxBp * (10_000 - inUseBp)) / 10_000);
+  const over = Math.max(0, inUseBp - PEAK_FROM_BP) / (10_000 - PEAK_FROM_BP);
   const markupBp = Math.round(policy.peakMarkupBp * over);
   const moved = (list * BigInt(10_000 - discountBp + markupBp)) / 10_000n;
-  const note = `cost plus ${policy.marginBp / 100} %, ${usedBp / 100} % in use: ${(markupBp - discountBp) / 100} %`;
+  const note = `cost plus ${policy.marginBp / 100} %, ${inUseBp / 100} % in use: ${(markupBp - discountBp) / 100} %`;
   return { price: perBlock(maxBig(moved, cost)), note };
 }
 
@@ -61,12 +61,16 @@ export function findObstacle(provider: Fitness, leases: number, order: OrderRequ
   return null;
 }
 
+/** How much of a provider is in use, of 10,000. */
+export function usedBp({ slots }: LocalProvider, leases: number): number {
+  return Math.round((leases * 10_000) / slots);
+}
+
 /** Whether and at what price a provider bids. */
 export function decideBid(provider: LocalProvider, leases: number, order: OrderRequest, blockMs: Ms): BidDecision {
   const obstacle = findObstacle({ ...provider, region: LOCAL_REGION }, leases, order);
   if (obstacle !== null) return { bid: false, reason: obstacle };
-  const usedBp = Math.round((leases * 10_000) / provider.slots);
-  const { price, note } = askingPrice(provider, usedBp, blockMs);
+  const { price, note } = askingPrice(provider, usedBp(provider, leases), blockMs);
   if (price > order.ceilingNanoUsdPerBlock) return { bid: false, reason: ABOVE_CEILING };
   return { bid: true, priceNanoUsdPerBlock: price, note };
 }

@@ -1,8 +1,8 @@
 import type { Clock } from '../../clock.ts';
 import type { LocalProvider } from '../../spec.ts';
-import type { Ms } from '../../units.ts';
+import type { Ms, NanoUsd } from '../../units.ts';
 import type { OrderRequest } from '../market.ts';
-import { decideBid, LOCAL_REGION, type BidDecision, type Fitness } from './auction.ts';
+import { askingPrice, decideBid, LOCAL_REGION, usedBp, type BidDecision, type Fitness } from './auction.ts';
 import type { RunningServer, StartRequest, StartServer } from './delivery.ts';
 
 /** What is known of a bidder's machines. */
@@ -24,6 +24,8 @@ export interface Bidder {
    * answer is wanted any more.
    */
   answer(order: OrderRequest, leases: () => number, signal: AbortSignal): Promise<BidAnswer>;
+  /** What it would ask a block for one more lease beside so many; left out: it does not publish that. */
+  asks?(leases: number): NanoUsd;
   /** Starts the model server of a lease; rejects when it cannot, leaving nothing behind. */
   start(request: StartRequest): Promise<RunningServer>;
 }
@@ -47,6 +49,10 @@ export class EmbeddedBidder implements Bidder {
     const { clock, blockMs } = this.#means;
     await clock.sleep(this.#provider.replyMs, signal);
     return decideBid(this.#provider, leases(), order, blockMs);
+  }
+
+  asks(leases: number): NanoUsd {
+    return askingPrice(this.#provider, usedBp(this.#provider, leases), this.#means.blockMs).price;
   }
 
   start({ workload, apiKey, signal }: StartRequest): Promise<RunningServer> {

@@ -148,17 +148,25 @@ export class LocalMarket implements Market {
   }
 
   providers(): Promise<readonly ProviderView[]> {
-    const views = this.#options.bidders().map(({ id, facts }) => ({
+    const views = this.#options.bidders().map((bidder) => this.#view(bidder));
+    return Promise.resolve(views);
+  }
+
+  #view(bidder: Bidder): ProviderView {
+    const { id, facts } = bidder;
+    const used = this.#leases.countOf(id);
+    return {
       id,
       market: this.name,
       hardware: { cpu: facts.cpu, memoryBytes: facts.memoryBytes, gpus: facts.gpus },
       capacity: facts.slots,
-      used: this.#leases.countOf(id),
+      used,
       policy: facts.policy,
       audited: facts.audited,
+      region: facts.region,
+      asksNanoUsdPerBlock: facts.slots > used ? (bidder.asks?.(used) ?? null) : null,
       ...this.#providers.find(id),
-    }));
-    return Promise.resolve(views);
+    };
   }
 
   cannot(_pool: string, needs: Needs): string | null {

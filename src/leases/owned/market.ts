@@ -35,6 +35,7 @@ export class OwnedMarket extends StandingMarket {
         model: null,
         engine: null,
         tokenPrice: null,
+        asks: (blockMs) => perBlockFromPerHour(costNanoUsdPerHour, blockMs),
         price: (_request, blockMs) => ({
           perBlock: perBlockFromPerHour(costNanoUsdPerHour, blockMs),
           note: 'own machine, at cost',

@@ -52,14 +52,17 @@ export interface AkashBenchOptions {
   readonly provider?: Partial<ProviderSpec>;
   /** Of the network; tokens are checked by it. */
   readonly clock?: Clock;
+  /** Of the network and of the gateway. */
+  readonly clockOfAll?: Clock;
 }
 
 /** The market over the emulated network, on real sockets, with blocks that come quickly. */
 export async function openAkash(t: TestContext, options: AkashBenchOptions = {}): Promise<AkashBench> {
   const folder = mkdtempSync(join(tmpdir(), 'underbid-akash-'));
   const servers = new FakeServers(options.automatic ?? true);
+  const { clockOfAll: clock = systemClock } = options;
   const devnet = await startDevnet({
-    clock: options.clock ?? systemClock,
+    clock: options.clock ?? clock,
     random: systemRandom,
     startContainer:
       options.startContainer ??
@@ -77,7 +80,7 @@ export async function openAkash(t: TestContext, options: AkashBenchOptions = {})
   const keyring = await OwnKeyring.open(devnet.tenant.mnemonic);
   const again = async (change: Partial<AkashMarketOptions> = {}): Promise<AkashMarket> => {
     const market = new AkashMarket({
-      newChain: (signal) => newChain(devnet, { dispatcher, signal, log: (line) => logs.push(line) }),
+      newChain: (signal) => newChain(devnet, { clock, dispatcher, signal, log: (line) => logs.push(line) }),
       pollMs: 50,
       rules: {
         denom: 'uact',
@@ -98,7 +101,7 @@ export async function openAkash(t: TestContext, options: AkashBenchOptions = {})
       treasuryRecords: new TreasuryRecords(store),
       marketRecords: new MarketRecords(store),
       ledger,
-      clock: systemClock,
+      clock,
       resolve: () => Promise.resolve([{ address: '127.0.0.1', family: 4 }]),
       leaseKey: (leaseId) => `key-of-${leaseId}`,
       log: (line) => logs.push(line),
