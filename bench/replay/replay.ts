@@ -21,11 +21,11 @@ export const benchmark: Benchmark = {
   run,
 };
 
-const SIZES = { input: 60, output: 32 };
-const SPAN_MS = 80_000;
+const SIZES = { input: 12, output: 12 };
+const SPAN_MS = 60_000;
 /** A first token after this is late, cold or not. */
-const LIMIT_MS = 1500;
-const IDLE_S = 15;
+const LIMIT_MS = 3000;
+const IDLE_S = 12;
 const SEED = 1;
 const SETTINGS = [
   { system: 'static', min: 2, max: 2, idleS: 3600 },
@@ -76,8 +76,8 @@ interface Measured {
 function burstsAndPauses(): Load {
   const random = seeded(SEED, 'replay');
   const rows: { atMs: number; inputTokens: number; outputTokens: number }[] = [];
-  for (const startS of [1, 9, 15, 45, 52, 76]) {
-    for (let count = 0; count < 5; count += 1) {
+  for (const startS of [1, 8, 34, 41]) {
+    for (let count = 0; count < 3; count += 1) {
       const atMs = startS * 1000 + drawBetween(random, 0, 3000);
       rows.push({ atMs, inputTokens: SIZES.input * 1.4, outputTokens: SIZES.output });
     }
@@ -88,12 +88,12 @@ function burstsAndPauses(): Load {
 /** Waits for the machines, then asks one at a time and as many as there are slots. */
 async function measure(running: RealRun): Promise<ServerRate> {
   for (let tries = 0; tries < 3; tries += 1) await Promise.all([ask(running, SIZES), ask(running, SIZES)]);
-  const short = await medianOf(5, () => ask(running, { input: 20, output: 24 }));
-  const long = await medianOf(5, () => ask(running, { input: 700, output: 24 }));
-  const both = await Promise.all(Array.from({ length: 2 * SLOTS }, () => ask(running, { input: 20, output: 48 })));
+  const short = await medianOf(3, () => ask(running, { input: 20, output: 8 }));
+  const long = await medianOf(3, () => ask(running, { input: 120, output: 8 }));
+  const both = await Promise.all(Array.from({ length: 2 * SLOTS }, () => ask(running, { input: 20, output: 16 })));
   const step = (answer: Answer): number => (answer.tookMs - (answer.ttftMs ?? 0)) / Math.max(1, answer.tokens - 1);
   const [alone, together] = [step(short), median(both.map(step))];
-  const prefillTokensPerS = (680 * 1.4 * 1000) / Math.max(20, (long.ttftMs ?? 0) - (short.ttftMs ?? 0));
+  const prefillTokensPerS = (100 * 1.4 * 1000) / Math.max(20, (long.ttftMs ?? 0) - (short.ttftMs ?? 0));
   const stepPerStreamMs = Math.max(0, together - alone) / (SLOTS - 1);
   return { gpu: 'cpu', prefillTokensPerS, stepMs: Math.max(0.1, alone - stepPerStreamMs), stepPerStreamMs };
 }

@@ -66,6 +66,8 @@ export interface DemandHistory {
   readonly worth: number;
   /** Requests that came in an hour, over about a day. */
   readonly perHour: number;
+  /** When fewer were ready than the work keeps busy: what is late then, and soon after, explains itself. */
+  readonly shortMs: EpochMs;
   readonly begun: number;
 }
 
@@ -91,6 +93,8 @@ const GROWTH_MOST = 1.15;
 /** Nobody works all the time: answers would be late by chance. A little over a whole number wants no replica more. */
 const FULL = 0.95;
 const RATE_LEAST = 0.05;
+/** A line that grew while replicas were missing is done with after so long. */
+const SHORT_WAIT_MS: Ms = 300_000;
 /** Pauses of a level that are remembered. */
 const PAUSES_MAX = 32;
 /** A level that is needed again within so long was needed all the time. */
@@ -107,6 +111,7 @@ export function newHistory(atMs: EpochMs): DemandHistory {
     needed: 0,
     worth: WORTH.first,
     perHour: 0,
+    shortMs: atMs - SHORT_WAIT_MS,
     begun: 0,
   };
 }
@@ -123,9 +128,12 @@ export function foldDemand(history: DemandHistory, sample: DemandSample, rules: 
     quickRate: Math.max(rates.shortRate, rates.quickRate),
   };
   const { arrived: requests = sample.begun, workMs, promptMs = 0 } = sample;
-  const came = { tookMs, requests, workMs: workMs ?? 0, promptMs, busy: trend.longRate };
+  const { ready = history.needed, late } = sample;
+  const shortMs = ready < busyReplicas(sample, trend, rules) ? atMs : history.shortMs;
+  const seen = workMs === null || atMs - shortMs < SHORT_WAIT_MS ? null : { ready, late };
+  const came = { tookMs, requests, workMs: workMs ?? 0, promptMs, busy: trend.longRate, seen };
   const lateness = foldLateness(history.lateness, came, rules, atMs);
-  const grown = { ...history, ...rates, ...foldWorth(history, sample, rules), lateness, atMs };
+  const grown = { ...history, ...rates, ...foldWorth(history, sample, rules), lateness, atMs, shortMs };
   const needed = Math.min(rules.replicasMax, neededNow(grown, sample, { rules, trend }));
   return { ...grown, needed, levels: foldLevels(history.levels, needed, atMs) };
 }
@@ -135,12 +143,16 @@ interface Looks {
   readonly trend: Rates;
 }
 
+function busyReplicas({ slots }: DemandSample, trend: Rates, { startMs }: DemandRules): number {
+  const coming = trend.shortRate * growth(trend, startMs);
+  return Math.max(slots > 0 ? 1 : 0, Math.ceil(coming / FULL - RATE_LEAST));
+}
+
 /** As many as the work keeps busy, those that a line wants, and each one more that saves late answers enough to be worth it. */
 function neededNow(history: DemandHistory, sample: DemandSample, { rules, trend }: Looks): number {
   const { atMs, slots, slotsPerReplica, workMs } = sample;
   if (workMs === null) return Math.ceil(slots / slotsPerReplica);
-  const coming = trend.shortRate * growth(trend, rules.startMs);
-  const busy = Math.max(slots > 0 ? 1 : 0, Math.ceil(coming / FULL - RATE_LEAST));
+  const busy = busyReplicas(sample, trend, rules);
   const needed = busy + surge(busy, sample, { history, rules, trend });
   const worth = history.worth / Math.max(1, rules.lateShare * history.perHour);
   for (let count = rules.replicasMax - 1; count >= Math.max(1, needed); count -= 1) {
