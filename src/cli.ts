@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 import process from 'node:process';
 import { adviseOnNode } from './cli/node-version.ts';
+import type { ServeCommand } from './cli/terminal.ts';
 
 // Everything else is imported late: an old Node shall say that it is old, not stumble over what it cannot read.
 const advice = adviseOnNode(process.versions.node);
@@ -31,7 +32,7 @@ async function main(args: readonly string[]): Promise<number> {
   });
 }
 
-async function startGateway(options: { readonly closeLeases?: boolean }): Promise<void> {
+async function startGateway(options: ServeCommand): Promise<void> {
   const { serve } = await import('./node.ts');
   process.exit(await serve(process.env, options));
 }

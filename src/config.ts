@@ -6,6 +6,7 @@ import { readConfigFile } from './config/file.ts';
 import type { FileSettings } from './config/schema.ts';
 import type { Secret } from './config/secret.ts';
 import { AppError } from './errors.ts';
+import { parseDisputeWindows } from './spec/dispute-windows.ts';
 import type { Trust } from './spec/trust.ts';
 import { parsePool, parseSize, type LocalProvider, type PoolSpec, type Price, type PricePolicy } from './spec.ts';
 import { parsePricePerMillion, parseUsd, type EpochMs, type Ms, type NanoUsd } from './units.ts';
@@ -40,6 +41,8 @@ export interface LocalMarketSettings {
   readonly modelPath: string | null;
   readonly providers: readonly LocalProvider[];
   readonly joining: readonly JoiningProvider[];
+  /** How long disputes wait for an answer, and for a judgement. */
+  readonly disputes: { readonly answerMs: Ms; readonly judgeMs: Ms };
 }
 
 /** A provider that may join from elsewhere. */
@@ -153,6 +156,7 @@ function buildLocalMarket(local: LocalFile, folder: string, secrets: ReadonlyMap
     llamaServer: local.llama_server === undefined ? null : resolve(folder, local.llama_server),
     modelPath: local.model_path === undefined ? null : resolve(folder, local.model_path),
     providers: local.providers.map(buildProvider),
+    disputes: parseDisputeWindows(local.disputes),
     joining: buildJoining(local.joining, secrets),
   };
 }

@@ -20,18 +20,25 @@ import { createUndiciUpstream } from './gateway/undici-upstream.ts';
 import { Watch } from './gateway/watch.ts';
 import { openLedger } from './ledger/client.ts';
 import type { Ledger } from './ledger/operations.ts';
+import { fenceMarket } from './leases/fenced.ts';
+import type { LlamaRuntime } from './leases/local/runtime.ts';
+import { announce } from './node/announce.ts';
 import { openDemo } from './node/demo.ts';
+import { Leadership } from './node/leadership.ts';
 import { openMarkets, prepareLocal } from './node/markets.ts';
 import { reachOf } from './node/reach.ts';
 import { openJoining, type Joining } from './node/provider-door.ts';
 import { createOperations } from './node/operations.ts';
 import { secretFile } from './node/secrets.ts';
 import { startServer, type RunningServer } from './node/server.ts';
+import { standBy } from './node/standby.ts';
+import { untilSignal, untilStopped, type Gateway } from './node/stopping.ts';
 import { createIds, randomText, systemRandom } from './random.ts';
+import { DisputeRecords } from './leases/dispute-records.ts';
 import { Scheduler } from './scheduler/loop.ts';
 import { Pools } from './scheduler/pool/pools.ts';
 import { SchedulerRecords } from './scheduler/records.ts';
-import { modelIdSchema, parsePool, type MarketName, type PoolSpec } from './spec.ts';
+import { modelIdSchema, parsePool } from './spec.ts';
 import { lockDataFolder } from './store/lock.ts';
 import { openStore, type Store } from './store/open.ts';
 
@@ -48,6 +55,8 @@ const log = (line: string): void => {
 export interface ServeOptions {
   /** The end closes every lease, also those that would be found again at the next start. */
   readonly closeLeases?: boolean;
+  /** Waits while another gateway leads, then takes over; left out: as the settings have it. */
+  readonly standby?: boolean;
 }
 
 /** Builds every part once, serves until told to stop, ends the parts in reverse order. Resolves with the exit code. */
@@ -57,7 +66,7 @@ export async function serve(
 ): Promise<number> {
   try {
     const gateway = await start(env, systemClock, options);
-    await untilStopped(gateway);
+    if (gateway) await untilStopped(gateway);
     return 0;
   } catch (error) {
     console.error(error instanceof AppError ? error.message : `underbid could not start: ${describeError(error)}`);
@@ -66,70 +75,106 @@ export async function serve(
   }
 }
 
-interface Gateway {
-  readonly server: RunningServer;
-  readonly settings: Settings;
-  /** Turns waiting requests away and refuses new ones. */
-  refuse(): void;
-  /** Ends everything behind the server. */
-  close(): Promise<void>;
-}
-
+/** Null: it stood by and was told to stop. */
 async function start(
   env: Readonly<Record<string, string | undefined>>,
   clock: Clock,
   options: ServeOptions,
-): Promise<Gateway> {
+): Promise<Gateway | null> {
   const settings = loadSettings({ env, cwd: process.cwd(), nowMs: clock.now() });
   for (const warning of warnSettings(settings, clock.now())) log(`warning: ${warning}`);
-  const { dataDir } = settings;
   // Databases and keys are their owner's alone.
   process.umask(0o077);
-  mkdirSync(dataDir, { recursive: true, mode: 0o700 });
-  if (existsSync(join(dataDir, 'underbid.db')) && !existsSync(join(dataDir, 'ledger.db'))) {
-    const why = `the ledger (ledger.db) is missing from ${dataDir}, though the gateway ran there: put it back, or use another data folder`;
-    throw new AppError('setup_failed', why);
+  mkdirSync(settings.dataDir, { recursive: true, mode: 0o700 });
+  const newId = createIds(systemRandom);
+  const prepare = (): Promise<LlamaRuntime | null> => untilSignal((signal) => prepareLocal(settings, clock, signal));
+  if (!(options.standby ?? settings.standby)) {
+    const unlock = lockDataFolder(settings.dataDir);
+    return open({ settings, options, clock, newId, unlock, prepare, server: null });
   }
-  const closers: (() => Promise<void> | void)[] = [];
+  const standby = await standBy({ settings, clock, newId });
+  const runtime = await prepare();
+  const unlock = await untilSignal((signal) => {
+    console.log(`underbid stands by on ${standby.server.url}`);
+    return standby.lead(signal);
+  });
+  if (unlock === null) return null;
+  log('no other gateway leads: taking over');
+  return open({
+    settings,
+    options,
+    clock,
+    newId,
+    unlock,
+    prepare: () => Promise.resolve(runtime),
+    server: standby.server,
+  });
+}
+
+interface Opening {
+  readonly settings: Settings;
+  readonly options: ServeOptions;
+  readonly clock: Clock;
+  readonly newId: (prefix: string) => string;
+  /** Gives the data folder's lock back. */
+  readonly unlock: () => void;
+  readonly prepare: () => Promise<LlamaRuntime | null>;
+  /** Of a standby: it listens already. */
+  readonly server: RunningServer | null;
+}
+
+/** With the lock in hand: opens the data, and all that works on it. */
+async function open(opening: Opening): Promise<Gateway> {
+  const { settings, clock } = opening;
+  const { dataDir } = settings;
+  const closers: (() => Promise<void> | void)[] = [opening.unlock];
   const closeAll = async (): Promise<void> => {
     for (const close of closers.splice(0).toReversed()) await close();
   };
   try {
-    closers.push(lockDataFolder(dataDir));
+    refuseLostLedger(dataDir);
     const pidFile = join(dataDir, 'gateway.pid');
     writeFileSync(pidFile, `${process.pid}\n`);
     closers.push(() => rmSync(pidFile, { force: true }));
-    const preparing = new AbortController();
-    const abort = (): void => preparing.abort(new AppError('setup_failed', 'stopped while preparing'));
-    process.once('SIGINT', abort).once('SIGTERM', abort);
-    const runtime = await prepareLocal(settings, clock, preparing.signal);
-    process.off('SIGINT', abort).off('SIGTERM', abort);
+    const runtime = await opening.prepare();
+    const fatal = (why: string): void => {
+      log(`${why}, and the gateway ends`);
+      process.exit(EXIT_FATAL);
+    };
     const ledger = await openLedger({
       dataDir,
-      onFatal: (error) => {
-        log(`the ledger failed and the gateway ends: ${describeError(error)}`);
-        process.exit(EXIT_FATAL);
-      },
+      onFatal: (error) => fatal(`the ledger failed (${describeError(error)})`),
     });
     closers.push(() => ledger.close());
     const store = await openStore(join(dataDir, 'underbid.db'));
     closers.push(() => store.close());
+    const onLost = (): void => fatal('another gateway has taken over');
+    const leadership = new Leadership({ store, dataDir, clock, log, onLost });
+    await leadership.start();
+    closers.push(() => leadership.stop());
     const joining = openJoining(settings, clock, log);
-    const markets = await openMarkets({ settings, store, ledger, clock, runtime, joined: joining.bidders, log });
+    const disputes = new DisputeRecords(store);
+    const shared = { settings, clock, store, disputes, ledger };
+    const markets = await openMarkets({ ...shared, runtime, joined: joining.bidders, log });
     for (const market of markets.values()) closers.push(() => market.stop());
-    return await startGateway({ settings, options, clock, store, ledger, markets, joining, closers, closeAll });
+    return await startGateway({ ...opening, ...shared, leadership, markets, joining, closers, closeAll });
   } catch (error) {
     await closeAll();
     throw error;
   }
 }
 
-interface Parts {
-  readonly settings: Settings;
-  readonly options: ServeOptions;
-  readonly clock: Clock;
+function refuseLostLedger(dataDir: string): void {
+  if (!existsSync(join(dataDir, 'underbid.db')) || existsSync(join(dataDir, 'ledger.db'))) return;
+  const why = `the ledger (ledger.db) is missing from ${dataDir}, though the gateway ran there: put it back, or use another data folder`;
+  throw new AppError('setup_failed', why);
+}
+
+interface Parts extends Opening {
   readonly store: Store;
+  readonly disputes: DisputeRecords;
   readonly ledger: Ledger;
+  readonly leadership: Leadership;
   readonly markets: Awaited<ReturnType<typeof openMarkets>>;
   readonly joining: Joining;
   readonly closers: (() => Promise<void> | void)[];
@@ -137,9 +182,9 @@ interface Parts {
 }
 
 async function startGateway(parts: Parts): Promise<Gateway> {
-  const { settings, options, clock, store, ledger, markets, joining, closers, closeAll } = parts;
+  const { settings, options, clock, newId, store, disputes, ledger, leadership, markets, joining, closers, closeAll } =
+    parts;
   const { dataDir, limits } = settings;
-  const newId = createIds(systemRandom);
   const pools = new Pools(clock, true);
   const records = new SchedulerRecords(store);
   await loadPools({ settings, pools, records, ledger, clock });
@@ -154,8 +199,9 @@ async function startGateway(parts: Parts): Promise<Gateway> {
     clock,
     records,
     pools,
-    markets,
+    markets: new Map([...markets].map(([name, market]) => [name, fenceMarket(market, () => leadership.leads())])),
     newId,
+    epoch: leadership.epoch,
     log,
     probe: (target, spec, signal) => probeModelServer(upstream, target, spec, signal),
     proveResumption: (target, spec, signal) => proveResumption(upstream, target, spec, signal),
@@ -166,6 +212,7 @@ async function startGateway(parts: Parts): Promise<Gateway> {
     settings.adminKey?.reveal() ??
     secretFile(join(dataDir, 'admin.key'), () => `sk-ub-admin-${randomText(systemRandom, 40)}`).value;
   const demoKey = await openDemo({ ledger, keys, dataDir, clock, random: systemRandom });
+  disputes.onUpheld(({ market, provider, breach }) => scheduler.book.disputed({ market, provider }, breach.reason));
   await scheduler.start();
   closers.push(() => scheduler.stop(options));
   const watch = new Watch(clock);
@@ -181,8 +228,9 @@ async function startGateway(parts: Parts): Promise<Gateway> {
     upstream,
     watch: () => watch,
     transport: nodeTransport,
-    fleet: createOperations({ clock, pools, records, scheduler, markets, ledger }),
+    fleet: createOperations({ clock, pools, records, scheduler, markets, ledger, disputes }),
     joining: joining.door,
+    leader: () => leadership.view(),
     adminKeyHash: hashKey(adminKey),
     limiter: new Limiter(),
     bodyRoom: new BodyRoom(limits.bodiesBytes, Math.max(limits.bodyBytes, Math.floor(limits.bodiesBytes / 4))),
@@ -195,11 +243,11 @@ async function startGateway(parts: Parts): Promise<Gateway> {
   };
   const gate = new Gate(deps);
   const app = createApp(deps, gate);
-  const server = await startServer(
-    app,
-    { host: settings.host, port: settings.port, clock, limits },
-    createDirectChat(deps, gate),
-  );
+  const direct = createDirectChat(deps, gate);
+  const { host, port } = settings;
+  const server = parts.server ?? (await startServer(app, { host, port, clock, limits }, direct));
+  if (parts.server) server.replace(app, direct);
+  await leadership.serves(server.url);
   announce(server.url, demoKey, settings);
   const refuse = (): void => {
     refusing = 'the gateway is stopping';
@@ -207,7 +255,7 @@ async function startGateway(parts: Parts): Promise<Gateway> {
     for (const bidder of joining.bidders) bidder.stop();
     for (const { router } of pools.list()) router.close(new AppError('no_capacity', refusing, { retryAfterS: 5 }));
   };
-  return { server, settings, refuse, close: closeAll };
+  return { server, settings, log, refuse, close: closeAll };
 }
 
 async function loadPools(parts: {
@@ -229,60 +277,6 @@ async function loadPools(parts: {
     const spec = parsePool(modelIdSchema.parse(id), input, clock.now());
     pools.put(spec, await price(spec), 'api');
   }
-}
-
-function announce(url: string, demoKey: string | null, settings: Settings): void {
-  console.log(`underbid ready on ${url}`);
-  if (demoKey === null) return;
-  const model = settings.pools[0]?.id ?? 'smollm2-135m';
-  const body = `{"model":"${model}","stream":true,"messages":[{"role":"user","content":"Why is the sky blue?"}]}`;
-  console.log(
-    [
-      '',
-      'The account "demo" has $5.00 of promo credit. Its key, shown this once (it is also in demo.key in the data folder):',
-      '',
-      `  ${demoKey}`,
-      '',
-      isRented(settings.pools[0], settings)
-        ? 'Try it; the first question wins a machine at auction and starts a model server, so it takes some seconds:'
-        : 'Try it:',
-      '',
-      `  curl -N ${url}/v1/chat/completions -H 'Authorization: Bearer ${demoKey}' -H 'Content-Type: application/json' -d '${body}'`,
-      '',
-    ].join('\n'),
-  );
-}
-
-/** Whether its machines come from an auction; servers that already run answer at once. */
-function isRented(pool: PoolSpec | undefined, { markets: { local, akash } }: Settings): boolean {
-  const mayBid = (name: MarketName): boolean => pool?.markets?.includes(name) ?? true;
-  return (local !== null && mayBid('local')) || (akash !== null && mayBid('akash'));
-}
-
-/** The first signal lets answers end, the second ends them; either way money is settled and model servers are gone. */
-function untilStopped(gateway: Gateway): Promise<void> {
-  const { server, settings } = gateway;
-  return new Promise((resolve, reject) => {
-    const hurry = new AbortController();
-    let stopping = false;
-    const stop = (): void => {
-      if (stopping) {
-        hurry.abort();
-        return;
-      }
-      stopping = true;
-      log('stopping: answers in progress may end');
-      gateway.refuse();
-      server
-        .stop(settings.limits.stopMs, hurry.signal)
-        // A cut answer is charged for what was delivered: its settlement is on its way to the ledger.
-        .then(() => systemClock.sleep(100))
-        .then(() => gateway.close())
-        .then(resolve, reject);
-    };
-    process.on('SIGTERM', stop);
-    process.on('SIGINT', stop);
-  });
 }
 
 if (import.meta.main) process.exit(await serve(process.env));

@@ -14,7 +14,20 @@ import { systemClock } from '../src/clock.ts';
 import { configJsonSchema } from '../src/config/json-schema.ts';
 import { systemRandom } from '../src/random.ts';
 
-void test('as a program of its own: replies on stdout, failures on stderr, and an exit code for each', async (t) => {
+void test('status says whether the gateway serves or stands by, and who leads', async (t) => {
+  const leader = { epoch: 3, pid: 7, host: 'here', url: 'http://127.0.0.1:1', since: 'then', beat: 'now' };
+  const ready = await setup(t, { 'GET /readyz': { status: 'ready', epoch: 3 }, 'GET /admin/leader': leader });
+  const { code, out } = await ready.run('status');
+  assert.equal(code, 0);
+  for (const word of ['ready', '3', 'here', 'http://127.0.0.1:1']) assert.ok(out.includes(word), out);
+  assert.deepEqual(JSON.parse((await ready.run('status', '--json')).out), { status: 'ready', epoch: 3, leader });
+  const standby = await setup(t, { 'GET /readyz': { status: 'standby', leader: { epoch: 3, seen_s: 1 } } });
+  assert.match((await standby.run('status')).out, /standby[\s\S]*epoch/);
+  assert.equal(standby.requests.length, 1, 'a standby is asked nothing that it cannot say');
+  assert.match((await standby.runDown('status')).err, /no gateway answers/);
+});
+
+test('as a program of its own: replies on stdout, failures on stderr, and an exit code for each', async (t) => {
   const { spawn, spawnDown } = await setup(t, { 'GET /admin/pools': { data: [{ id: 'tiny', warm: 1 }] } });
   const [list, refused, down, usage, help] = await Promise.all([
     spawn('pools', 'list'),
@@ -57,6 +70,7 @@ void test('leases logs prints line by line, with no codes for the terminal, and 
 void test('serve runs the gateway', async (t) => {
   const { runDown } = await setup(t);
   assert.deepEqual(await runDown('serve'), { code: 0, out: 'serving\n', err: '' });
+  assert.deepEqual(await runDown('serve', '--standby'), { code: 0, out: 'standing by\n', err: '' });
 });
 
 void test('prints a list as a table with a column for every field, known or not', async (t) => {
@@ -137,6 +151,33 @@ void test("lists a lease's bids below their step", async (t) => {
     '        colo             1',
     '',
   ]);
+});
+
+void test('advises on every pool in a line each, and on one in full', async (t) => {
+  const one = {
+    model: 'org/m',
+    gpu: '1 x rtx4090',
+    tokens_per_second: { output: 458.2, input: null, source: 'measured' },
+    usd_per_hour: { costs: '0.3900', earns_full: '0.5000', earns_today: null },
+    usd_per_million_tokens: { full: '0.2364', today: null },
+    utilisation: { today: null, break_even: 0.78 },
+    recommended: { ceiling_usd_per_hour: '0.2250', input_usd_per_million: '0.0200', output_usd_per_million: '0.0867' },
+    verdict: 'idle',
+    reason: 'why',
+  };
+  const { run } = await setup(t, {
+    'GET /admin/advice': { data: [one] },
+    'GET /admin/pools/org%2Fm/advice': one,
+  });
+  assert.deepEqual((await run('pools', 'advise')).out.split('\n'), [
+    'model  gpu          tokens/s  costs $/h  $/M full  even at  ceiling to set  $/M to ask  verdict',
+    'org/m  1 x rtx4090     458.2     0.3900    0.2364     0.78          0.2250      0.0867  idle',
+    '',
+  ]);
+  const { out } = await run('pools', 'advise', 'org/m');
+  assert.match(out, /^tokens_per_second\.source +measured$/m);
+  assert.match(out, /^reason +why$/m);
+  assert.deepEqual(JSON.parse((await run('pools', 'advise', 'org/m', '--json')).out), one);
 });
 
 void test('lists pools by what tells them apart; a reply of another shape is printed as it is', async (t) => {
@@ -479,7 +520,7 @@ async function runCommandLine(args: readonly string[], env: Record<string, strin
     random: systemRandom,
     out: (text) => void (out += `${text}\n`),
     err: (text) => void (err += `${text}\n`),
-    serve: () => Promise.resolve(void (out += 'serving\n')),
+    serve: ({ standby }) => Promise.resolve(void (out += standby ? 'standing by\n' : 'serving\n')),
   });
   return { code, out, err };
 }

@@ -57,16 +57,21 @@ void test('reads the environment: paths become absolute, what is empty is not se
   assert.deepEqual([settings.host, settings.port, settings.dataDir], ['::1', 0, join(cwd, 'd')]);
   assert.equal(settings.cacheDir, '/home/ann/.cache/underbid');
   assert.equal(load(null, { XDG_CACHE_HOME: '/xdg' }).cacheDir, '/xdg/underbid');
+  assert.deepEqual([settings.standby, load(null, { UNDERBID_STANDBY: '1' }).standby], [false, true]);
   assert.equal(load(null, { UNDERBID_CACHE: 'c' }).cacheDir, join(cwd, 'c'));
   assert.equal(load(null, { UNDERBID_ADMIN_KEY: 'hunter2' }).adminKey?.reveal(), 'hunter2');
 });
 
 void test('reports mistakes of the environment and of the file together', (t) => {
   const { mistakes } = setup(t);
-  const env = { UNDERBID_PORT: '70000', UNDERBID_HOST: 'http://here', UNDERBID_ADMIN_KEY: 'hunter 2' };
+  const env = {
+    ...{ UNDERBID_PORT: '70000', UNDERBID_HOST: 'http://here', UNDERBID_ADMIN_KEY: 'hunter 2' },
+    UNDERBID_STANDBY: 'yes',
+  };
   assert.deepEqual(mistakes('pools: 3', env), [
     'UNDERBID_HOST: must be a host name or an address, without port',
     'UNDERBID_PORT: must be a whole number from 0 to 65535',
+    'UNDERBID_STANDBY: must be 0 or 1',
     'UNDERBID_ADMIN_KEY: must be 1 to 512 visible ASCII characters without blanks',
     'underbid.yaml:1:8 pools: must be a map of settings',
   ]);

@@ -53,6 +53,19 @@ export class AdminClient {
     }
   }
 
+  /** What `/readyz` says, ready or not. */
+  async readiness(): Promise<unknown> {
+    let reply: HttpReply;
+    try {
+      reply = await this.#send('/readyz', { method: 'GET' }, PROBE_TIMEOUT_MS);
+    } catch (error) {
+      throw this.#failureOf(error);
+    }
+    const body = parseJson(reply.text);
+    if (reply.status === 200 || (reply.status === 503 && body !== undefined)) return body;
+    throw this.#refusalOf(reply.status, body);
+  }
+
   /** Throws an AppError with the server's own message; `metadata.outcome` is 'unknown' when it may have been done. */
   async call({ method, path, body, idempotencyKey }: AdminCall): Promise<AdminReply> {
     const text = body === undefined ? undefined : JSON.stringify(body);

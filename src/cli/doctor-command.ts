@@ -1,11 +1,12 @@
 import { lookup } from 'node:dns/promises';
-import type { Command } from 'commander';
+import { InvalidArgumentError, type Command } from 'commander';
 import { loadSettings, type Settings } from '../config.ts';
+import { addressSchema, denomSchema } from '../config/akash-schema.ts';
+import { serverUrl } from '../config/fields.ts';
 import { AppError } from '../errors.ts';
 import type { CheckupOptions, Finding } from '../leases/akash/checkup-part.ts';
 import { cleanLine } from './table.ts';
 import type { OutputOptions, Surface } from './terminal.ts';
-import { parseSeconds } from './values.ts';
 
 interface DoctorOptions extends OutputOptions {
   readonly akash?: boolean;
@@ -28,11 +29,14 @@ export function addDoctorCommand(program: Command, surface: Surface): void {
     .command('doctor')
     .description("whether a market's chain, money and providers are as they should be; changes nothing")
     .option('--akash', 'the Akash network: as in the configuration, or at --rpc')
-    .option('--rpc <url...>', 'nodes to ask instead of the configured ones')
-    .option('--address <akash1…>', 'whose money to look at; needs no key')
+    .option('--rpc <url...>', 'nodes to ask instead of the configured ones', (text, before: string[] | undefined) => [
+      ...(before ?? []),
+      parsed(serverUrl, text),
+    ])
+    .option('--address <akash1…>', 'whose money to look at; needs no key', (text) => parsed(addressSchema, text))
     .option('--chain-id <id>', 'what the chain has to be')
-    .option('--denom <denom>', 'what leases are paid in (uact)')
-    .option('--providers <n>', `so many providers are visited (${PROVIDERS})`, parseSeconds)
+    .option('--denom <denom>', 'what leases are paid in (uact)', (text) => parsed(denomSchema, text))
+    .option('--providers <n>', `so many providers are visited (${PROVIDERS})`, parseProviders)
     .option('--allow-private', 'visit providers on private networks too')
     .option('--json', 'print the findings as JSON')
     .action((options: DoctorOptions) => examine(surface, options));
@@ -45,6 +49,20 @@ async function examine(surface: Surface, options: DoctorOptions): Promise<void> 
   if (options.json) surface.out(JSON.stringify({ ok: failed === 0, findings }));
   else for (const finding of findings) surface.out(describe(finding));
   if (failed > 0) throw new AppError('setup_failed', `${failed} of ${findings.length} checks failed`);
+}
+
+/** Whether it is what the file would take. */
+function parsed(schema: typeof serverUrl, text: string): string {
+  const { error } = schema.safeParse(text);
+  if (error) throw new InvalidArgumentError(`It ${error.issues[0]?.message ?? 'is not right'}.`);
+  return text;
+}
+
+function parseProviders(text: string): number {
+  if (!/^\d{1,3}$/.test(text) || Number(text) > PROVIDERS_MAX) {
+    throw new InvalidArgumentError(`It must be a whole number, at most ${PROVIDERS_MAX}.`);
+  }
+  return Number(text);
 }
 
 /** What to do about it stands below it. */
@@ -76,7 +94,6 @@ async function examineAkash(surface: Surface, options: DoctorOptions) {
       address,
       pools: [],
       auditors: AUDITORS,
-
       allowPrivate,
     };
     const configured = rpc && address !== null ? null : await configuredAkash(surface, options);
@@ -88,7 +105,7 @@ async function examineAkash(surface: Surface, options: DoctorOptions) {
       ...(options.chainId === undefined ? {} : { chainId }),
       ...(options.denom === undefined ? {} : { denom }),
       ...(options.allowPrivate ? { allowPrivate } : {}),
-      providersMax: Math.min(providers, PROVIDERS_MAX),
+      providersMax: providers,
       resolve: (hostname) => lookup(hostname, { all: true }),
       signal: stop.signal,
       ...{ dispatcher, clock: surface.clock },

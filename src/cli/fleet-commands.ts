@@ -27,6 +27,7 @@ function addPoolCommands(program: Command, surface: Surface): void {
     (model: string, options: OutputOptions) =>
       ask(surface, options, { method: 'GET', path: pathTo('admin', 'pools', model) }),
   );
+  addAdvice(pools, surface);
   withJson(
     pools
       .command('put')
@@ -37,6 +38,53 @@ function addPoolCommands(program: Command, surface: Surface): void {
     (model: string, options: OutputOptions) =>
       ask(surface, options, { method: 'DELETE', path: pathTo('admin', 'pools', model) }),
   );
+}
+
+function addAdvice(pools: Command, surface: Surface): void {
+  withJson(
+    pools
+      .command('advise')
+      .description('what pools bring in and cost, and which ceiling and prices would carry them')
+      .argument('[model]', 'public model id; default: every pool, in short', parseId),
+  ).action((model: string | undefined, options: OutputOptions) => {
+    const path = model === undefined ? '/admin/advice' : `${pathTo('admin', 'pools', model)}/advice`;
+    return ask(surface, options, { method: 'GET', path }, model === undefined ? shortenAdvice : undefined);
+  });
+}
+
+const figures = z.record(z.string(), z.unknown());
+const advice = z.object({
+  model: z.string(),
+  gpu: z.string().nullable(),
+  tokens_per_second: figures,
+  usd_per_hour: figures,
+  usd_per_million_tokens: figures,
+  utilisation: figures,
+  recommended: figures,
+  verdict: z.string(),
+});
+const advised = z.object({ data: z.array(advice) });
+
+/** One line a pool; the command with a model has the rest, with sources and reasons. */
+function shortenAdvice(body: unknown): unknown {
+  const parsed = advised.safeParse(body);
+  if (!parsed.success) return body;
+  return {
+    data: parsed.data.data.map((one) => ({
+      model: one.model,
+      gpu: one.gpu,
+      'tokens/s': one.tokens_per_second['output'],
+      'costs $/h': one.usd_per_hour['costs'],
+      'earns $/h': one.usd_per_hour['earns_today'],
+      '$/M full': one.usd_per_million_tokens['full'],
+      '$/M today': one.usd_per_million_tokens['today'],
+      'in use': one.utilisation['today'],
+      'even at': one.utilisation['break_even'],
+      'ceiling to set': one.recommended['ceiling_usd_per_hour'],
+      '$/M to ask': one.recommended['output_usd_per_million'],
+      verdict: one.verdict,
+    })),
+  };
 }
 
 const pooled = z.object({ spec: z.record(z.string(), z.unknown()) }).loose();

@@ -4,13 +4,15 @@ import { addAccountCommands } from './account-commands.ts';
 import { addAdminCommands } from './admin-commands.ts';
 import { addConfigCommands } from './config-commands.ts';
 import { addDevnetCommand } from './devnet-command.ts';
+import { addDisputeCommands } from './dispute-commands.ts';
 import { addDoctorCommand } from './doctor-command.ts';
 import { addFleetCommands } from './fleet-commands.ts';
 import { addKeyCommands } from './key-commands.ts';
 import { addLedgerCommands } from './ledger-commands.ts';
 import { addMoneyCommands } from './money-commands.ts';
 import { addProvideCommand } from './provide-command.ts';
-import type { Surface } from './terminal.ts';
+import { addStatusCommand } from './status-command.ts';
+import type { ServeCommand, Surface } from './terminal.ts';
 
 /** Runs one command line; returns the exit code: 0 done, 1 failed, 2 bad usage. */
 export async function runCommand(args: readonly string[], surface: Surface): Promise<number> {
@@ -39,9 +41,12 @@ function buildProgram(surface: Surface): Command {
     .command('serve')
     .description('run the gateway until SIGTERM')
     .option('--close-leases', 'at its end close every lease; without it those on Akash stay and are found again')
-    .action((options: { readonly closeLeases?: boolean }) => surface.serve(options));
+    .option('--standby', 'wait while another gateway uses the data folder, then take over')
+    .action((options: ServeCommand) => surface.serve(options));
   addConfigCommands(program, surface);
+  addStatusCommand(program, surface);
   addFleetCommands(program, surface);
+  addDisputeCommands(program, surface);
   addMoneyCommands(program, surface);
   addAccountCommands(program, surface);
   addKeyCommands(program, surface);

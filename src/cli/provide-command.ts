@@ -33,6 +33,7 @@ export function addProvideCommand(program: Command, surface: Surface): void {
     .option('--peak-markup <percent>', 'on top when full, none below 80 % in use', flags.parsePercent)
     .option('--host <address>', 'where model servers listen', flags.parseHost, '127.0.0.1')
     .option('--advertise <host>', 'the name or address that the gateway reaches them at', flags.parseHost)
+    .option('--leave-disputes', 'answer disputes by hand (underbid disputes answer), not by the log of this process')
     .option('--command <line>', 'starts a model server (default: the embedded llama.cpp, with its own model)')
     .addOption(
       new Option('--engine <name>', 'bid only for pools of this engine').choices([
@@ -67,6 +68,7 @@ async function runProvide(surface: Surface, options: ProvideFlags): Promise<void
       refuse: (workload) => refuseWorkload(workload, options),
       // A server that listens everywhere is found where the market sees us.
       advertise: options.advertise ?? (EVERYWHERE.has(options.host) ? null : options.host),
+      answerDisputes: options.leaveDisputes !== true,
       call: callMarket(surface, market, key.reveal()),
       log: (line) => surface.err(`${new Date(clock.now()).toISOString()} ${line.replaceAll(/\p{Cc}+/gu, ' ')}`),
       onJoined: (id) => surface.out(`underbid provide joined ${market} as ${id}`),
@@ -78,7 +80,7 @@ async function runProvide(surface: Surface, options: ProvideFlags): Promise<void
 }
 
 /** One connection per call; the market answers a question for tasks when it has one. */
-function callMarket({ clock }: Surface, market: string, key: string): CallMarket {
+export function callMarket({ clock }: Surface, market: string, key: string): CallMarket {
   return async ({ method, path, body, timeoutMs, signal }: MarketCall) => {
     const deadline = new AbortController();
     const cancel = clock.timer(timeoutMs, () => deadline.abort(new Error(`no answer in ${timeoutMs / 1000} s`)));

@@ -24,6 +24,7 @@ export interface ProvideFlags {
   readonly peakMarkup?: number;
   readonly host: string;
   readonly advertise?: string;
+  readonly leaveDisputes?: boolean;
   readonly command?: string;
   readonly engine?: 'vllm' | 'sglang' | 'llama.cpp' | 'openai';
   readonly model?: readonly string[];
@@ -71,7 +72,7 @@ function parseGpus(text: string): string[] {
 }
 
 /** Never repeats what was given: it may be the key itself. @throws AppError `invalid_request` or `setup_failed` */
-export function keyOf({ key }: ProvideFlags, { env, cwd }: Pick<Surface, 'env' | 'cwd'>): Secret {
+export function keyOf({ key }: Pick<ProvideFlags, 'key'>, { env, cwd }: Pick<Surface, 'env' | 'cwd'>): Secret {
   if (!secretSchema.safeParse(key).success)
     throw new AppError('invalid_request', `--key: ${SECRET_ADVICE.replace('in this file', 'on a command line')}`);
   const secret = resolveSecret(key, { env, folder: cwd });
@@ -80,7 +81,7 @@ export function keyOf({ key }: ProvideFlags, { env, cwd }: Pick<Surface, 'env' |
 }
 
 /** The market's address without a trailing slash. @throws AppError `invalid_request` */
-export function marketOf({ market }: ProvideFlags): string {
+export function marketOf({ market }: Pick<ProvideFlags, 'market'>): string {
   const url = URL.canParse(market) ? new URL(market) : null;
   if (url === null || !/^https?:$/.test(url.protocol) || url.username !== '' || url.password !== '')
     throw new AppError('invalid_request', '--market takes the gateway\'s address: "https://gateway.example"');

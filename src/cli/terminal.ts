@@ -13,7 +13,13 @@ export interface Surface {
   /** Asks the person at the terminal; null when there is none. */
   prompt?(question: string): Promise<string | null>;
   /** Runs the gateway until it is told to stop. */
-  serve(options: { readonly closeLeases?: boolean }): Promise<void>;
+  serve(options: ServeCommand): Promise<void>;
+}
+
+/** Options of `underbid serve`. */
+export interface ServeCommand {
+  readonly closeLeases?: boolean;
+  readonly standby?: boolean;
 }
 
 export interface OutputOptions {

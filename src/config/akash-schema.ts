@@ -4,7 +4,10 @@ import { secretSchema, serverUrl } from './fields.ts';
 
 const usd = poolSchema.shape.ceiling_usd_per_hour;
 const count = (least: number, most: number) => z.number().int().min(least).max(most);
-const address = z.string().regex(/^akash1[02-9ac-hj-np-z]{38,58}$/, 'is not an address of the network (akash1…)');
+export const addressSchema = z
+  .string()
+  .regex(/^akash1[02-9ac-hj-np-z]{38,58}$/, 'is not an address of the network (akash1…)');
+export const denomSchema = z.string().regex(/^[A-Za-z][A-Za-z0-9/:._-]{2,127}$/, 'is not a denom of the chain');
 const path = z.string().min(1).max(4096);
 
 const treasurySchema = z
@@ -56,11 +59,7 @@ export const akashSchema = z
       .regex(/^[A-Za-z0-9._-]{1,64}$/, 'is not the id of a chain')
       .optional()
       .describe('default: that of the first node that answers; akashnet-2 is the main network'),
-    denom: z
-      .string()
-      .regex(/^[A-Za-z][A-Za-z0-9/:._-]{2,127}$/, 'is not a denom of the chain')
-      .default('uact')
-      .describe('what leases are priced and paid in; one unit is a millionth of a USD'),
+    denom: denomSchema.default('uact').describe('what leases are priced and paid in; one unit is a millionth of a USD'),
     gas_price: z
       .string()
       .regex(/^\d{1,6}(\.\d{1,9})?$/, 'must be uakt per unit of gas, such as "0.025"')
@@ -87,7 +86,7 @@ export const akashSchema = z
       ),
     ingress_tls: z.boolean().default(true).describe('whether an ingress is spoken to by https'),
     auditors: z
-      .array(address)
+      .array(addressSchema)
       .min(1)
       .max(16)
       .default(['akash1365yvmc4s7awdyj3n2sav7xfx76adc6dnmlx63'])

@@ -14,6 +14,8 @@ export interface Environment {
   readonly dataDir: string;
   /** Absolute. */
   readonly cacheDir: string;
+  /** Waits while another gateway uses the data folder, then takes over. */
+  readonly standby: boolean;
   /** Absolute; the file to read, null when there is none. */
   readonly configFile: string | null;
   /** Null: the one in `<data>/admin.key`. */
@@ -47,6 +49,7 @@ export function readEnvironment({ env, cwd }: Surroundings): ReadEnvironment {
     port: Number(data.UNDERBID_PORT),
     dataDir: resolve(cwd, data.UNDERBID_DATA),
     cacheDir: data.UNDERBID_CACHE === undefined ? defaultCacheDir(env) : resolve(cwd, data.UNDERBID_CACHE),
+    standby: data.UNDERBID_STANDBY === '1',
     adminKey: data.UNDERBID_ADMIN_KEY === undefined ? null : new Secret(data.UNDERBID_ADMIN_KEY),
   };
   return { settings, mistakes: [] };

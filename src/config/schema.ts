@@ -2,6 +2,7 @@ import { isIP } from 'node:net';
 import { z } from 'zod';
 import { modelIdSchema, poolSchema, poolsSchema } from '../spec.ts';
 import { hardwareSchema } from '../spec/hardware.ts';
+import { disputeWindowsSchema } from '../spec/dispute-windows.ts';
 import { TRUST_LEVELS } from '../spec/trust.ts';
 import { secretSchema, serverUrl } from './fields.ts';
 import { akashSchema } from './akash-schema.ts';
@@ -83,6 +84,7 @@ const localSchema = z
       .max(64)
       .prefault(embeddedProviders)
       .describe('who bids on this machine; default: four with different costs and policies'),
+    disputes: disputeWindowsSchema,
     joining: z
       .array(joiningSchema)
       .max(256)
@@ -218,6 +220,10 @@ export const environmentSchema = z.object({
   UNDERBID_CACHE: path
     .optional()
     .describe('folder of downloads; default: $XDG_CACHE_HOME/underbid or ~/.cache/underbid'),
+  UNDERBID_STANDBY: z
+    .enum(['0', '1'], 'must be 0 or 1')
+    .default('0')
+    .describe('1: wait while another gateway uses the data folder, then take over'),
   UNDERBID_CONFIG: path.optional().describe('the file; default: underbid.yaml when it exists'),
   UNDERBID_ADMIN_KEY: z
     .string()

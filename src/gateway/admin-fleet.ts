@@ -13,8 +13,11 @@ export function addFleet(app: Hono<AppEnv>, deps: AppDeps, fleet: FleetOperation
   addPools(app, deps, fleet);
   addLogs(app, deps, fleet);
   addLeases(app, deps, fleet);
+  addDisputes(app, deps, fleet);
   app.get('/replicas', (context) => context.json({ data: fleet.replicas() }));
   app.get('/orders', async (context) => context.json({ data: await fleet.orders() }));
+  const { leader } = deps;
+  if (leader) app.get('/leader', (context) => context.json(leader()));
   app.get('/markets', (context) => context.json({ data: fleet.markets() }));
   app.get('/providers', async (context) => context.json({ data: await fleet.providers() }));
   app.get('/decisions', async (context) => {
@@ -31,7 +34,14 @@ export function addFleet(app: Hono<AppEnv>, deps: AppDeps, fleet: FleetOperation
 
 function addPools(app: Hono<AppEnv>, deps: AppDeps, fleet: FleetOperations): void {
   app.get('/pools', (context) => context.json({ data: fleet.pools() }));
-  app.get('/pools/*', (context) => context.json(fleet.pool(restOf(context, '/admin/pools/'))));
+  app.get('/advice', (context) => context.json({ data: fleet.advice(null) }));
+  app.get('/pools/*', (context) => {
+    const id = restOf(context, '/admin/pools/');
+    const model = /^(.+)\/advice$/.exec(id)?.[1];
+    // Model ids have slashes: a pool of just that name comes first.
+    const asked = model === undefined || deps.pools.get(id) ? null : model;
+    return context.json(asked === null ? fleet.pool(id) : fleet.advice(asked)[0]);
+  });
   addAction(app, deps, {
     method: 'put',
     path: '/pools/*',
@@ -77,6 +87,27 @@ function addLeases(app: Hono<AppEnv>, deps: AppDeps, fleet: FleetOperations): vo
       return context.json((await fleet.disputeLease(id, reason)) as object);
     },
   });
+}
+
+function addDisputes(app: Hono<AppEnv>, deps: AppDeps, fleet: FleetOperations): void {
+  app.get('/disputes', async (context) => context.json({ data: await fleet.disputes() }));
+  app.get('/disputes/:id', async (context) => context.json((await fleet.dispute(context.req.param('id'))) as object));
+  for (const [verb, upheld] of [
+    ['uphold', true],
+    ['reject', false],
+  ] as const) {
+    addAction(app, deps, {
+      method: 'post',
+      path: `/disputes/:id/${verb}`,
+      action: upheld ? 'dispute.upheld' : 'dispute.rejected',
+      run: async (context, action) => {
+        const id = context.req.param('id') ?? '';
+        const { reason } = await bodyOf(context, deps, disputeSchema);
+        action.about(id, { reason });
+        return context.json((await fleet.judgeDispute(id, { upheld, reason })) as object);
+      },
+    });
+  }
 }
 
 function restOf(context: Context<AppEnv>, prefix: string): string {

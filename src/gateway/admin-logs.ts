@@ -34,11 +34,21 @@ export function addLogs(app: Hono<AppEnv>, deps: AppDeps, fleet: FleetOperations
       throw new AppError('queue_full', `${READERS_MAX} logs are being read already`, { retryAfterS: 5 });
     }
     const stop = new AbortController();
-    const lines = await fleet.leaseLogs(context.req.param('id'), request, stop.signal);
+    // Before anything is awaited: of many at once no more may pass.
     readers += 1;
+    let lines: AsyncIterable<LogLine>;
+    try {
+      lines = await fleet.leaseLogs(context.req.param('id'), request, stop.signal);
+    } catch (error) {
+      readers -= 1;
+      throw error;
+    }
     const cancel = deps.clock.timer(request.follow ? FOLLOW_MS : LOOK_MS, () => stop.abort(new Error('time is over')));
     const text = write(lines, { clock: deps.clock, isOver: () => deps.notReady() !== null });
+    let ended = false;
     const end = (): void => {
+      if (ended) return;
+      ended = true;
       cancel();
       readers -= 1;
       stop.abort(new Error('the reader has gone'));

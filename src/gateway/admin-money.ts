@@ -1,7 +1,7 @@
 import type { Hono } from 'hono';
 import { z } from 'zod';
 import { addAction } from './admin-action.ts';
-import { bodyOf } from './admin-body.ts';
+import { bodyOf, reason as reasonSchema } from './admin-body.ts';
 import type { AppDeps, AppEnv, FleetOperations } from './deps.ts';
 
 /** What has to be said for it, so that no slip of a hand and no stray script closes everything. */
@@ -9,7 +9,7 @@ const CONFIRMATION = 'close every lease';
 
 const panicSchema = z.strictObject({
   confirm: z.literal(CONFIRMATION, { error: `must be ${JSON.stringify(CONFIRMATION)}` }),
-  reason: z.string().min(1).max(500).default('an operator pressed the button'),
+  reason: reasonSchema.default('an operator pressed the button'),
 });
 
 /** The treasury, and the button that stops all spending. */

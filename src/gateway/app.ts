@@ -36,7 +36,8 @@ export function createApp(deps: AppDeps, gate: Gate = new Gate(deps)): Hono<AppE
     if (why !== null) return context.json({ status: 'not_ready', reason: why }, 503);
     // Names only: anybody may ask. Why, operators see under /admin/markets.
     const degraded = deps.degraded?.() ?? [];
-    return context.json({ status: 'ready', ...(degraded.length > 0 ? { degraded } : {}) });
+    const epoch = deps.leader && { epoch: deps.leader().epoch };
+    return context.json({ status: 'ready', ...epoch, ...(degraded.length > 0 ? { degraded } : {}) });
   });
 
   app.use('*', async (context, next) => {

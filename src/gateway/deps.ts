@@ -44,6 +44,8 @@ export interface AppDeps {
   readonly fleet: FleetOperations | null;
   /** Providers who may join from elsewhere; null where there is no market for them. */
   readonly joining?: ProviderDoor | null;
+  /** Which gateway leads, ready to be shown; left out where there is one alone. */
+  readonly leader?: () => { readonly epoch: number };
   readonly adminKeyHash: string | null;
   readonly limiter: Limiter;
   readonly bodyRoom: BodyRoom;
@@ -88,6 +90,8 @@ export interface LogLine {
 export interface FleetOperations {
   pools(): unknown[];
   pool(id: string): unknown;
+  /** What a pool, or each of them, brings in and costs, and which prices would carry it. */
+  advice(id: string | null): unknown[];
   putPool(id: string, input: unknown): Promise<{ readonly created: boolean; readonly pool: unknown }>;
   deletePool(id: string): Promise<void>;
   replicas(): unknown[];
@@ -97,7 +101,11 @@ export interface FleetOperations {
   /** @throws AppError `not_found`; what the lines throw is the provider's */
   leaseLogs(id: string, request: LeaseLogs, signal: AbortSignal): Promise<AsyncIterable<LogLine>>;
   closeLease(id: string): Promise<unknown>;
+  /** Closes it, too. */
   disputeLease(id: string, reason: string): Promise<unknown>;
+  disputes(): Promise<unknown[]>;
+  dispute(id: string): Promise<unknown>;
+  judgeDispute(id: string, verdict: { readonly upheld: boolean; readonly reason: string }): Promise<unknown>;
   /** Each market, and why it takes no orders now, if it does not. */
   markets(): unknown[];
   providers(): Promise<unknown[]>;

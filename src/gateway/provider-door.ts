@@ -1,5 +1,6 @@
 import type {
   BidMessage,
+  DisputeAnswerMessage,
   OfferMessage,
   OfferReply,
   ReportMessage,
@@ -15,6 +16,7 @@ export interface JoinedProvider {
   tasks(query: TasksQuery, signal: AbortSignal): Promise<TasksReply>;
   bid(message: BidMessage): void;
   report(leaseId: string, message: ReportMessage, peer: string | null): void;
+  answerDispute(id: string, message: DisputeAnswerMessage): Promise<void>;
   leave(session: string): void;
 }
 

@@ -1,7 +1,7 @@
 import { Hono, type Context } from 'hono';
 import type { z } from 'zod';
 import { AppError } from '../errors.ts';
-import { bidSchema, offerSchema, reportSchema, tasksQuery } from '../spec/provider-wire.ts';
+import { bidSchema, disputeAnswerSchema, offerSchema, reportSchema, tasksQuery } from '../spec/provider-wire.ts';
 import { bearerOf, hashKey, isSameHash } from './auth.ts';
 import { BodyShare } from './body-room.ts';
 import type { AppDeps, AppEnv } from './deps.ts';
@@ -65,6 +65,14 @@ export function createProviderRoutes(deps: AppDeps, door: ProviderDoor): Hono<Ap
     authenticated(async (context, provider) => {
       const message = await bodyOf(context, deps, provider, reportSchema);
       provider.report(decodePath(context.req.param('id') ?? ''), message, peerOf(context, door));
+      return context.body(null, 204);
+    }),
+  );
+  app.post(
+    '/disputes/:id',
+    authenticated(async (context, provider) => {
+      const message = await bodyOf(context, deps, provider, disputeAnswerSchema);
+      await provider.answerDispute(decodePath(context.req.param('id') ?? ''), message);
       return context.body(null, 204);
     }),
   );

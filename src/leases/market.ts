@@ -247,6 +247,11 @@ export interface Market {
    * The lease goes on until it is closed; one that ended may still be disputed while the market remembers it.
    */
   dispute(leaseId: string, breach: Breach): Promise<Outcome<DisputeNote>>;
+  /** Decides a dispute of a lease of its: what was withheld goes to the one or the other. Again, it changes nothing. */
+  judge(
+    disputeId: string,
+    verdict: { readonly upheld: boolean; readonly reason: string },
+  ): Promise<Outcome<DisputeNote>>;
   /** Everything of ours that is open or opening, to find it again after a restart or an outcome that was unknown. */
   list(): Promise<{ readonly orders: readonly OrderView[]; readonly leases: readonly LeaseStatus[] }>;
   providers(): Promise<readonly ProviderView[]>;

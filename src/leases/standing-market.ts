@@ -1,8 +1,10 @@
 import type { Clock } from '../clock.ts';
 import type { Engine, MarketName, Price } from '../spec.ts';
-import type { DisputeNote } from '../spec/dispute.ts';
+import type { Breach, DisputeNote } from '../spec/dispute.ts';
 import { poolNeeds, reaches, shortfall, type Needs, type Place, type Trust } from '../spec/trust.ts';
 import type { Blocks, Ms, NanoUsd } from '../units.ts';
+import type { Judgement } from './dispute.ts';
+import type { Disputes } from './disputes.ts';
 import {
   done,
   refused,
@@ -47,17 +49,18 @@ export interface StandingMarketOptions {
   readonly bidders: readonly StandingBidder[];
   /** How the bidders make their prices. */
   readonly policy: string;
-  /** Why its leases cannot be disputed. */
-  readonly undisputed: string;
+  /** Null: none are kept. */
+  readonly disputes: Disputes | null;
 }
 
+const NO_DISPUTES = 'no disputes are kept here';
 const BLOCK_MS = 6000;
 const ORDERS_MAX = 1000;
 /** Older ones make room for new ones. */
 const ORDER_LIFE_MS = 300_000;
 const CLOSED_KEPT = 200;
 
-/** A market of servers that run already: each bids for its pool, one lease at a time, and is ready as soon as it is probed. */
+/** Servers that run already: each bids for its pool, one lease at a time, and is ready as soon as it is probed. */
 export class StandingMarket implements Market {
   readonly name: MarketName;
   readonly #options: StandingMarketOptions;
@@ -100,15 +103,8 @@ export class StandingMarket implements Market {
       if (typeof answer === 'string') declined.push({ provider: bidder.id, reason: answer });
       else bids.push(answer);
     }
-    const view = {
-      id: request.id,
-      state: 'open' as const,
-      postedAtMs: this.#options.clock.now(),
-      postedBlock: this.block(),
-      bids,
-      declined,
-      complete: true,
-    };
+    const posted = { postedAtMs: this.#options.clock.now(), postedBlock: this.block() };
+    const view = { id: request.id, state: 'open' as const, ...posted, bids, declined, complete: true };
     this.#orders.set(request.id, { request, view });
     return Promise.resolve(done(view));
   }
@@ -166,7 +162,9 @@ export class StandingMarket implements Market {
 
   status(leaseId: string): Promise<LeaseStatus | null> {
     const lease = this.#leases.get(leaseId);
-    return Promise.resolve(lease ? { lease, delivery: this.#delivery(lease) } : null);
+    return Promise.resolve(
+      lease ? { lease: this.#options.disputes?.seen(lease) ?? lease, delivery: this.#delivery(lease) } : null,
+    );
   }
 
   fund(leaseId: string): Promise<Outcome<Lease>> {
@@ -193,8 +191,16 @@ export class StandingMarket implements Market {
     return Promise.resolve(done(closed));
   }
 
-  dispute(): Promise<Outcome<DisputeNote>> {
-    return Promise.resolve(refused(this.#options.undisputed));
+  /** There is no rent to withhold and nobody to answer: it stays on our own record. */
+  async dispute(leaseId: string, breach: Breach): Promise<Outcome<DisputeNote>> {
+    const { disputes } = this.#options;
+    const lease = this.#leases.get(leaseId);
+    if (!lease || !disputes) return refused(lease ? NO_DISPUTES : 'there is no such lease, or it ended long ago');
+    return done(await disputes.file(lease, breach, null));
+  }
+
+  async judge(disputeId: string, verdict: Judgement): Promise<Outcome<DisputeNote>> {
+    return (await this.#options.disputes?.judge(disputeId, verdict)) ?? refused(NO_DISPUTES);
   }
 
   list(): Promise<{ orders: readonly OrderView[]; leases: readonly LeaseStatus[] }> {
@@ -220,7 +226,7 @@ export class StandingMarket implements Market {
       failures: 0,
       disputes: 0,
     }));
-    return Promise.resolve(views);
+    return Promise.resolve(this.#options.disputes?.counted(views) ?? views);
   }
 
   cannot(pool: string, needs: Needs): string | null {
@@ -234,7 +240,7 @@ export class StandingMarket implements Market {
 
   stop(): Promise<void> {
     for (const { id, state } of this.#leases.values()) if (state === 'active') void this.close(id, 'shutdown');
-    return Promise.resolve();
+    return this.#options.disputes?.stop() ?? Promise.resolve();
   }
 
   /** Replaces an open lease by what has become of it. */

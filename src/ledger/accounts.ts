@@ -43,6 +43,9 @@ export const operatorEquity = (market: string): AccountSpec => account(`equity:$
 /** Deposit of one lease. */
 export const escrow = (market: string, lease: string): AccountSpec =>
   account(`escrow:${market}:${lease}`, 'asset', true);
+/** Rent of one dispute, until it is decided. */
+export const withheldRent = (market: string, dispute: string): AccountSpec =>
+  account(`withheld:${market}:${dispute}`, 'asset', true);
 export const leaseExpense = (pool: string): AccountSpec => account(`expense:lease:${pool}`, 'expense', false);
 /** What answers of a pool cost where they are paid by tokens, and what is owed for them. */
 export const tokenExpense = (pool: string): AccountSpec => account(`expense:tokens:${pool}`, 'expense', false);

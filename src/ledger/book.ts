@@ -34,6 +34,8 @@ type BookOp = Exclude<LedgerOp, { op: 'check' }>;
  * returns. Between the two nothing durable may be acknowledged. Without `sql` it lives in memory alone (the edge's fixed account, tests).
  */
 export class Book {
+  /** The number of this start: a later one fences this book off. */
+  readonly epoch: number;
   readonly #sql: Sql | null;
   readonly #file: JournalFile | null;
   readonly #journal: Journal;
@@ -48,8 +50,8 @@ export class Book {
 
   constructor(sql: Sql | null, nowMs: EpochMs, bounds: ReplayBounds = FILE_BOUNDS) {
     this.#sql = sql;
-    const epoch = sql ? migrateLedger(sql) : 1;
-    this.#file = sql ? new JournalFile(sql) : null;
+    this.epoch = sql ? migrateLedger(sql) : 1;
+    this.#file = sql ? new JournalFile(sql, this.epoch) : null;
     this.#journal = new Journal(sql, this.#file?.seq ?? 0n);
     this.#customers = new Customers(this.#journal, sql);
     this.#replays = new Replays(sql, this.#journal, bounds);
@@ -69,7 +71,7 @@ export class Book {
         const known = this.#prices.get(version);
         return known?.model === model ? known.price : undefined;
       },
-      epoch,
+      epoch: this.epoch,
     });
     if (sql) this.#holds.load(sql);
     this.#holds.recover(nowMs, () => true, 'the gateway ended while this request was running');

@@ -31,7 +31,7 @@ export async function openLedger({ dataDir, onFatal, pendingMax }: LedgerThreadO
   const sql = openSql(join(dataDir, LEDGER_FILE), { busyMs: 5000 });
   try {
     const book = new Book(sql, systemClock.now());
-    const worker = new Worker(thread(), { workerData: { dataDir, task: 'write' } });
+    const worker = new Worker(thread(), { workerData: { dataDir, task: 'write', epoch: book.epoch } });
     await new Promise<void>((resolve, reject) => {
       worker.once('message', () => resolve());
       worker.once('error', reject);

@@ -1,4 +1,4 @@
-import { bigintOf, type Sql, type SqlValue } from '../store/sql.ts';
+import { bigintOf, textOf, type Sql, type SqlValue } from '../store/sql.ts';
 import { CHAIN_START, chain, type Link, type Sha256 } from './chain.ts';
 
 export const LEDGER_FILE = 'ledger.db';
@@ -61,19 +61,25 @@ function severalOf(text: string): string {
   return found;
 }
 
+const EPOCH = `SELECT value FROM meta WHERE key = 'epoch'`;
+
 /**
  * The disk's side of the journal: writes batches in the order in which they were taken, and continues the chain. It judges
- * nothing: whatever a book has decided is written, or the process must end.
+ * nothing: whatever a book has decided is written, or the process must end. Each start raises the file's epoch, and a write
+ * of an earlier one is refused within its own transaction: should the folder's lock fail, there is one writer all the same.
  */
 export class JournalFile {
   readonly #sql: Sql;
   readonly #digest: Sha256 | undefined;
+  readonly #epoch: string;
   #hash: Uint8Array = CHAIN_START;
   #seq = 0n;
 
-  constructor(sql: Sql, digest?: Sha256) {
+  /** @param epoch of the start that writes; left out, that of the last one */
+  constructor(sql: Sql, epoch?: number, digest?: Sha256) {
     this.#sql = sql;
     this.#digest = digest;
+    this.#epoch = epoch === undefined ? this.#readEpoch() : String(epoch);
     const [last] = sql.all(
       `SELECT seq, hash FROM (SELECT seq, hash FROM transfers UNION ALL SELECT seq, hash FROM usage) ORDER BY seq DESC LIMIT 1`,
     );
@@ -91,6 +97,8 @@ export class JournalFile {
   write({ rows, seq }: Pick<Batch, 'rows' | 'seq'>): void {
     let hash = this.#hash;
     this.#sql.transaction(() => {
+      if (this.#readEpoch() !== this.#epoch)
+        throw new Error('a later gateway writes this ledger: this one is fenced off');
       const linked = new Map<string, SqlValue[][]>();
       for (const { text, values, link } of rows) {
         if (link === null) {
@@ -107,6 +115,10 @@ export class JournalFile {
     });
     this.#hash = hash;
     this.#seq = seq;
+  }
+
+  #readEpoch(): string {
+    return textOf(this.#sql.all(EPOCH)[0], 'value');
   }
 
   /** A call into the database costs as much as the row itself: by so many at a time it is a third less. */

@@ -14,17 +14,19 @@ interface Start {
   readonly dataDir: string;
   /** 'check': only run the check, on a connection that cannot write. */
   readonly task: 'write' | 'check';
+  /** Of the book that decides what is written. */
+  readonly epoch?: number;
 }
 
 const STORED_SEQ =
   'SELECT MAX((SELECT COALESCE(MAX(seq), 0) FROM transfers), (SELECT COALESCE(MAX(seq), 0) FROM usage)) AS seq';
 
-function write(dataDir: string): void {
+function write({ dataDir, epoch }: Start): void {
   const port = parentPort;
   if (!port) throw new Error('the ledger writer runs as a worker thread');
   const path = join(dataDir, LEDGER_FILE);
   const sql = openSql(path, { busyMs: 5000 });
-  const file = new JournalFile(sql, (bytes) => hash('sha256', bytes, 'buffer'));
+  const file = new JournalFile(sql, epoch, (bytes) => hash('sha256', bytes, 'buffer'));
   const reader = openSql(path, { readonly: true });
   let seen = file.seq;
   // A statement left open by SQLITE_BUSY makes libSQL acknowledge writes that never reach the file. Another connection sees
@@ -60,6 +62,6 @@ function check(dataDir: string): void {
 
 const start = workerData as Start | null;
 if (parentPort && start) {
-  if (start.task === 'write') write(start.dataDir);
+  if (start.task === 'write') write(start);
   else check(start.dataDir);
 }

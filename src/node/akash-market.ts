@@ -13,6 +13,7 @@ import { Chain } from '../leases/akash/chain.ts';
 import { AkashMarket } from '../leases/akash/market.ts';
 import { AkashRecords } from '../leases/akash/records.ts';
 import { TreasuryRecords } from '../leases/akash/treasury-records.ts';
+import type { DisputeRecords } from '../leases/dispute-records.ts';
 import { MarketRecords } from '../leases/records.ts';
 import { systemRandom } from '../random.ts';
 import type { Store } from '../store/open.ts';
@@ -22,6 +23,7 @@ import { leaseKeys } from './secrets.ts';
 export interface AkashDeps {
   readonly settings: Settings;
   readonly store: Store;
+  readonly disputes: DisputeRecords;
   readonly ledger: Ledger;
   readonly clock: Clock;
   readonly log: (line: string) => void;
@@ -74,6 +76,7 @@ export async function openAkash(deps: AkashDeps, akash: AkashMarketSettings): Pr
     pools,
     records: new AkashRecords(store),
     treasuryRecords: new TreasuryRecords(store),
+    disputes: deps.disputes,
     marketRecords: new MarketRecords(store),
     ledger,
     clock,

@@ -1,6 +1,6 @@
 import type { Clock } from '../clock.ts';
 import { AppError } from '../errors.ts';
-import type { LeaseStatus, Market } from '../leases/market.ts';
+import type { Lease, LeaseStatus, Market } from '../leases/market.ts';
 import type { ReplicaRecord, SchedulerRecords } from '../scheduler/records.ts';
 import { MARKET_NAMES, type MarketName } from '../spec.ts';
 import { formatUsd, type EpochMs } from '../units.ts';
@@ -100,7 +100,12 @@ export async function viewLease(deps: LeaseViewDeps, id: string): Promise<Record
   ];
   return {
     ...(await leaseLine(replica, markets)),
-    dispute: lease?.dispute ? { reason: lease.dispute.reason, at: iso(lease.dispute.atMs) } : null,
+    dispute: lease?.dispute ? viewDispute(lease.dispute) : null,
     steps,
   };
+}
+
+function viewDispute({ id, kind, state, reason, atMs, local }: NonNullable<Lease['dispute']>): Record<string, unknown> {
+  const note = local ? { note: 'on our own record of the provider only: its market has no say in disputes' } : {};
+  return { id, kind, state, reason, at: iso(atMs), ...note };
 }

@@ -11,8 +11,11 @@ import { LocalMarket } from '../leases/local/market.ts';
 import { startModelServer } from '../leases/local/model-server.ts';
 import { drawProgress } from '../leases/local/progress.ts';
 import { prepareRuntime, type LlamaRuntime } from '../leases/local/runtime.ts';
+import { WithheldRent } from '../leases/local/withheld-rent.ts';
 import type { Market } from '../leases/market.ts';
 import { OwnedMarket } from '../leases/owned/market.ts';
+import type { DisputeRecords } from '../leases/dispute-records.ts';
+import { localDisputes, type Disputes } from '../leases/disputes.ts';
 import { MarketRecords } from '../leases/records.ts';
 import type { MarketName } from '../spec.ts';
 import type { Store } from '../store/open.ts';
@@ -24,6 +27,7 @@ const THREADS_MAX = 4;
 export interface MarketDeps {
   readonly settings: Settings;
   readonly store: Store;
+  readonly disputes: DisputeRecords;
   readonly ledger: Ledger;
   readonly clock: Clock;
   readonly runtime: LlamaRuntime | null;
@@ -64,14 +68,19 @@ export async function openMarkets(deps: MarketDeps): Promise<Map<MarketName, Mar
   const { settings, clock } = deps;
   const markets = new Map<MarketName, Market>();
   const { local, owned, akash, api } = settings.markets;
+  const standing = async (market: 'owned' | 'api'): Promise<Disputes> => {
+    const disputes = localDisputes({ market, records: deps.disputes, clock, log: deps.log });
+    await disputes.open();
+    return disputes;
+  };
   if (local) markets.set('local', await openLocal(deps, local));
   if (owned) {
     const servers = owned.servers.map(({ key, ...server }) => ({ ...server, apiKey: key?.reveal() ?? null }));
-    markets.set('owned', new OwnedMarket(servers, clock));
+    markets.set('owned', new OwnedMarket(servers, clock, await standing('owned')));
   }
   if (api) {
     const endpoints = api.endpoints.map(({ key, ...endpoint }) => ({ ...endpoint, apiKey: key?.reveal() ?? null }));
-    markets.set('api', new ApiMarket(endpoints, clock));
+    markets.set('api', new ApiMarket(endpoints, clock, await standing('api')));
   }
   if (akash) markets.set('akash', await openAkash(deps, akash));
   return markets;
@@ -87,6 +96,11 @@ async function openLocal(deps: MarketDeps, local: LocalMarketSettings): Promise<
     treasuryNanoUsd: local.treasuryNanoUsd,
     records: new MarketRecords(store),
     escrow: new Escrow(ledger, clock, 'local'),
+    disputes: {
+      records: deps.disputes,
+      money: new WithheldRent(ledger, clock, 'local'),
+      windows: local.disputes,
+    },
     clock,
     leaseKey: leaseKeys(settings.dataDir),
     log,

@@ -2,12 +2,15 @@ import type { Clock } from '../clock.ts';
 import { AppError } from '../errors.ts';
 import type { FleetOperations } from '../gateway/deps.ts';
 import type { Ledger } from '../ledger/operations.ts';
+import type { DisputeRecords } from '../leases/dispute-records.ts';
 import type { Market } from '../leases/market.ts';
+import { viewAdvice } from '../scheduler/advising.ts';
 import type { Scheduler } from '../scheduler/loop.ts';
 import type { Pool, Pools } from '../scheduler/pool/pools.ts';
 import type { SchedulerRecords } from '../scheduler/records.ts';
 import { modelIdSchema, parsePool, poolSchema, type MarketName, type PoolSpec } from '../spec.ts';
 import { breachOf } from '../spec/dispute.ts';
+import { disputeOperations } from './dispute-operations.ts';
 import { found, leaseLine, marketOf, viewLease } from './lease-view.ts';
 import { moneyOperations } from './money-operations.ts';
 import { viewProviders } from './provider-view.ts';
@@ -20,6 +23,7 @@ export interface OperationsDeps {
   readonly scheduler: Scheduler;
   readonly markets: ReadonlyMap<MarketName, Market>;
   readonly ledger: Ledger;
+  readonly disputes: DisputeRecords;
 }
 
 /** What the admin routes and the command line show and do, over scheduler, markets and records. */
@@ -29,6 +33,10 @@ export function createOperations(deps: OperationsDeps): FleetOperations {
     ...moneyOperations(deps),
     pools: () => pools.list().map(viewPool),
     pool: (id) => viewPool(found(pools.get(id), `there is no pool ${id}`)),
+    advice: (id) => {
+      const asked = id === null ? pools.list() : [found(pools.get(id), `there is no pool ${id}`)];
+      return asked.map((pool) => viewAdvice(scheduler.advising.advice(pool)));
+    },
     putPool: (id, input) => putPool(deps, id, input),
     deletePool: async (id) => {
       const pool = found(pools.get(id), `there is no pool ${id}`);
@@ -63,17 +71,13 @@ export function createOperations(deps: OperationsDeps): FleetOperations {
       const breach = breachOf({ kind: 'other', reason, fromMs: replica.leasedMs ?? nowMs, toMs: nowMs });
       const outcome = await marketOf(replica, markets)?.dispute(id, breach);
       if (outcome?.kind !== 'done') throw new AppError('conflict', outcome?.reason ?? 'its market is not configured');
-      const { market, provider } = replica;
-      if (market !== null && provider !== null) scheduler.book.disputed({ market, provider }, reason);
-      await records.decide({
-        atMs: clock.now(),
-        pool: replica.pool,
-        kind: 'lease.disputed',
-        reason,
-        detail: { lease: id },
-      });
-      return leaseLine(replica, markets);
+      const detail = { lease: id, dispute: outcome.value.id };
+      await records.decide({ atMs: nowMs, pool: replica.pool, kind: 'lease.disputed', reason, detail });
+      // Nobody pays for what is in dispute.
+      const closing = await scheduler.closeLease(id);
+      return { ...(await leaseLine(closing ?? replica, markets)), dispute: outcome.value.id };
     },
+    ...disputeOperations(deps),
     markets: () => [...markets.values()].map(viewMarket),
     providers: () => viewProviders({ clock, markets, book: scheduler.book, replicas: scheduler.replicas() }),
     decisions: async (options) => {

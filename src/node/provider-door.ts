@@ -33,6 +33,7 @@ export function openJoining(
     tasks: bidder.tasks.bind(bidder),
     bid: bidder.bid.bind(bidder),
     report: bidder.report.bind(bidder),
+    answerDispute: bidder.answerDispute.bind(bidder),
     leave: bidder.leave.bind(bidder),
   }));
   const peerOf = (bindings: unknown): string | null => {

@@ -23,6 +23,8 @@ export type DirectRoute = (incoming: IncomingMessage, outgoing: ServerResponse) 
 
 export interface RunningServer {
   readonly url: string;
+  /** From now on this app answers; requests that are being answered end with the one before. */
+  replace(app: Hono<AppEnv>, direct: DirectRoute): void;
   /** Takes no more; resolves when every reply has ended, or after `graceMs` cuts them, or at once when hurried. */
   stop(graceMs: number, hurry: AbortSignal): Promise<void>;
 }
@@ -36,7 +38,8 @@ export async function startServer(
   direct: DirectRoute = () => false,
 ): Promise<RunningServer> {
   const { host, port, clock, limits } = options;
-  const listener = getRequestListener(app.fetch, { overrideGlobalObjects: false });
+  const listen = (to: Hono<AppEnv>) => getRequestListener(to.fetch, { overrideGlobalObjects: false });
+  let answering = { listener: listen(app), direct };
   const server = createServer(
     {
       maxHeaderSize: limits.headerBytes,
@@ -46,7 +49,7 @@ export async function startServer(
       noDelay: true,
     },
     (incoming, outgoing) => {
-      if (!direct(incoming, outgoing)) void listener(incoming, outgoing);
+      if (!answering.direct(incoming, outgoing)) void answering.listener(incoming, outgoing);
     },
   );
   server.maxHeadersCount = limits.headersMax;
@@ -59,7 +62,7 @@ export async function startServer(
       active -= 1;
     });
   });
-  await listen(server, host, port);
+  await bind(server, host, port);
   const address = server.address();
   const bound = typeof address === 'object' && address ? address.port : port;
   const stop = async (graceMs: number, hurry: AbortSignal): Promise<void> => {
@@ -73,10 +76,13 @@ export async function startServer(
     }
     server.closeAllConnections();
   };
-  return { url: `http://${host.includes(':') ? `[${host}]` : host}:${bound}`, stop };
+  const url = `http://${host.includes(':') ? `[${host}]` : host}:${bound}`;
+  const replace = (to: Hono<AppEnv>, way: DirectRoute): void =>
+    void (answering = { listener: listen(to), direct: way });
+  return { url, replace, stop };
 }
 
-function listen(server: Server, host: string, port: number): Promise<void> {
+function bind(server: Server, host: string, port: number): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once('error', (error: NodeJS.ErrnoException) => {
       const why =

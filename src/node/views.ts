@@ -118,13 +118,15 @@ export function viewBids(order: OrderRecord, markets: ReadonlyMap<MarketName, Ma
 }
 
 export function moneyOf(lease: Lease): Record<string, string> {
-  const { depositNanoUsd, rentNanoUsd, takeFeeNanoUsd, makeFeeNanoUsd, refundNanoUsd } = lease;
+  const { depositNanoUsd, rentNanoUsd, takeFeeNanoUsd, makeFeeNanoUsd, refundNanoUsd, withheldNanoUsd = 0n } = lease;
+  const escrow = depositNanoUsd - rentNanoUsd - takeFeeNanoUsd - refundNanoUsd - withheldNanoUsd;
   return {
     deposit_usd: formatUsd(depositNanoUsd),
     rent_usd: formatUsd(rentNanoUsd),
     take_fee_usd: formatUsd(takeFeeNanoUsd),
     make_fee_usd: formatUsd(makeFeeNanoUsd),
     refund_usd: formatUsd(refundNanoUsd),
-    escrow_usd: formatUsd(depositNanoUsd - rentNanoUsd - takeFeeNanoUsd - refundNanoUsd),
+    ...(withheldNanoUsd > 0n ? { withheld_usd: formatUsd(withheldNanoUsd) } : {}),
+    escrow_usd: formatUsd(escrow),
   };
 }

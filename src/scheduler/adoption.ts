@@ -1,6 +1,7 @@
 import { describeError } from '../errors.ts';
 import type { LeaseStatus, Market } from '../leases/market.ts';
 import type { Ending } from './ending.ts';
+import { epochOf } from './epoch.ts';
 import { marketOf, type Parts } from './parts.ts';
 import type { ReplicaRecord } from './records.ts';
 
@@ -53,7 +54,8 @@ export class Adoption {
       const outcome = await market.close(lease.id, 'tenant');
       clean &&= outcome.kind !== 'unknown';
       const reason = `belongs to nothing here (${outcome.kind})`;
-      await decide({ pool: lease.pool, kind: 'lease.stranger_closed', reason, detail: { lease: lease.id } });
+      const detail = { lease: lease.id, epoch: epochOf(lease.orderId) };
+      await decide({ pool: lease.pool, kind: 'lease.stranger_closed', reason, detail });
     }
     for (const order of orders) {
       if (!ordered.has(order.id)) clean &&= (await market.cancel(order.id)).kind !== 'unknown';

@@ -1,32 +1,27 @@
-import type { Clock } from '../clock.ts';
 import { describeError } from '../errors.ts';
 import type { Market } from '../leases/market.ts';
 import type { MarketName } from '../spec.ts';
 import { Adoption } from './adoption.ts';
+import type { Advising } from './advising.ts';
 import { Ending } from './ending.ts';
 import { Fleet } from './fleet.ts';
+import { HeldBack } from './held-back.ts';
 import { LOOK_MS, PLANNED, SUSPECT_LOOK_MS } from './pace.ts';
 import { describeStop, Panic, turnAway, type Stop } from './panic.ts';
-import type { Decide, Parts, Probe, ProveResumption } from './parts.ts';
-import { BACKING_OFF, type Action } from './plan.ts';
+import type { Decide, Parts } from './parts.ts';
+import type { Action } from './plan.ts';
 import { Planner } from './planner.ts';
-import type { Pool, Pools } from './pool/pools.ts';
+import type { Pool } from './pool/pools.ts';
 import type { ProviderBook } from './provider-book.ts';
 import type { ReplicaRecord, SchedulerRecords } from './records.ts';
 import type { ReserveAction } from './reserve.ts';
 import { Steps } from './steps.ts';
 import { RETRY_MS, Work } from './work.ts';
 
-export interface SchedulerOptions {
-  readonly clock: Clock;
-  readonly records: SchedulerRecords;
-  readonly pools: Pools;
-  readonly markets: ReadonlyMap<MarketName, Market>;
-  readonly probe: Probe;
-  readonly proveResumption?: ProveResumption | undefined;
-  readonly newId: (prefix: string) => string;
-  readonly log: (line: string) => void;
-}
+export type SchedulerOptions = Pick<
+  Parts,
+  'clock' | 'pools' | 'markets' | 'probe' | 'proveResumption' | 'newId' | 'epoch' | 'log'
+> & { readonly records: SchedulerRecords };
 
 /** Without a reason to look sooner. */
 const TICK_MS = 500;
@@ -53,7 +48,7 @@ export class Scheduler {
   readonly #work: Work;
   /** Markets in which strangers may be left. */
   readonly #unswept = new Set<Market>();
-  readonly #heldBack = new Map<string, string>();
+  readonly #heldBack = new HeldBack();
   readonly #planner: Planner;
   readonly #decide: Decide;
   #ticking: Promise<void> | null = null;
@@ -65,10 +60,10 @@ export class Scheduler {
     const { clock, records, log } = options;
     this.#work = new Work(clock, log);
     this.#fleet = new Fleet(records, clock, log);
-    this.#planner = new Planner(options, this.#fleet);
     this.panic = new Panic(records, clock);
     this.#decide = ({ pool, kind, reason, detail = {} }) =>
       records.decide({ atMs: clock.now(), pool, kind, reason, detail });
+    this.#planner = new Planner({ ...options, decide: this.#decide }, this.#fleet);
     const parts: Parts = { ...options, fleet: this.#fleet, decide: this.#decide, signal: this.#stop.signal };
     const ending = new Ending(parts);
     this.#steps = new Steps(parts, ending);
@@ -194,6 +189,11 @@ export class Scheduler {
     return this.#fleet.book;
   }
 
+  /** What pools bring in and cost. */
+  get advising(): Advising {
+    return this.#planner.advising;
+  }
+
   async #tick(): Promise<void> {
     const { pools, log } = this.#options;
     const { stop } = this.panic;
@@ -235,7 +235,7 @@ export class Scheduler {
     const actions = this.#planner.plan(pool);
     for (const action of actions) await this.#act(pool, action);
     const { id } = pool.router.spec;
-    if (!actions.some(({ type }) => type === 'hold_back')) this.#heldBack.delete(id);
+    if (!actions.some(({ type }) => type === 'hold_back')) this.#heldBack.forget(id);
   }
 
   async #act(pool: Pool, action: Action | ReserveAction): Promise<void> {
@@ -247,14 +247,7 @@ export class Scheduler {
       const who = relieving || action.beside?.why === 'cheaper' ? 'machines' : 'all';
       return this.#steps.order(pool, action.reason, { ...action, who });
     }
-    if (action.type === 'hold_back') {
-      // Said once, not at every tick.
-      if (this.#heldBack.get(spec.id) === action.reason) return;
-      this.#heldBack.set(spec.id, action.reason);
-      // Who waits is better told why the last order failed than that there is a pause.
-      if (action.reason !== BACKING_OFF) pool.router.setPhase(action.reason);
-      return this.#decide({ pool: spec.id, kind: 'pool.held_back', reason: action.reason });
-    }
+    if (action.type === 'hold_back') return this.#heldBack.tell(pool.router, action.reason, this.#decide);
     const { replica, reason, type } = action;
     // A replica in the middle of a step is left for the next tick.
     if (this.#work.has(replica)) return;

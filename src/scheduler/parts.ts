@@ -33,6 +33,8 @@ export interface Parts {
   readonly proveResumption?: ProveResumption | undefined;
   readonly decide: Decide;
   readonly newId: (prefix: string) => string;
+  /** Of the gateway that leads: part of its orders' ids. */
+  readonly epoch: number;
   readonly log: (line: string) => void;
   readonly signal: AbortSignal;
 }

@@ -33,7 +33,7 @@ export function missingRunway(
   const each = price + shareUp(price, terms.takeFeeBp);
   if (depositNanoUsd === 0n || each === 0n) return 0n;
   const owed = each * BigInt(Math.max(0, block - lease.settledBlock));
-  const left = depositNanoUsd - rentNanoUsd - takeFeeNanoUsd - refundNanoUsd - owed;
+  const left = depositNanoUsd - rentNanoUsd - takeFeeNanoUsd - refundNanoUsd - (lease.withheldNanoUsd ?? 0n) - owed;
   const wanted = depositFor(price, runwayMs, terms);
   return left * 2n < wanted ? wanted - left : 0n;
 }

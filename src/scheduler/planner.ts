@@ -2,11 +2,13 @@ import type { Clock } from '../clock.ts';
 import type { Market } from '../leases/market.ts';
 import type { MarketName } from '../spec.ts';
 import type { EpochMs } from '../units.ts';
+import { Advising } from './advising.ts';
 import { reserveOf, specialOf } from './failures.ts';
 import type { Fleet } from './fleet.ts';
 import { Inventory } from './inventory.ts';
 import { planMove, type Movable, type Move } from './moving.ts';
 import { Observations, observePool, START_GUESS_MS } from './observation.ts';
+import type { Decide } from './parts.ts';
 import type { Action } from './plan.ts';
 import { planWhole } from './pool-plan.ts';
 import type { Pool } from './pool/pools.ts';
@@ -17,6 +19,7 @@ import { hasOutgrown, planReserve, type ReserveAction } from './reserve.ts';
 export interface PlannerOptions {
   readonly clock: Clock;
   readonly markets: ReadonlyMap<MarketName, Market>;
+  readonly decide: Decide;
   readonly log: (line: string) => void;
 }
 
@@ -31,11 +34,14 @@ export class Planner {
   readonly #sinceMs: EpochMs;
   readonly #observations = new Observations();
   readonly #inventory: Inventory;
+  /** What pools bring in and cost. */
+  readonly advising: Advising;
 
   constructor(options: PlannerOptions, fleet: Fleet) {
     this.#options = options;
     this.#fleet = fleet;
     this.#sinceMs = options.clock.now();
+    this.advising = new Advising(options, fleet);
     this.#inventory = new Inventory(options.markets, fleet, options.log);
   }
 
@@ -94,6 +100,7 @@ export class Planner {
 
   /** Forgets pools that are gone. */
   keep(pools: readonly Pool[]): void {
+    this.advising.look(pools);
     this.#observations.keep(new Set(pools.map(({ router }) => router.spec.id)));
   }
 

@@ -7,6 +7,7 @@ import { formatUsd, minBig, type Ms, type NanoUsd } from '../units.ts';
 import { whyAvoid } from './avoid.ts';
 import { ceilingOf } from './ceiling.ts';
 import type { Offer } from './choice.ts';
+import { orderPrefix } from './epoch.ts';
 import { orderNeeds } from './fitness.ts';
 import type { Parts } from './parts.ts';
 import { ceilingPerBlock, costPerHour } from './place.ts';
@@ -51,9 +52,9 @@ export class Tender {
   /** The rows of one more replica and its order. They come first: a crash leaves nothing that we don't know of. */
   async place(pool: Pool, reason: string, options: OrderOptions = {}): Promise<void> {
     const { who = 'all', beside = {}, mostNanoUsdPerHour: most } = options;
-    const { clock, fleet, newId, decide } = this.#parts;
+    const { clock, fleet, newId, epoch, decide } = this.#parts;
     const { spec } = pool.router;
-    const [id, orderId, now] = [newId('rep-'), newId('ord-'), clock.now()];
+    const [id, orderId, now] = [newId('rep-'), newId(orderPrefix(epoch)), clock.now()];
     const { cpu, memoryBytes, gpus } = spec.hardware;
     const asks = asksOf(spec, orderNeeds(spec, beside.needs));
     const asked = this.#ceilings(spec, { who, asks, most });

@@ -101,9 +101,54 @@ const taskSchema = z.discriminatedUnion('kind', [
 ]);
 export type TaskMessage = z.output<typeof taskSchema>;
 
+const measurementMessage = z.object({
+  what: z.string(),
+  value: z.union([z.string(), z.number()]),
+  promised: z.union([z.string(), z.number()]).optional(),
+  at_ms: z.number(),
+});
+
+/** A dispute with this provider, as it stands: what it is accused of, and until when it may answer. */
+export const disputeMessage = z.object({
+  id: z.string(),
+  lease: z.string(),
+  kind: z.string(),
+  state: z.enum(['open', 'answered', 'upheld', 'rejected']),
+  reason: z.string(),
+  /** The bad interval. */
+  from_ms: z.number(),
+  to_ms: z.number(),
+  measured: z.array(measurementMessage),
+  /** Rent less make fee that waits for the decision. */
+  withheld_usd: z.string(),
+  answer_by_ms: z.number().nullable(),
+  /** Why it was decided so. */
+  verdict: z.string().nullable(),
+});
+export type DisputeMessage = z.output<typeof disputeMessage>;
+
+/** POST /provider/v1/disputes/{id}: owns up (`accept`), or contests. The same again changes nothing. */
+export const disputeAnswerSchema = z.strictObject({
+  accept: z.boolean(),
+  text: text(1000).min(1),
+  measured: z
+    .array(
+      z.strictObject({
+        what: text(200).min(1),
+        value: z.union([text(200), z.number()]),
+        at_ms: z.number().int().min(0).max(Number.MAX_SAFE_INTEGER),
+      }),
+    )
+    .max(20)
+    .default([]),
+});
+export type DisputeAnswerMessage = z.output<typeof disputeAnswerSchema>;
+
 /** GET /provider/v1/tasks?session=S&after=N&wait_s=20 */
 export const tasksReplySchema = z.object({
   tasks: z.array(taskSchema),
+  /** Disputes that are open, and what lately became of others. A market of before disputes tells none. */
+  disputes: z.array(disputeMessage).default([]),
   /** Leases whose model server is still wanted: whatever else runs is to be stopped. */
   leases: z.array(z.string()),
 });

@@ -1,7 +1,12 @@
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import Database from 'libsql';
+import type { Clock } from '../clock.ts';
 import { AppError } from '../errors.ts';
+import type { Ms } from '../units.ts';
+
+/** How often a lock that another process has is tried again. */
+const TRY_MS: Ms = 200;
 
 /**
  * The writer's lock of a data folder: an exclusive lock of the operating system on a small database file, so it falls
@@ -25,4 +30,17 @@ export function lockDataFolder(dataDir: string): () => void {
     database.exec('ROLLBACK');
     database.close();
   };
+}
+
+/** The same lock when whoever has it is gone. Rejects when `signal` ends the wait. */
+export async function awaitDataFolder(dataDir: string, clock: Clock, signal: AbortSignal): Promise<() => void> {
+  for (;;) {
+    signal.throwIfAborted();
+    try {
+      return lockDataFolder(dataDir);
+    } catch (error) {
+      if (!(error instanceof AppError && error.code === 'data_in_use')) throw error;
+    }
+    await clock.sleep(TRY_MS, signal);
+  }
 }

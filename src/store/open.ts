@@ -4,10 +4,13 @@ import { pathToFileURL } from 'node:url';
 import { createClient, type Client } from '@libsql/client';
 import { drizzle, type LibSQLDatabase } from 'drizzle-orm/libsql';
 import { AppError } from '../errors.ts';
+import { raiseFence } from './fence.ts';
 import { MIGRATIONS, RECORDS_SCHEMA_VERSION } from './schema.ts';
 
 export interface Store {
   readonly db: LibSQLDatabase;
+  /** Of this opening: larger than that of any before it. */
+  readonly epoch: number;
   close(): void;
 }
 
@@ -15,7 +18,8 @@ export interface Store {
  * The records' file, over drizzle and `@libsql/client`. One connection (`concurrency: 1`), because PRAGMAs belong to a
  * connection and a pool would lose them; no interactive transactions, which with one connection turn every other call
  * away: what belongs together goes into one row or one `batch`. The process holds the data folder's lock, so nobody else
- * writes and SQLITE_BUSY cannot arise.
+ * writes and SQLITE_BUSY cannot arise; should the lock fail, whoever opened the file last has it, and the one before is
+ * refused every write.
  */
 export async function openStore(path: string): Promise<Store> {
   mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
@@ -23,7 +27,8 @@ export async function openStore(path: string): Promise<Store> {
   await client.execute('PRAGMA journal_mode = WAL');
   await client.execute('PRAGMA synchronous = FULL');
   await migrate(client);
-  return { db: drizzle(client), close: () => client.close() };
+  const epoch = await raiseFence(client);
+  return { db: drizzle(client), epoch, close: () => client.close() };
 }
 
 async function migrate(client: Client): Promise<void> {

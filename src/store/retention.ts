@@ -32,6 +32,16 @@ export async function pruneReplicas(store: Store, sinceMs: number, keep: number 
   await store.db.run(sql`DELETE FROM replicas WHERE ${old}`);
 }
 
+/** Disputes that are over, with what they brought to accounts, beyond the newest `keep`. */
+export async function pruneDisputes(store: Store, keep: number): Promise<void> {
+  const old = sql`due = 0 AND at_ms <
+    (SELECT at_ms FROM disputes WHERE due = 0 ORDER BY at_ms DESC LIMIT 1 OFFSET ${BigInt(keep)} - 1)`;
+  await store.db.run(
+    sql`DELETE FROM sla_runs WHERE state <> 'planned' AND dispute IN (SELECT id FROM disputes WHERE ${old})`,
+  );
+  await store.db.run(sql`DELETE FROM disputes WHERE ${old}`);
+}
+
 /** Deletes what is beyond the newest `keep` rows of a table. */
 export async function pruneOldest(
   store: Store,

@@ -148,6 +148,49 @@ export const switches = sqliteTable('switches', {
   atMs: int('at_ms').notNull(),
 });
 
+/** `due`: undecided, or its money has not gone where it should; the body says all. */
+export const disputes = sqliteTable(
+  'disputes',
+  {
+    id: text('id').primaryKey(),
+    market: text('market').notNull(),
+    lease: text('lease').notNull(),
+    provider: text('provider').notNull(),
+    state: text('state').notNull(),
+    due: int('due').notNull(),
+    body: json<unknown>()('body').notNull(),
+    atMs: int('at_ms').notNull(),
+  },
+  (table) => [index('disputes_due').on(table.market, table.due), index('disputes_lease').on(table.lease)],
+);
+
+/** What a breach brought to whom by the pool's published promise: planned before it is granted. */
+export const slaRuns = sqliteTable(
+  'sla_runs',
+  {
+    dispute: text('dispute').primaryKey(),
+    state: text('state').notNull(),
+    body: json<unknown>()('body').notNull(),
+    atMs: int('at_ms').notNull(),
+  },
+  (table) => [index('sla_runs_state').on(table.state)],
+);
+
+/** Honest distances of a pool's answers on a GPU and engine: what canaries are held against. */
+export const canaryReferences = sqliteTable('canary_references', {
+  id: text('id').primaryKey(),
+  body: json<unknown>()('body').notNull(),
+  atMs: int('at_ms').notNull(),
+});
+
+/** Who leads: one row. `epoch` counts those who opened the file to write; each is fenced off by the next (`fence.ts`). */
+export const leader = sqliteTable('leader', {
+  one: int('one').primaryKey(),
+  epoch: int('epoch').notNull(),
+  body: json<unknown>()('body').notNull(),
+  beatMs: int('beat_ms').notNull(),
+});
+
 /** What each provider of a market did, and what each pool has shown of itself: the scheduler learns from both. */
 export const providerRecords = sqliteTable(
   'provider_records',
@@ -161,7 +204,7 @@ export const poolRecords = sqliteTable(
   (table) => [index('pool_records_at').on(table.atMs)],
 );
 
-export const RECORDS_SCHEMA_VERSION = 5;
+export const RECORDS_SCHEMA_VERSION = 7;
 
 /** Step n brings a file from version n to n + 1. */
 export const MIGRATIONS: readonly (readonly string[])[] = [
@@ -203,5 +246,19 @@ export const MIGRATIONS: readonly (readonly string[])[] = [
     'CREATE INDEX provider_records_at ON provider_records (at_ms)',
     'CREATE TABLE pool_records (id TEXT PRIMARY KEY, body TEXT NOT NULL, at_ms INTEGER NOT NULL) STRICT',
     'CREATE INDEX pool_records_at ON pool_records (at_ms)',
+  ],
+  [
+    `CREATE TABLE disputes (id TEXT PRIMARY KEY, market TEXT NOT NULL, lease TEXT NOT NULL, provider TEXT NOT NULL,
+       state TEXT NOT NULL, due INTEGER NOT NULL, body TEXT NOT NULL, at_ms INTEGER NOT NULL) STRICT`,
+    'CREATE INDEX disputes_due ON disputes (market, due)',
+    'CREATE INDEX disputes_lease ON disputes (lease)',
+    `CREATE TABLE sla_runs (dispute TEXT PRIMARY KEY, state TEXT NOT NULL, body TEXT NOT NULL,
+       at_ms INTEGER NOT NULL) STRICT`,
+    'CREATE INDEX sla_runs_state ON sla_runs (state)',
+    'CREATE TABLE canary_references (id TEXT PRIMARY KEY, body TEXT NOT NULL, at_ms INTEGER NOT NULL) STRICT',
+  ],
+  [
+    `CREATE TABLE leader (one INTEGER PRIMARY KEY CHECK (one = 1), epoch INTEGER NOT NULL, body TEXT NOT NULL,
+       beat_ms INTEGER NOT NULL) STRICT`,
   ],
 ];

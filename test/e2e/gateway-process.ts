@@ -32,6 +32,42 @@ const ENTRY = fileURLToPath(new URL('../../bin/underbid.js', import.meta.url));
 const READY_MS = 300_000;
 
 export async function startGateway(t: TestContext, options: GatewayOptions = {}): Promise<GatewayProcess> {
+  const launched = launch(t, options);
+  const url = await launched.says(/underbid ready on (\S+)/);
+  return describe(launched, url);
+}
+
+/** A second gateway over a folder in use. */
+export interface StandbyProcess {
+  readonly url: string;
+  readonly child: ChildProcess;
+  readonly exited: Promise<number | null>;
+  readonly stderr: () => string;
+  /** When it leads: the same process, which may be talked to from then on. */
+  readonly ready: Promise<GatewayProcess>;
+}
+
+export async function startStandby(t: TestContext, options: GatewayOptions): Promise<StandbyProcess> {
+  const launched = launch(t, { ...options, args: ['--standby', ...(options.args ?? [])] });
+  const ready = launched.says(/underbid ready on (\S+)/).then((url) => describe(launched, url));
+  // One that never leads ends with the test.
+  ready.catch(() => undefined);
+  const url = await launched.says(/underbid stands by on (\S+)/);
+  const { child, exited, err } = launched;
+  return { url, child, exited, stderr: err, ready };
+}
+
+interface Launched {
+  readonly child: ChildProcess;
+  readonly folder: string;
+  readonly exited: Promise<number | null>;
+  readonly out: () => string;
+  readonly err: () => string;
+  /** The address in a line of its output, as soon as that is there. */
+  says(line: RegExp): Promise<string>;
+}
+
+function launch(t: TestContext, options: GatewayOptions): Launched {
   const folder = options.folder ?? mkdtempSync(join(tmpdir(), 'underbid-e2e-'));
   if (options.folder === undefined) t.after(() => rmSync(folder, { recursive: true, force: true }));
   if (options.config !== undefined) writeFileSync(join(folder, 'underbid.yaml'), options.config);
@@ -48,20 +84,27 @@ export async function startGateway(t: TestContext, options: GatewayOptions = {})
   t.after(() => {
     if (child.exitCode === null && child.signalCode === null) child.kill('SIGKILL');
   });
-  const url = await new Promise<string>((resolve, reject) => {
-    const timer = setTimeout(() => reject(new Error(`not ready: ${err}`)), READY_MS);
-    const look = (): void => {
-      const match = /underbid ready on (\S+)/.exec(out);
-      if (!match?.[1]) return;
-      clearTimeout(timer);
-      resolve(match[1]);
-    };
-    child.stdout.on('data', look);
-    void exited.then((code) => {
-      clearTimeout(timer);
-      reject(new Error(`ended with ${code}: ${err}`));
+  const says = (line: RegExp): Promise<string> =>
+    new Promise((resolve, reject) => {
+      const timer = setTimeout(() => reject(new Error(`it never said ${line}: ${err}`)), READY_MS);
+      timer.unref();
+      const look = (): void => {
+        const match = line.exec(out);
+        if (!match?.[1]) return;
+        clearTimeout(timer);
+        resolve(match[1]);
+      };
+      child.stdout.on('data', look);
+      look();
+      void exited.then((code) => {
+        clearTimeout(timer);
+        reject(new Error(`ended with ${code}: ${err}`));
+      });
     });
-  });
+  return { child, folder, exited, out: () => out, err: () => err, says };
+}
+
+function describe({ child, folder, exited, out, err }: Launched, url: string): GatewayProcess {
   const dataDir = join(folder, 'data');
   const secret = (name: string): string => readFileSync(join(dataDir, name), 'utf8').trim();
   const adminKey = secret('admin.key');
@@ -73,7 +116,7 @@ export async function startGateway(t: TestContext, options: GatewayOptions = {})
     return reply.status === 204 ? null : reply.json();
   };
   const demoKey = secret('demo.key');
-  return { url, child, folder, dataDir, demoKey, adminKey, stdout: () => out, stderr: () => err, exited, admin };
+  return { url, child, folder, dataDir, demoKey, adminKey, stdout: out, stderr: err, exited, admin };
 }
 
 /** Asks until `look` gives something, at most for `ms`. */

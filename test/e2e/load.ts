@@ -34,7 +34,7 @@ export function startLoad(options: LoadOptions): { readonly told: readonly Told[
         const fields = { model: options.model, ...options.fieldsOf(number, count) };
         const heard = await ask(url, options.key, fields);
         told.push(heard);
-        if (heard.status === 0) await systemClock.sleep(20);
+        if (heard.status === 0 || heard.status === 503) await systemClock.sleep(20);
       }
     }
   };

@@ -36,6 +36,7 @@ export async function adminKey(root: AdminCaller, role: AdminRole, more: Record<
 /** A fleet that has nothing and can do everything. */
 export const emptyFleet: FleetOperations = {
   pools: () => [],
+  advice: () => [],
   pool: () => ({}),
   putPool: async () => ({ created: false, pool: {} }),
   deletePool: async () => undefined,
@@ -46,6 +47,9 @@ export const emptyFleet: FleetOperations = {
   leaseLogs: async () => (async function* () {})(),
   closeLease: async () => ({}),
   disputeLease: async () => ({}),
+  disputes: async () => [],
+  dispute: async () => ({}),
+  judgeDispute: async () => ({}),
   markets: () => [],
   providers: async () => [],
   treasury: async () => ({ data: [] }),

@@ -59,7 +59,7 @@ export class FakeMarket implements Market {
   readonly name: MarketName;
   readonly providersOf: FakeProvider[];
   readonly world: FakeWorld;
-  /** Every call in order: "accept ord-1". */
+  /** Every call in order: "accept ord-1-1". */
   readonly calls: string[] = [];
   /** What the next calls of an operation meet; after that all goes well. */
   readonly mishaps: Partial<Record<Operation, Mishap[]>> = {};
@@ -212,6 +212,14 @@ export class FakeMarket implements Market {
       this.#put({ ...lease, dispute });
       return done(dispute);
     });
+  }
+
+  judge(disputeId: string, { upheld }: { readonly upheld: boolean }): Promise<Outcome<DisputeNote>> {
+    const lease = [...this.world.leases.values()].find(({ dispute }) => dispute?.id === disputeId);
+    if (!lease?.dispute) return Promise.resolve(refused('there is no such dispute'));
+    const dispute: DisputeNote = { ...lease.dispute, state: upheld ? 'upheld' : 'rejected' };
+    this.#put({ ...lease, dispute });
+    return Promise.resolve(done(dispute));
   }
 
   async list(): Promise<{ orders: readonly OrderView[]; leases: readonly LeaseStatus[] }> {

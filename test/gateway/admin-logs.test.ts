@@ -57,6 +57,16 @@ test('a log that never ends is cut at its limit, and says so', async (t) => {
   assert.ok(made < 20);
 });
 
+test('of many readers at once no more pass than may read', async (t) => {
+  const admin = await open(t, async function* (_request, signal) {
+    yield { source: 's', text: 'one' };
+    await new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }));
+  });
+  const all = await Promise.all(Array.from({ length: 20 }, () => admin.send('GET', `${PATH}?follow=1`)));
+  assert.equal(all.filter(({ status }) => status === 200).length, 8);
+  for (const response of all) await response.body?.cancel();
+});
+
 test('eight may read at a time; one who goes makes room, and its log ends', async (t) => {
   const ended: string[] = [];
   const admin = await open(t, async function* (_request, signal) {

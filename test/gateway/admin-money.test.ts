@@ -9,6 +9,8 @@ test('nothing is closed without the very words, and what was done stands in the 
     const { error } = await root.ask('POST', '/admin/panic', body, 400);
     assert.match((error as { message: string }).message, /confirm: must be "close every lease"/);
   }
+  const said = { confirm: 'close every lease', reason: 'drill \u001b[2J' };
+  assert.match(JSON.stringify(await root.ask('POST', '/admin/panic', said, 400)), /control characters/);
   assert.deepEqual(pressed, []);
   await root.ask('POST', '/admin/panic', { confirm: 'close every lease', reason: 'drill' }, 202);
   await root.ask('POST', '/admin/panic', { confirm: 'close every lease' }, 202);
@@ -19,15 +21,15 @@ test('nothing is closed without the very words, and what was done stands in the 
     data
       .map(({ action, outcome }) => `${action} ${outcome}`)
       .toReversed()
-      .slice(4),
+      .slice(5),
     ['panic.started ok', 'panic.started ok', 'panic.ended ok'],
   );
   assert.deepEqual(
     data
       .toReversed()
-      .slice(0, 4)
+      .slice(0, 5)
       .map(({ outcome }) => outcome),
-    Array.from({ length: 4 }, () => 'invalid_request'),
+    Array.from({ length: 5 }, () => 'invalid_request'),
   );
 });
 

@@ -18,6 +18,7 @@ import { openSql } from '../../src/store/libsql.ts';
 import { openStore, type Store } from '../../src/store/open.ts';
 import { FakeClock, until } from '../fakes/clock.ts';
 import { testOrder } from '../fakes/market-samples.ts';
+import { disputeParts } from '../fakes/disputes.ts';
 
 /** The embedded market of the tests: blocks of 6 s, prices in nano-USD per block that can be added up in one's head. */
 export const TERMS: MarketTerms = {
@@ -156,6 +157,7 @@ export async function openLocal(t: TestContext, options: LocalOptions = {}): Pro
       treasuryNanoUsd,
       records: new MarketRecords(store),
       escrow: new Escrow(options.wrap?.(ledger) ?? ledger, clock, 'local'),
+      disputes: disputeParts(store, options.wrap?.(ledger) ?? ledger, clock),
       clock,
       leaseKey: (leaseId) => `key-of-${leaseId}`,
       log: (line) => logs.push(line),

@@ -13,6 +13,10 @@ import { openStore } from '../../src/store/open.ts';
 import { FakeClock, turns } from '../fakes/clock.ts';
 import { testOrder } from '../fakes/market-samples.ts';
 import { FakeServers, openBook, provider, TERMS, type OpenLedger } from './local-market-bench.ts';
+import { WINDOWS, type Dispute } from '../../src/leases/dispute.ts';
+import { DisputeRecords } from '../../src/leases/dispute-records.ts';
+import { WithheldRent } from '../../src/leases/local/withheld-rent.ts';
+import { breachOf, disputeIdOf } from '../../src/spec/dispute.ts';
 
 const OPENING = 1_000_000n;
 /** More than the story has calls to the store and the ledger; that it ends before is checked. */
@@ -57,6 +61,8 @@ for (const when of ['before', 'after'] as const) {
       }
       const status = await open.market.status('lease-o1');
       const { rentNanoUsd, takeFeeNanoUsd, makeFeeNanoUsd, depositNanoUsd, refundNanoUsd } = status?.lease ?? {};
+      assert.equal(status?.lease.withheldNanoUsd ?? 0n, 0n, `${what}: both disputes are decided`);
+      assert.equal(rentNanoUsd, 8_000n, `${what}: four of twelve blocks were not paid`);
       assert.deepEqual([status?.lease.state, depositNanoUsd], ['closed', 130_000n], `${what} (${fault.struck})`);
       assert.equal((rentNanoUsd ?? 0n) + (takeFeeNanoUsd ?? 0n) + (refundNanoUsd ?? 0n), depositNanoUsd);
       const posted = open.balance('expense:lease:tiny') + open.balance('expense:market-fees:local');
@@ -166,6 +172,25 @@ class FaultyRecords extends MarketRecords {
   }
 }
 
+class FaultyDisputes extends DisputeRecords {
+  #fault: Fault | null = null;
+
+  strike(fault: Fault): this {
+    this.#fault = fault;
+    return this;
+  }
+
+  override save(dispute: Dispute): Promise<void> {
+    const effect = (): Promise<void> => super.save(dispute);
+    return this.#fault?.around('saveDispute', effect) ?? effect();
+  }
+
+  override find(id: string): Promise<Dispute | null> {
+    const effect = (): Promise<Dispute | null> => super.find(id);
+    return this.#fault?.around('findDispute', effect) ?? effect();
+  }
+}
+
 type OpenBook = (files: string) => Promise<OpenLedger>;
 
 interface Parts {
@@ -184,7 +209,8 @@ async function openParts(files: string, openBooks: OpenBook, fault: Fault): Prom
     ask: (operation) => fault.around(operation.op, () => real.ask(operation)),
     close: () => real.close(),
   };
-  const market = newMarket({ records: new FaultyRecords(store).strike(fault), ledger, clock });
+  const disputes = new FaultyDisputes(store).strike(fault);
+  const market = newMarket({ records: new FaultyRecords(store).strike(fault), disputes, ledger, clock });
   const end = (): void => {
     store.close();
     void close();
@@ -192,21 +218,30 @@ async function openParts(files: string, openBooks: OpenBook, fault: Fault): Prom
   return { market, clock, balance, closeLedger: close, close: end };
 }
 
-function newMarket(from: { records: MarketRecords; ledger: Ledger; clock: FakeClock }): LocalMarket {
-  const { records, ledger, clock } = from;
+function newMarket(from: {
+  records: MarketRecords;
+  disputes: DisputeRecords;
+  ledger: Ledger;
+  clock: FakeClock;
+}): LocalMarket {
+  const { records, disputes, ledger, clock } = from;
   return new LocalMarket({
     bidders: embeddedBidders([provider('desk', 1000n)], { ...TERMS, clock, startServer: new FakeServers(true).start }),
     terms: TERMS,
     treasuryNanoUsd: OPENING,
     records,
     escrow: new Escrow(ledger, clock, 'local'),
+    disputes: { records: disputes, money: new WithheldRent(ledger, clock, 'local'), windows: WINDOWS },
     clock,
     leaseKey: () => 'key',
     log: () => undefined,
   });
 }
 
-/** A lease's whole life: opened, delivered, filled, six and six blocks of rent, closed. Errors are met by asking again. */
+/**
+ * A lease's whole life: opened, delivered, filled, six and six blocks of rent, disputed for the last four, closed, the
+ * dispute upheld; another for the two before it rejected. Errors are met by asking again.
+ */
 async function tellStory({ market, clock }: Parts, fault: Fault): Promise<'done' | 'crashed'> {
   const insist = async <T>(call: () => Promise<T>): Promise<T> => {
     try {
@@ -231,8 +266,17 @@ async function tellStory({ market, clock }: Parts, fault: Fault): Promise<'done'
     await passBlocks(6);
     await insist(() => market.fund('lease-o1', 30_000n, 'fund-1'));
     await passBlocks(6);
+    const nowMs = clock.now();
+    const bad = { fromMs: nowMs - 4 * 6000, toMs: nowMs, reason: 'x' };
+    const slow = await insist(() => market.dispute('lease-o1', breachOf({ ...bad, kind: 'slow' })));
     const closed = await insist(() => market.close('lease-o1', 'tenant'));
     assert.equal(closed.kind, 'done');
+    const worse = { ...bad, fromMs: nowMs - 6 * 6000, kind: 'wrong_weights' as const };
+    const weights = await insist(() => market.dispute('lease-o1', breachOf(worse)));
+    assert.ok(slow.kind === 'done' && weights.kind === 'done');
+    await insist(() => market.judge(slow.value.id, { upheld: true, reason: 'seen' }));
+    await insist(() => market.judge(weights.value.id, { upheld: false, reason: 'not seen' }));
+    if (fault.struck !== null) await insist(() => market.judge(slow.value.id, { upheld: true, reason: 'seen' }));
     await fault.alive(market.stop());
     return 'done';
   } catch (error) {
@@ -247,18 +291,25 @@ async function assertBooks(files: string, what: string, openBooks: OpenBook = op
   const records = new MarketRecords(store);
   const { ledger, close } = await openBooks(files);
   const clock = new FakeClock(1_700_000_500_000);
-  const market = newMarket({ records, ledger, clock });
+  const disputes = new DisputeRecords(store);
+  const market = newMarket({ records, disputes, ledger, clock });
   await market.open();
   const balance = async (name: string): Promise<bigint> => (await ledger.ask({ op: 'account', name }))?.posted ?? 0n;
   assert.deepEqual((await market.list()).leases, [], what);
   assert.deepEqual(await records.openLeases(), [], `${what}: every lease is closed`);
   assert.equal(await balance('escrow:local:lease-o1'), 0n, `${what}: nothing is left in escrow`);
   const [rent, fees] = [await balance('expense:lease:tiny'), await balance('expense:market-fees:local')];
-  assert.equal((await balance('treasury:local')) + rent + fees, OPENING, `${what}: no nano is lost or made`);
-  const lease = (await records.findLease('lease-o1'))?.lease;
+  let withheld = 0n;
+  for (const kind of ['slow', 'wrong_weights'] as const)
+    withheld += await balance(`withheld:local:${disputeIdOf('lease-o1', kind)}`);
+  const all = (await balance('treasury:local')) + rent + fees + withheld;
+  assert.equal(all, OPENING, `${what}: no nano is lost or made`);
+  const lease = (await market.status('lease-o1'))?.lease;
   if (lease) {
-    assert.equal(lease.rentNanoUsd + lease.takeFeeNanoUsd, rent + fees, `${what}: row and books agree on the rent`);
-    assert.equal(lease.depositNanoUsd, lease.rentNanoUsd + lease.takeFeeNanoUsd + lease.refundNanoUsd, what);
+    const { rentNanoUsd, takeFeeNanoUsd, refundNanoUsd, withheldNanoUsd = 0n } = lease;
+    assert.equal(rentNanoUsd + takeFeeNanoUsd, rent + fees, `${what}: rows and books agree on the rent`);
+    assert.equal(withheldNanoUsd, withheld, `${what}: and on what is withheld`);
+    assert.equal(lease.depositNanoUsd, rentNanoUsd + takeFeeNanoUsd + refundNanoUsd + withheldNanoUsd, what);
   }
   await market.stop();
   const report = await ledger.ask({ op: 'check' });

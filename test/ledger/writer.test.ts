@@ -157,6 +157,20 @@ test('drained waits for what is gathered and what is on its way, and for nothing
   assert.equal(writer.waiting, 0);
 });
 
+test('the book of an earlier start writes nothing any more, whatever it has decided', async (t) => {
+  const { ask, turn, store, sql, batches } = setup(t);
+  const mine = ask(grant('g2', 1n));
+  turn();
+  const before = sql.all('SELECT COUNT(*) AS rows FROM transfers');
+  const later = new Book(sql, 0);
+  assert.throws(store, /fenced off/);
+  assert.deepEqual(sql.all('SELECT COUNT(*) AS rows FROM transfers'), before);
+  later.apply(grant('g3', 1n), 0);
+  later.commit();
+  assert.equal(batches.length, 1);
+  mine[0]?.catch(() => undefined);
+});
+
 /** A writer whose turns and disk the test moves by hand; the customer has 100 nano-USD. */
 function setup(t: TestContext) {
   const folder = tempFolder(t);

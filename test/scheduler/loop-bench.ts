@@ -106,6 +106,7 @@ export async function openBench(t: TestContext, options: Partial<BenchOptions> =
       probe: probe.ask,
       proveResumption: options.proveResumption,
       newId,
+      epoch: store.epoch,
       log,
     });
     await scheduler.start();

@@ -14,6 +14,7 @@ import { openStore } from '../../src/store/open.ts';
 import { testSpec } from '../fakes/market-samples.ts';
 import { FakeServers, openBook, provider, TERMS, type OpenLedger } from '../leases/local-market-bench.ts';
 import { openBench, served, type Bench } from './loop-bench.ts';
+import { disputeParts } from '../fakes/disputes.ts';
 
 /** The scheduler over the real embedded market, a real store and a ledger on its file. */
 
@@ -137,6 +138,7 @@ async function setup(t: TestContext, options: Options = {}): Promise<Setup> {
       treasuryNanoUsd,
       records: new MarketRecords(store),
       escrow: new Escrow(book.ledger, clock, 'local'),
+      disputes: disputeParts(store, book.ledger, clock),
       clock,
       leaseKey: () => 'key',
       log: () => undefined,

@@ -25,9 +25,9 @@ test('a request that needs an audited machine never gets the cheaper one that wa
   await bench.until('it is served', () => strict.slot !== null);
   assert.equal(strict.slot?.target.provider, 'checked');
   assert.equal(strict.slot?.target.trust, 'audited');
-  const order = market.world.requests.get('ord-4');
+  const order = market.world.requests.get('ord-1-4');
   assert.equal(order?.trust, 'audited', 'and the market was asked for such a one');
-  const table = (await bench.records.findOrder('ord-4'))?.choice?.table;
+  const table = (await bench.records.findOrder('ord-1-4'))?.choice?.table;
   assert.equal(table?.find(({ provider }) => provider === 'anybody')?.note, 'is not audited');
   await bench.until('the idle one is given up: one is the most', () => market.open().length === 1);
   assert.equal(market.open()[0]?.provider, 'checked');
@@ -77,7 +77,7 @@ test('an audited pool takes audited bids only, for prompts and for the secret of
   const { bench, market } = await setup(t, { ...ONE, trust: 'audited' });
   const [asking] = bench.ask(1);
   await bench.until('it is served', () => asking?.slot?.target.provider === 'checked');
-  assert.equal(market.world.requests.get('ord-2')?.trust, 'audited');
+  assert.equal(market.world.requests.get('ord-1-2')?.trust, 'audited');
 });
 
 test('weights whose secret only audited providers may see are sent to no other, whatever the pool says', async (t) => {
@@ -85,7 +85,7 @@ test('weights whose secret only audited providers may see are sent to no other, 
   const { bench, market } = await setup(t, { ...ONE, trust: 'any', weights });
   const [asking] = bench.ask(1);
   await bench.until('it is served', () => asking?.slot?.target.provider === 'checked');
-  assert.equal(market.world.requests.get('ord-2')?.trust, 'audited');
+  assert.equal(market.world.requests.get('ord-1-2')?.trust, 'audited');
 });
 
 test('replicas of before are used again after a restart, as what their bids said', async (t) => {

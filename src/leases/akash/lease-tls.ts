@@ -1,4 +1,4 @@
-import { createECDH, createPrivateKey, hkdfSync, randomBytes, type KeyObject } from 'node:crypto';
+import { createECDH, createPrivateKey, hkdfSync, type KeyObject } from 'node:crypto';
 import type { EpochMs } from '../../units.ts';
 import { selfSigned } from './x509.ts';
 
@@ -28,7 +28,7 @@ export function newLeaseTls(secret: string, nowMs: EpochMs): LeaseTls {
   const privateKey = privateKeyOf(secret);
   const certificate = selfSigned({
     commonName: 'underbid lease',
-    serial: BigInt(`0x01${randomBytes(15).toString('hex')}`),
+    serial: BigInt(`0x01${derived(secret, 'serial', 15)}`),
     fromMs: nowMs - BACKDATED_MS,
     untilMs: nowMs + LIFE_MS,
     hosts: HOSTS,
@@ -44,8 +44,7 @@ export function leaseTlsKey(secret: string): string {
 
 /** A number between 1 and the order of the curve, from 64 bits more than it has: none is likelier than another. */
 function privateKeyOf(secret: string): KeyObject {
-  const wide = Buffer.from(hkdfSync('sha256', secret, '', 'underbid lease tls p-256', 40)).toString('hex');
-  const scalar = (BigInt(`0x${wide}`) % (P256_ORDER - 1n)) + 1n;
+  const scalar = (BigInt(`0x${derived(secret, 'p-256', 40)}`) % (P256_ORDER - 1n)) + 1n;
   const d = Buffer.from(scalar.toString(16).padStart(64, '0'), 'hex');
   const curve = createECDH('prime256v1');
   curve.setPrivateKey(d);
@@ -53,6 +52,11 @@ function privateKeyOf(secret: string): KeyObject {
   const [x, y] = [point.subarray(1, 33), point.subarray(33)].map((one) => one.toString('base64url'));
   const jwk = { kty: 'EC', crv: 'P-256', d: d.toString('base64url'), x: x ?? '', y: y ?? '' };
   return createPrivateKey({ key: jwk, format: 'jwk' });
+}
+
+/** Hex. */
+function derived(secret: string, purpose: string, bytes: number): string {
+  return Buffer.from(hkdfSync('sha256', secret, '', `underbid lease tls ${purpose}`, bytes)).toString('hex');
 }
 
 function pemOf(key: KeyObject): string {

@@ -1,5 +1,4 @@
 import { describeError } from '../../errors.ts';
-import { noteOfBreach, type Breach, type DisputeNote } from '../../spec/dispute.ts';
 import type { EpochMs, NanoUsd } from '../../units.ts';
 import {
   done,
@@ -119,20 +118,6 @@ export class AkashLeases {
       if (ended.kind === 'unknown') return ended;
       if (ended.kind === 'refused') return refused(ended.reason);
       return ended.row.lease ? done(ended.row.lease) : unknown('the lease is not known');
-    });
-  }
-
-  dispute(leaseId: string, breach: Breach): Promise<Outcome<DisputeNote>> {
-    const { orders, providers, clock } = this.#parts;
-    return this.#run(leaseId, async () => {
-      const row = await this.#row(leaseId);
-      if (!row?.lease) return refused('there is no such lease');
-      if (row.lease.dispute) return done(row.lease.dispute);
-      const dispute = noteOfBreach(leaseId, breach, { atMs: clock.now(), local: true });
-      await orders.save({ ...row, lease: { ...row.lease, dispute } });
-      // The network keeps no such record: it counts in our own choice of providers.
-      await providers.count(row.lease.provider, 'disputes');
-      return done(dispute);
     });
   }
 

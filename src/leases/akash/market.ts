@@ -1,8 +1,11 @@
 import { AppError, describeError } from '../../errors.ts';
 import type { Breach, DisputeNote } from '../../spec/dispute.ts';
 import type { Blocks, Ms, NanoUsd } from '../../units.ts';
+import type { Judgement } from '../dispute.ts';
+import { localDisputes, type Disputes } from '../disputes.ts';
 import { Escrow } from '../local/escrow.ts';
 import {
+  done,
   refused,
   type CloseReason,
   type Lease,
@@ -46,6 +49,7 @@ export class AkashMarket implements Market {
   readonly #chain: Chain;
   readonly #orders: AkashOrders;
   readonly #providers: AkashProviders;
+  readonly #disputes: Disputes;
   readonly #treasury: Treasury;
   readonly #posting: AkashPosting;
   readonly #leases: AkashLeases;
@@ -60,7 +64,6 @@ export class AkashMarket implements Market {
   #ticking: Promise<void> = Promise.resolve();
   #ticks = 0;
   #height = 0;
-  /** The chain was asked what is ours on it. */
 
   constructor(options: AkashMarketOptions) {
     this.#options = options;
@@ -81,6 +84,7 @@ export class AkashMarket implements Market {
       orderDeposit: () => this.#orderDeposit(),
       blockMs: () => this.#blockMs,
     });
+    this.#disputes = localDisputes({ market: this.name, records: options.disputes, clock, log });
     this.#providers = new AkashProviders(this.#chain, marketRecords, clock);
     const parts: AkashParts = {
       ...{ chain: this.#chain, orders: this.#orders, providers: this.#providers, rules, clock, resolve, wallet },
@@ -108,6 +112,7 @@ export class AkashMarket implements Market {
   /** What our own records tell is served at once; the chain is joined when it answers, which may be later. */
   async open(): Promise<void> {
     await this.#providers.open();
+    await this.#disputes.open();
     await this.#orders.load();
     for (let tries = 0; tries < OPEN_TRIES && !this.#joining.joined; tries += 1) {
       this.#joining.hurry();
@@ -192,8 +197,8 @@ export class AkashMarket implements Market {
     return this.#leases.deploy(leaseId);
   }
 
-  status(leaseId: string): Promise<LeaseStatus | null> {
-    return this.#leases.status(leaseId);
+  async status(leaseId: string): Promise<LeaseStatus | null> {
+    return this.#disputes.statusOf(await this.#leases.status(leaseId));
   }
 
   logs(leaseId: string, request: LogRequest, signal: AbortSignal): AsyncIterable<LogLine> {
@@ -208,9 +213,14 @@ export class AkashMarket implements Market {
     return this.#leases.close(leaseId, reason);
   }
 
-  /** The network has no record of disputes: it counts in our own choice of providers only. */
-  dispute(leaseId: string, breach: Breach): Promise<Outcome<DisputeNote>> {
-    return this.#leases.dispute(leaseId, breach);
+  /** The network has no record of disputes and no money of theirs: they count in our own choice of providers only. */
+  async dispute(leaseId: string, breach: Breach): Promise<Outcome<DisputeNote>> {
+    const status = await this.#leases.status(leaseId);
+    return status ? done(await this.#disputes.file(status.lease, breach, null)) : refused('there is no such lease');
+  }
+
+  judge(disputeId: string, verdict: Judgement): Promise<Outcome<DisputeNote>> {
+    return this.#disputes.judge(disputeId, verdict);
   }
 
   /** @throws AppError `no_capacity` until the chain was joined: what else is ours there is not known before */
@@ -227,7 +237,8 @@ export class AkashMarket implements Market {
   }
 
   providers(): Promise<readonly ProviderView[]> {
-    return Promise.resolve(this.#providers.views(this.#orders.live(), this.#options.rules.auditors));
+    const views = this.#providers.views(this.#orders.live(), this.#options.rules.auditors);
+    return Promise.resolve(this.#disputes.counted(views));
   }
 
   /** Leases stay: they are found again at the next start, and can burn no more than is in their escrow. */

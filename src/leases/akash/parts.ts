@@ -1,6 +1,7 @@
 import type { Clock } from '../../clock.ts';
 import type { Ledger } from '../../ledger/operations.ts';
 import type { Ms } from '../../units.ts';
+import type { DisputeRecords } from '../dispute-records.ts';
 import type { MarketTerms } from '../market.ts';
 import type { MarketRecords } from '../records.ts';
 import type { Resolve } from './address.ts';
@@ -78,6 +79,7 @@ export interface AkashMarketOptions {
   readonly pools: readonly string[];
   readonly records: AkashRecords;
   readonly treasuryRecords: TreasuryRecords;
+  readonly disputes: DisputeRecords;
   readonly marketRecords: MarketRecords;
   readonly ledger: Ledger;
   readonly clock: Clock;

@@ -3,6 +3,7 @@ import type { Price } from '../../spec.ts';
 import type { Trust } from '../../spec/trust.ts';
 import { nanoFromPicoUp, perBlockFromPerHour, type NanoUsd } from '../../units.ts';
 import type { OrderRequest } from '../market.ts';
+import type { Disputes } from '../disputes.ts';
 import { StandingMarket } from '../standing-market.ts';
 
 /** Somebody else's API that speaks OpenAI's dialect and is paid by the token. */
@@ -28,12 +29,12 @@ export interface ApiEndpoint {
  * their charge as owed to the API.
  */
 export class ApiMarket extends StandingMarket {
-  constructor(endpoints: readonly ApiEndpoint[], clock: Clock) {
+  constructor(endpoints: readonly ApiEndpoint[], clock: Clock, disputes: Disputes | null = null) {
     super({
       name: 'api',
       clock,
       policy: 'token price at the expected load',
-      undisputed: 'an API is paid for what it answered: there is no rent to dispute',
+      disputes,
       bidders: endpoints.map(({ price, ...endpoint }) => ({
         ...endpoint,
         engine: 'openai',

@@ -2,6 +2,8 @@ import type { Clock } from '../../clock.ts';
 import type { LocalProvider } from '../../spec.ts';
 import type { Ms, NanoUsd } from '../../units.ts';
 import type { OrderRequest } from '../market.ts';
+import type { Dispute } from '../dispute.ts';
+import { answerByLog, type DeliveryHealth, type OwnAnswer } from './own-answer.ts';
 import { askingPrice, decideBid, LOCAL_REGION, usedBp, type BidDecision, type Fitness } from './auction.ts';
 import type { RunningServer, StartRequest, StartServer } from './delivery.ts';
 
@@ -28,6 +30,15 @@ export interface Bidder {
   asks?(leases: number): NanoUsd;
   /** Starts the model server of a lease; rejects when it cannot, leaving nothing behind. */
   start(request: StartRequest): Promise<RunningServer>;
+  /** A dispute with it was filed, or is decided. It may answer one that is open, now or later. */
+  disputed?(dispute: Dispute, from: DisputeMeans): void;
+}
+
+export interface DisputeMeans {
+  /** What the market knows of the lease's model server, where the provider is on this machine; else null. */
+  readonly health: DeliveryHealth | null;
+  /** @throws AppError `conflict` when it is too late or was answered */
+  readonly answer: (answer: OwnAnswer) => Promise<void>;
 }
 
 /** A provider on this machine: it bids by its policy and starts model servers as our children. */
@@ -57,6 +68,13 @@ export class EmbeddedBidder implements Bidder {
 
   start({ workload, apiKey, signal }: StartRequest): Promise<RunningServer> {
     return this.#means.startServer(workload, apiKey, signal);
+  }
+
+  /** By its log, at once; without one (it is of an earlier run) it has nothing to say. */
+  disputed({ state, breach }: Dispute, { health, answer }: DisputeMeans): void {
+    if (state !== 'open' || health === null) return;
+    // One that was judged meanwhile needs no answer.
+    answer(answerByLog(breach, health, this.#means.clock.now())).catch(() => undefined);
   }
 }
 

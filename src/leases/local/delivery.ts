@@ -1,6 +1,7 @@
 import { describeError } from '../../errors.ts';
 import type { Clock } from '../../clock.ts';
 import type { Delivery, Workload } from '../market.ts';
+import type { DeliveryHealth } from './own-answer.ts';
 
 /** A model server that a provider runs for one lease. */
 export interface RunningServer {
@@ -33,6 +34,8 @@ export class LeaseDelivery {
   #server: RunningServer | null = null;
   #starting: Promise<void>;
   #stopped = false;
+  #runningMs: number | null = null;
+  #endedMs: number | null = null;
 
   constructor(options: {
     readonly clock: Clock;
@@ -58,6 +61,7 @@ export class LeaseDelivery {
     this.#starting = started.then(
       (server) => {
         this.#server = server;
+        this.#runningMs = clock.now();
         this.#view = { state: 'running', sinceMs: clock.now(), url: server.url, apiKey, detail: 'running' };
         void server.exited.then(({ detail }) => this.#fail(`the model server ended: ${detail}`));
         onChange();
@@ -70,6 +74,10 @@ export class LeaseDelivery {
     return this.#view;
   }
 
+  get health(): DeliveryHealth {
+    return { runningMs: this.#runningMs, endedMs: this.#endedMs, detail: this.#view.detail };
+  }
+
   /** The last of what its model server printed; where none runs, why. */
   get tail(): string {
     return this.#server?.tail?.() ?? this.#view.detail;
@@ -78,6 +86,7 @@ export class LeaseDelivery {
   /** Ends the model server; resolves when it is gone. One that failed keeps saying why. */
   async stop(): Promise<void> {
     this.#stopped = true;
+    this.#endedMs ??= this.#clock.now();
     this.#abort.abort(new Error('the lease was closed'));
     await this.#starting;
     await this.#server?.stop();
@@ -87,6 +96,7 @@ export class LeaseDelivery {
 
   #fail(detail: string): void {
     if (this.#stopped) return;
+    this.#endedMs = this.#clock.now();
     this.#view = { state: 'failed', sinceMs: this.#clock.now(), url: null, apiKey: null, detail };
     this.#onFailure(detail);
   }

@@ -2,6 +2,7 @@ import type { Clock } from '../../clock.ts';
 import { AppError } from '../../errors.ts';
 import type {
   BidMessage,
+  DisputeAnswerMessage,
   OfferMessage,
   OfferReply,
   ReportMessage,
@@ -11,8 +12,10 @@ import type {
 import { maxBig, parseUsd, perBlockFromPerHour, type Ms } from '../../units.ts';
 import type { OrderRequest } from '../market.ts';
 import { findObstacle } from './auction.ts';
-import type { BidAnswer, Bidder, BidderFacts } from './bidder.ts';
+import type { Dispute } from '../dispute.ts';
+import type { BidAnswer, Bidder, BidderFacts, DisputeMeans } from './bidder.ts';
 import type { RunningServer, StartRequest } from './delivery.ts';
+import { JoinedDisputes } from './joined-disputes.ts';
 import { messageOfOrder, messageOfWorkload } from './order-message.ts';
 import { checkServerAddress } from './server-address.ts';
 import { TaskQueue } from './task-queue.ts';
@@ -50,6 +53,7 @@ export class JoinedBidder implements Bidder {
   readonly id: string;
   readonly #options: JoinedOptions;
   readonly #queue: TaskQueue;
+  readonly #disputes = new JoinedDisputes();
   readonly #unanswered = new Map<string, (answer: BidAnswer) => void>();
   readonly #servers = new Map<string, JoinedServer>();
   #offer: OfferMessage | null = null;
@@ -108,6 +112,17 @@ export class JoinedBidder implements Bidder {
     return server.started;
   }
 
+  /** It is told at once, by the reply that its question for tasks waits for. */
+  disputed(dispute: Dispute, means: DisputeMeans): void {
+    this.#disputes.set(dispute, means);
+    this.#queue.wake();
+  }
+
+  /** Needs no session: its operator may answer from anywhere, while no machine of its is there. */
+  answerDispute(id: string, message: DisputeAnswerMessage): Promise<void> {
+    return this.#disputes.answer(id, message);
+  }
+
   /** What the provider has. A new session takes the place of the one before it, whose leases end. */
   offer(message: OfferMessage, peer: string | null): OfferReply {
     const { blockMs, log } = this.#options;
@@ -125,11 +140,12 @@ export class JoinedBidder implements Bidder {
   async tasks({ session, after, wait_s: waitS }: TasksQuery, signal: AbortSignal): Promise<TasksReply> {
     this.#hear(session);
     this.#queue.drop(({ n }) => n <= after);
-    if (waitS > 0) await this.#queue.wait(waitS * 1000, signal);
+    if (waitS > 0 && !this.#disputes.news) await this.#queue.wait(waitS * 1000, signal);
     this.#check(session);
     // Its connection broke off: one that is still there calls again at once.
     if (signal.aborted && this.#present) this.#expect(BROKEN_MS);
-    return { tasks: [...this.#queue.list()], leases: [...this.#servers.keys()] };
+    const leases = [...this.#servers.keys()];
+    return { tasks: [...this.#queue.list()], leases, disputes: this.#disputes.messages() };
   }
 
   /** @throws AppError `not_found` for an order that waits for no bid of this provider: it is too late, or never was */

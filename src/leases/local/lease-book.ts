@@ -1,5 +1,4 @@
 import type { Clock } from '../../clock.ts';
-import type { DisputeNote } from '../../spec/dispute.ts';
 import type { Blocks, NanoUsd } from '../../units.ts';
 import { nextLeaseState, type LeaseEvent } from '../machine.ts';
 import type { CloseReason, Lease, LeaseState, MarketTerms } from '../market.ts';
@@ -42,6 +41,10 @@ export class LeaseBook {
 
   find(id: string): Lease | null {
     return this.#rows.get(id)?.lease ?? null;
+  }
+
+  row(id: string): LeaseRow | null {
+    return this.#rows.get(id) ?? null;
   }
 
   active(): Lease[] {
@@ -132,11 +135,6 @@ export class LeaseBook {
     await this.#change(id, { state, closeReason: reason, refundNanoUsd: escrowOf(lease), ...this.#closing() });
     this.#refunding.delete(id);
     return this.#row(id).lease;
-  }
-
-  async dispute(id: string, dispute: DisputeNote): Promise<void> {
-    await this.#catchUp(id);
-    await this.#change(id, { dispute });
   }
 
   /**

@@ -1,6 +1,6 @@
 import type { Clock } from '../../clock.ts';
 import { describeError } from '../../errors.ts';
-import { noteOfBreach, type Breach, type DisputeNote } from '../../spec/dispute.ts';
+import type { Breach, DisputeNote } from '../../spec/dispute.ts';
 import type { Blocks, NanoUsd } from '../../units.ts';
 import {
   done,
@@ -12,11 +12,13 @@ import {
   type Outcome,
   type Workload,
 } from '../market.ts';
+import type { Disputes } from '../disputes.ts';
 import type { MarketRecords } from '../records.ts';
 import { LeaseDelivery, NO_DELIVERY, type RunningServer, type StartRequest } from './delivery.ts';
 import type { Escrow } from './escrow.ts';
 import { LeaseBook } from './lease-book.ts';
 import type { ProviderRecords } from './provider-records.ts';
+import type { DeliveryHealth } from './own-answer.ts';
 import { Turns } from '../turns.ts';
 
 /** Rent goes to the books every so many blocks, so an idle lease writes ten rows an hour, not six hundred. */
@@ -29,6 +31,7 @@ export interface LocalLeasesOptions {
   readonly escrow: Escrow;
   readonly clock: Clock;
   readonly providers: ProviderRecords;
+  readonly disputes: Disputes;
   /** Has a lease's provider start its model server. */
   readonly start: (provider: string, request: StartRequest) => Promise<RunningServer>;
   readonly leaseKey: (leaseId: string) => string;
@@ -117,8 +120,11 @@ export class LocalLeases {
   }
 
   async status(leaseId: string): Promise<LeaseStatus | null> {
-    const lease = this.#book.find(leaseId) ?? (await this.#options.records.findLease(leaseId))?.lease ?? null;
-    return lease && this.#view(lease);
+    const lease = this.#book.find(leaseId);
+    if (lease) return this.#view(lease);
+    const { records, disputes } = this.#options;
+    const row = await records.findLease(leaseId);
+    return row && { ...this.#view(row.lease), lease: await disputes.seenLater(row.lease) };
   }
 
   /** Null: nothing was started for it, or it ended. */
@@ -140,22 +146,27 @@ export class LocalLeases {
 
   close(leaseId: string, reason: CloseReason): Promise<Outcome<Lease>> {
     return this.#turns.run(leaseId, async () => {
-      if (this.#book.find(leaseId)) return done(await this.#end(leaseId, reason));
+      if (this.#book.find(leaseId)) return done(this.#options.disputes.seen(await this.#end(leaseId, reason)));
       const row = await this.#options.records.findLease(leaseId);
-      return row ? done(row.lease) : refused('there is no such lease');
+      return row ? done(await this.#options.disputes.seenLater(row.lease)) : refused('there is no such lease');
     });
   }
 
+  /** Its rent is drawn up to now before, so that all of the bad interval is there to be withheld. */
   dispute(leaseId: string, breach: Breach): Promise<Outcome<DisputeNote>> {
+    const { disputes, records, terms } = this.#options;
     return this.#turns.run(leaseId, async () => {
-      const lease = this.#book.find(leaseId);
-      if (!lease) return refused('there is no such lease, or it ended long ago');
-      if (lease.dispute) return done(lease.dispute);
-      const note = noteOfBreach(leaseId, breach, { atMs: this.#options.clock.now(), local: false });
-      await this.#book.dispute(leaseId, note);
-      await this.#options.providers.count(lease.provider, 'disputes');
-      return done(note);
+      if (this.#book.find(leaseId)?.state === 'active' && !this.#ending.has(leaseId)) await this.#book.settle(leaseId);
+      const row = this.#book.row(leaseId) ?? (await records.findLease(leaseId));
+      if (!row || row.lease.state === 'opening') return refused('there is no such lease, or it has not begun');
+      const { lease, takeFeeBp, makeFeeBp } = row;
+      return done(await disputes.file(lease, breach, { blockMs: terms.blockMs, takeFeeBp, makeFeeBp }));
     });
+  }
+
+  /** What was running when, by our own count; null: nothing was ever started for it. */
+  health(leaseId: string): DeliveryHealth | null {
+    return this.#deliveries.get(leaseId)?.health ?? null;
   }
 
   async stop(): Promise<void> {
@@ -254,6 +265,7 @@ export class LocalLeases {
   }
 
   #view(lease: Lease): LeaseStatus {
-    return { lease, delivery: this.#deliveries.get(lease.id)?.view ?? NO_DELIVERY };
+    const delivery = this.#deliveries.get(lease.id)?.view ?? NO_DELIVERY;
+    return { lease: this.#options.disputes.seen(lease), delivery };
   }
 }

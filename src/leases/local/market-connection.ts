@@ -4,6 +4,7 @@ import {
   offerReplySchema,
   tasksReplySchema,
   type BidMessage,
+  type DisputeAnswerMessage,
   type OfferMessage,
   type OfferReply,
   type ReportMessage,
@@ -75,6 +76,11 @@ export class MarketConnection {
   async report(lease: string, report: Omit<ReportMessage, 'session'>, signal = new AbortController().signal) {
     const path = `/provider/v1/leases/${encodeURIComponent(lease)}`;
     await this.#ask({ method: 'POST', path, body: { session: this.#session, ...report }, signal }, z.unknown());
+  }
+
+  async answerDispute(id: string, answer: DisputeAnswerMessage, signal = new AbortController().signal): Promise<void> {
+    const path = `/provider/v1/disputes/${encodeURIComponent(id)}`;
+    await this.#ask({ method: 'POST', path, body: answer, signal }, z.unknown());
   }
 
   async leave(): Promise<void> {

@@ -16,7 +16,10 @@ import {
   type ProviderView,
   type Workload,
 } from '../market.ts';
-import type { MarketRecords } from '../records.ts';
+import type { Dispute, Judgement, Windows } from '../dispute.ts';
+import type { DisputeRecords } from '../dispute-records.ts';
+import { Disputes, type DisputeMoney } from '../disputes.ts';
+import type { MarketRecords, ProviderRecord } from '../records.ts';
 import type { Breach, DisputeNote } from '../../spec/dispute.ts';
 import { shortfall, type Needs } from '../../spec/trust.ts';
 import { placeOf } from './auction.ts';
@@ -24,6 +27,7 @@ import type { Bidder } from './bidder.ts';
 import type { Escrow } from './escrow.ts';
 import { LocalLeases } from './leases.ts';
 import { OrderBook } from './order-book.ts';
+import type { OwnAnswer } from './own-answer.ts';
 import { ProviderRecords } from './provider-records.ts';
 
 export interface LocalMarketOptions {
@@ -33,10 +37,17 @@ export interface LocalMarketOptions {
   readonly treasuryNanoUsd: NanoUsd;
   readonly records: MarketRecords;
   readonly escrow: Escrow;
+  readonly disputes: DisputeParts;
   readonly clock: Clock;
   /** The bearer key of a lease's model server. */
   readonly leaseKey: (leaseId: string) => string;
   readonly log: (line: string) => void;
+}
+
+export interface DisputeParts {
+  readonly records: DisputeRecords;
+  readonly money: DisputeMoney;
+  readonly windows: Windows;
 }
 
 /**
@@ -51,6 +62,7 @@ export class LocalMarket implements Market {
   readonly #providers: ProviderRecords;
   readonly #leases: LocalLeases;
   readonly #orders: OrderBook;
+  readonly #disputes: Disputes;
   readonly #listeners: (() => void)[] = [];
   #stopped = false;
 
@@ -60,16 +72,20 @@ export class LocalMarket implements Market {
       for (const listener of this.#listeners) listener();
     };
     this.#providers = new ProviderRecords(options.records);
+    const { clock, log } = options;
+    const tell = (dispute: Dispute): void => this.#tell(dispute);
+    this.#disputes = new Disputes({ market: this.name, clock, log, ...options.disputes, onChange: tell });
     this.#leases = new LocalLeases({
       ...options,
       providers: this.#providers,
+      disputes: this.#disputes,
       start: (provider, request) => {
         const bidder = this.#bidder(provider);
         return bidder ? bidder.start(request) : Promise.reject(new Error('the provider is gone'));
       },
       onChange,
     });
-    const { bidders, clock, terms } = options;
+    const { bidders, terms } = options;
     this.#orders = new OrderBook({
       bidders,
       terms,
@@ -85,6 +101,7 @@ export class LocalMarket implements Market {
     await this.#options.escrow.openTreasury(this.#options.treasuryNanoUsd);
     await this.#providers.open();
     await this.#leases.start();
+    await this.#disputes.open();
   }
 
   terms(): MarketTerms {
@@ -143,6 +160,10 @@ export class LocalMarket implements Market {
     return this.#leases.dispute(leaseId, breach);
   }
 
+  judge(id: string, verdict: Judgement): Promise<Outcome<DisputeNote>> {
+    return this.#disputes.judge(id, verdict);
+  }
+
   list(): Promise<{ orders: readonly OrderView[]; leases: readonly LeaseStatus[] }> {
     return Promise.resolve({ orders: this.#orders.open(), leases: this.#leases.live() });
   }
@@ -165,7 +186,7 @@ export class LocalMarket implements Market {
       audited: facts.audited,
       region: facts.region,
       asksNanoUsdPerBlock: facts.slots > used ? (bidder.asks?.(used) ?? null) : null,
-      ...this.#providers.find(id),
+      ...this.#recordOf(id),
     };
   }
 
@@ -178,6 +199,24 @@ export class LocalMarket implements Market {
     this.#stopped = true;
     this.#orders.cancelAll();
     await this.#leases.stop();
+    await this.#disputes.stop();
+  }
+
+  /** Counted anew from the disputes' rows, so that none is counted twice; those of earlier versions come on top. */
+  #recordOf(provider: string): ProviderRecord {
+    const record = this.#providers.find(provider);
+    return { ...record, disputes: record.disputes + this.#disputes.countOf(provider) };
+  }
+
+  /** Its provider hears of a dispute, and may answer. */
+  #tell(dispute: Dispute): void {
+    const { clock } = this.#options;
+    const { id, provider, lease } = dispute;
+    const answer = async (own: OwnAnswer): Promise<void> => {
+      const event = { type: 'answered' as const, answer: { ...own, atMs: clock.now() } };
+      await this.#disputes.change(id, event, { provider });
+    };
+    this.#bidder(provider)?.disputed?.(dispute, { health: this.#leases.health(lease), answer });
   }
 
   #bidder(provider: string): Bidder | undefined {

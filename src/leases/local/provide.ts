@@ -8,6 +8,7 @@ import type { Workload } from '../market.ts';
 import { decideBid, type BidDecision } from './auction.ts';
 import { MarketConnection, MarketFailure, type CallMarket } from './market-connection.ts';
 import { orderOfMessage, workloadOfMessage } from './order-message.ts';
+import { ProvidedDisputes } from './provided-disputes.ts';
 import { ProvidedServers, type StartProvided } from './provided-servers.ts';
 
 export interface ProvideOptions {
@@ -18,6 +19,8 @@ export interface ProvideOptions {
   readonly start: StartProvided;
   /** Host in the addresses that the market is given; null: as the market sees us. */
   readonly advertise: string | null;
+  /** Disputes are answered by what our own log says; else a person does. */
+  readonly answerDisputes: boolean;
   readonly call: CallMarket;
   readonly clock: Clock;
   readonly random: RandomBytes;
@@ -53,6 +56,7 @@ class ProviderAgent {
   readonly #options: ProvideOptions;
   readonly #market: MarketConnection;
   readonly #servers: ProvidedServers;
+  readonly #disputes: ProvidedDisputes;
   #terms: OfferReply | null = null;
   #joined = false;
   #after = 0;
@@ -71,6 +75,11 @@ class ProviderAgent {
       slots: provider.slots,
       report: (lease, report) => this.#market.report(lease, report),
       addressOf: (url) => this.#addressOf(url),
+    });
+    this.#disputes = new ProvidedDisputes({
+      ...{ clock, log, byLog: options.answerDisputes },
+      health: (lease) => this.#servers.health(lease),
+      answer: (id, answer) => this.#market.answerDispute(id, answer),
     });
   }
 
@@ -120,9 +129,10 @@ class ProviderAgent {
   async #poll(waitS: number): Promise<void> {
     const { clock, signal } = this.#options;
     const begunMs = clock.monotonic();
-    const { tasks, leases } = await this.#market.tasks({ after: this.#after, waitS }, signal);
+    const { tasks, leases, disputes } = await this.#market.tasks({ after: this.#after, waitS }, signal);
     this.#heard();
     this.#servers.keepOnly(leases);
+    this.#disputes.hear(disputes);
     const fresh = tasks.filter(({ n }) => n > this.#after);
     for (const task of fresh) this.#do(task);
     this.#after = Math.max(this.#after, ...fresh.map(({ n }) => n));

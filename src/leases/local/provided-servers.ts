@@ -4,6 +4,7 @@ import type { ReportMessage } from '../../spec/provider-wire.ts';
 import type { Ms } from '../../units.ts';
 import type { Workload } from '../market.ts';
 import type { RunningServer } from './delivery.ts';
+import type { DeliveryHealth } from './own-answer.ts';
 import { MarketFailure } from './market-connection.ts';
 
 /** Starts a model server here; `index` is the lowest number, from 0, that no other one has. */
@@ -33,11 +34,14 @@ interface Provided {
 const REPORT_TRIES = 20;
 const REPORT_AGAIN_MS: Ms = 1_000;
 const DETAIL_MAX = 1_000;
+const HEALTH_MAX = 500;
 
 /** A provider's model servers by lease: each started once, told of to the market, ended when its lease is over. */
 export class ProvidedServers {
   readonly #options: ProvidedServersOptions;
   readonly #servers = new Map<string, Provided>();
+  /** Of leases lately served, for disputes. */
+  readonly #health = new Map<string, DeliveryHealth>();
 
   constructor(options: ProvidedServersOptions) {
     this.#options = options;
@@ -46,6 +50,19 @@ export class ProvidedServers {
   /** Those that are ending take up their machine still. */
   get count(): number {
     return this.#servers.size;
+  }
+
+  /** Null: this process never heard of that lease, or long ago. */
+  health(lease: string): DeliveryHealth | null {
+    return this.#health.get(lease) ?? null;
+  }
+
+  #note(lease: string, change: Partial<DeliveryHealth>): void {
+    const before = this.#health.get(lease) ?? { runningMs: null, endedMs: null, detail: '' };
+    this.#health.delete(lease);
+    this.#health.set(lease, { ...before, ...change });
+    const [oldest] = this.#health.keys();
+    if (this.#health.size > HEALTH_MAX && oldest !== undefined) this.#health.delete(oldest);
   }
 
   /** The same again changes nothing. */
@@ -95,12 +112,15 @@ export class ProvidedServers {
     const aborted = new Promise<null>((resolve) => signal.addEventListener('abort', () => resolve(null)));
     try {
       if (signal.aborted) return;
+      this.#note(lease, { runningMs: this.#options.clock.now() });
       const known = await this.#tell(lease, { state: 'running', url: addressOf(server.url), detail: '' }, signal);
       if (known) log(`lease ${lease}: running at ${addressOf(server.url)}`);
       const exit = known && !signal.aborted ? await Promise.race([server.exited, aborted]) : null;
       if (exit !== null) await this.#fail(lease, signal, exit.detail);
     } finally {
       await server.stop();
+      if (this.health(lease)?.endedMs === null)
+        this.#note(lease, { endedMs: this.#options.clock.now(), detail: 'stopped' });
       log(`lease ${lease}: the model server is gone`);
     }
   }
@@ -113,6 +133,7 @@ export class ProvidedServers {
 
   async #fail(lease: string, signal: AbortSignal, why: string): Promise<void> {
     this.#options.log(`lease ${lease}: failed: ${why}`);
+    this.#note(lease, { endedMs: this.#options.clock.now(), detail: why.slice(0, 200) });
     const detail = why.replaceAll(/\p{Cc}+/gu, ' ').slice(0, DETAIL_MAX);
     await this.#tell(lease, { state: 'failed', detail }, signal);
   }

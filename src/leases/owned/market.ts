@@ -1,6 +1,7 @@
 import type { Clock } from '../../clock.ts';
 import type { Trust } from '../../spec/trust.ts';
 import { perBlockFromPerHour, type NanoUsd } from '../../units.ts';
+import type { Disputes } from '../disputes.ts';
 import { StandingMarket } from '../standing-market.ts';
 
 /** A server of the operator's own that already runs. */
@@ -24,12 +25,12 @@ const OWN_TRUST: Trust = 'audited';
  * the price stands for what the machine costs.
  */
 export class OwnedMarket extends StandingMarket {
-  constructor(servers: readonly OwnedServer[], clock: Clock) {
+  constructor(servers: readonly OwnedServer[], clock: Clock, disputes: Disputes | null = null) {
     super({
       name: 'owned',
       clock,
       policy: 'cost',
-      undisputed: "the operator's own machines cannot be disputed",
+      disputes,
       bidders: servers.map(({ costNanoUsdPerHour, trust = OWN_TRUST, region = null, ...server }) => ({
         ...{ ...server, trust, region },
         model: null,

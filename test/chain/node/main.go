@@ -36,10 +36,12 @@ import (
 	sdk "github.com/cosmos/cosmos-sdk/types"
 	"github.com/cosmos/cosmos-sdk/types/module"
 	_ "github.com/cosmos/cosmos-sdk/x/auth"
+	authkeeper "github.com/cosmos/cosmos-sdk/x/auth/keeper"
 	_ "github.com/cosmos/cosmos-sdk/x/auth/tx/config"
 	authtypes "github.com/cosmos/cosmos-sdk/x/auth/types"
 	_ "github.com/cosmos/cosmos-sdk/x/authz/module"
 	_ "github.com/cosmos/cosmos-sdk/x/bank"
+	bankkeeper "github.com/cosmos/cosmos-sdk/x/bank/keeper"
 	_ "github.com/cosmos/cosmos-sdk/x/consensus"
 	_ "github.com/cosmos/cosmos-sdk/x/distribution"
 	"github.com/cosmos/cosmos-sdk/x/genutil"
@@ -88,9 +90,9 @@ func appConfig() depinject.Config {
 			AppName: "node",
 			// Forgets the nonces of unordered transactions whose time is over.
 			PreBlockers:       []string{"auth"},
-			BeginBlockers:     []string{"distribution", "staking", "authz"},
+			BeginBlockers:     []string{"distribution", "staking", "authz", "ibc"},
 			EndBlockers:       []string{"staking", "feegrant"},
-			InitGenesis:       []string{"auth", "bank", "distribution", "staking", "genutil", "authz", "feegrant", "consensus"},
+			InitGenesis:       []string{"auth", "bank", "distribution", "staking", "genutil", "authz", "feegrant", "consensus", "ibc", "transfer"},
 			OverrideStoreKeys: []*runtimev1alpha1.StoreKeyConfig{{ModuleName: "auth", KvStoreKey: "acc"}},
 		})}),
 		part("auth", &appv1alpha1.ModuleConfig{Config: appconfig.WrapAny(&authmodulev1.Module{
@@ -98,6 +100,7 @@ func appConfig() depinject.Config {
 			ModuleAccountPermissions: []*authmodulev1.ModuleAccountPermission{
 				account("fee_collector"), account("distribution"),
 				account("bonded_tokens_pool", "burner", "staking"), account("not_bonded_tokens_pool", "burner", "staking"),
+				account("transfer", "minter", "burner"),
 			},
 			EnableUnorderedTransactions: true,
 		})}),
@@ -128,13 +131,19 @@ func newApp(logger log.Logger, db dbm.DB, trace io.Writer, options servertypes.A
 	var (
 		builder  *runtime.AppBuilder
 		registry codectypes.InterfaceRegistry
+		cdc      codec.Codec
+		accounts authkeeper.AccountKeeper
+		bank     bankkeeper.Keeper
 	)
 	config := depinject.Configs(appConfig(), depinject.Supply(logger, options, moduleBasics()))
-	if err := depinject.Inject(config, &builder, &registry); err != nil {
+	if err := depinject.Inject(config, &builder, &registry, &cdc, &accounts, &bank); err != nil {
 		panic(err)
 	}
 	registerAuthorization(registry)
 	built := builder.Build(db, trace, server.DefaultBaseappOptions(options)...)
+	if err := addIBC(built, cdc, accounts, bank); err != nil {
+		panic(err)
+	}
 	if err := built.Load(true); err != nil {
 		panic(err)
 	}
@@ -157,6 +166,7 @@ func rootCommand(home string) *cobra.Command {
 	if err := depinject.Inject(config, &cdc, &registry, &txConfig, &amino, &basics); err != nil {
 		panic(err)
 	}
+	addIBCBasics(basics, registry)
 	context := client.Context{}.WithCodec(cdc).WithInterfaceRegistry(registry).WithTxConfig(txConfig).WithLegacyAmino(amino).
 		WithInput(os.Stdin).WithAccountRetriever(authtypes.AccountRetriever{}).WithHomeDir(home).WithViper("")
 	root := &cobra.Command{

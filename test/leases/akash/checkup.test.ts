@@ -142,6 +142,22 @@ test('the command needs no gateway and no key; it ends with 1 when something fai
   assert.match((await run(t, ['doctor', '--akash'])).err, /name nodes with --rpc/);
 });
 
+test('what is no node, no address, no denom and no number is said before anybody is asked', async (t) => {
+  for (const [option, value, why] of [
+    ['--rpc', 'notaurl', /must be an http:\/\/ or https:\/\/ address/],
+    ['--rpc', '', /must be an http/],
+    ['--rpc', 'file:///etc/passwd', /must be an http/],
+    ['--address', 'akash1bogus', /is not an address of the network/],
+    ['--denom', '../x', /is not a denom/],
+    ['--providers', '-1', /whole number, at most 500/],
+    ['--providers', '501', /whole number, at most 500/],
+  ] as const) {
+    const told = await run(t, ['doctor', '--akash', '--rpc', 'http://127.0.0.1:1', option, value]);
+    assert.deepEqual([told.code, told.out], [2, ''], `${option} ${value}`);
+    assert.match(told.err, why);
+  }
+});
+
 test('with a configuration it looks at what is configured there', async (t) => {
   const { devnet } = await setup(t);
   const file = {

@@ -46,6 +46,7 @@ export async function openFailures(t: TestContext, options: FailureOptions = {})
   const scheduler = new Scheduler({
     ...{ clock: systemClock, records, pools, newId: createIds(systemRandom), log: (line) => bench.logs.push(line) },
     markets: new Map([['akash', bench.market]]),
+    epoch: bench.store.epoch,
     probe: options.probe ?? (() => Promise.resolve()),
   });
   await scheduler.start();

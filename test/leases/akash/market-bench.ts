@@ -14,6 +14,7 @@ import { AkashMarket } from '../../../src/leases/akash/market.ts';
 import type { AkashMarketOptions } from '../../../src/leases/akash/parts.ts';
 import { TreasuryRecords } from '../../../src/leases/akash/treasury-records.ts';
 import { AkashRecords } from '../../../src/leases/akash/records.ts';
+import { DisputeRecords } from '../../../src/leases/dispute-records.ts';
 import { MarketRecords } from '../../../src/leases/records.ts';
 import type { OrderRequest } from '../../../src/leases/market.ts';
 import { systemRandom } from '../../../src/random.ts';
@@ -44,6 +45,8 @@ export interface AkashBenchOptions {
   readonly automatic?: boolean;
   readonly change?: Partial<AkashMarketOptions>;
   readonly rules?: Partial<AkashMarketOptions['rules']>;
+  /** Blocks come by `devnet.nextBlock` alone. */
+  readonly byHand?: boolean;
   /** What the tenant begins with; default: plenty. */
   readonly funds?: DevnetOptions['tenantFunds'];
   /** In place of the fakes. */
@@ -67,7 +70,7 @@ export async function openAkash(t: TestContext, options: AkashBenchOptions = {})
     startContainer:
       options.startContainer ??
       (({ env }, signal) => servers.start(testOrder('any').workload, env['LLAMA_API_KEY'] ?? '', signal)),
-    blockMs: BLOCK_MS,
+    blockMs: options.byHand === true ? null : BLOCK_MS,
     providers: DEFAULT_PROVIDERS.map((one) => ({ ...one, bidDelayMs: 0, ...options.provider })),
     faults: options.faults ?? [],
     ...(options.funds ? { tenantFunds: options.funds } : {}),
@@ -99,6 +102,7 @@ export async function openAkash(t: TestContext, options: AkashBenchOptions = {})
       pools: ['tiny'],
       records: new AkashRecords(store),
       treasuryRecords: new TreasuryRecords(store),
+      disputes: new DisputeRecords(store),
       marketRecords: new MarketRecords(store),
       ledger,
       clock,

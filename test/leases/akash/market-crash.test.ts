@@ -16,6 +16,7 @@ import { dseqOf } from '../../../src/leases/akash/names.ts';
 import { TreasuryRecords } from '../../../src/leases/akash/treasury-records.ts';
 import { AkashRecords, type OrderRow } from '../../../src/leases/akash/records.ts';
 import type { Outcome } from '../../../src/leases/market.ts';
+import { DisputeRecords } from '../../../src/leases/dispute-records.ts';
 import { MarketRecords } from '../../../src/leases/records.ts';
 import { systemRandom } from '../../../src/random.ts';
 import { openStore, type Store } from '../../../src/store/open.ts';
@@ -235,6 +236,7 @@ async function openWorld(id: string, folderName = ''): Promise<World> {
       pools: [],
       records: new FaultyRecords(store, fault),
       treasuryRecords: new TreasuryRecords(store),
+      disputes: new DisputeRecords(store),
       marketRecords: new MarketRecords(store),
       ledger,
       clock: systemClock,

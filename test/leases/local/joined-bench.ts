@@ -18,6 +18,7 @@ import { systemRandom } from '../../../src/random.ts';
 import { openStore } from '../../../src/store/open.ts';
 import { startGateway, type Gateway } from '../../fakes/gateway.ts';
 import { provider, TERMS } from '../local-market-bench.ts';
+import { disputeParts } from '../../fakes/disputes.ts';
 
 const BLOCK_MS = 40;
 
@@ -51,6 +52,7 @@ export async function openJoined(
     treasuryNanoUsd: 100_000_000_000n,
     records: new MarketRecords(store),
     escrow: new Escrow(ledger, clock, 'local'),
+    disputes: disputeParts(store, ledger, clock),
     clock,
     leaseKey: (leaseId) => `key-of-${leaseId}`,
     log: () => undefined,
@@ -83,6 +85,7 @@ export interface Agent {
 export interface AgentOptions {
   readonly key: string;
   readonly perBlock?: bigint;
+  readonly answerDisputes?: boolean;
   readonly start?: StartProvided;
   /** What stands between it and the market. */
   readonly wrap?: (call: CallMarket) => CallMarket;
@@ -121,6 +124,7 @@ export function startAgent(t: TestContext, url: string | (() => string), options
     refuse: () => null,
     start: options.start ?? start,
     advertise: '127.0.0.1',
+    answerDisputes: options.answerDisputes ?? true,
     call: options.wrap?.(call) ?? call,
     clock: systemClock,
     random: systemRandom,

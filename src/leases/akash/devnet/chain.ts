@@ -74,6 +74,11 @@ export class Chain {
     if (this.faults.has('stale-rpc')) this.#stale = { state: snapshot(this.state), height: this.#height };
   }
 
+  /** Transactions that wait for the next block. */
+  get waiting(): number {
+    return this.#mempool.length;
+  }
+
   get height(): number {
     return this.#height;
   }
