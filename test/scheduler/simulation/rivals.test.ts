@@ -19,7 +19,7 @@ test('KPA wants the mean of a minute at 70 % of what a container takes, and neve
   assert.equal(play(kpa(16), { until: 3 * MINUTE_MS, start: 3, inFlight: () => 28 }).last, 3);
   // 6 at work want one; from eight it goes by halves.
   const down = play(kpa(16), { until: 4 * MINUTE_MS, start: 8, inFlight: () => 6 });
-  assert.ok(down.counts.includes(4) && down.counts.includes(2) && down.last === 1, `${down.counts.join(' ')}`);
+  assert.ok(down.counts.includes(4) && down.counts.includes(2) && down.last === 1, down.counts.join(' '));
 });
 
 test('KPA panics at twice what is ready: up by the mean of six seconds, and not down for a minute', () => {
