@@ -6,6 +6,7 @@ import { readConfigFile } from './config/file.ts';
 import type { FileSettings } from './config/schema.ts';
 import type { Secret } from './config/secret.ts';
 import { AppError } from './errors.ts';
+import { parseBudget } from './spec/budget.ts';
 import { parseDisputeWindows } from './spec/dispute-windows.ts';
 import type { Trust } from './spec/trust.ts';
 import { parsePool, parseSize, type LocalProvider, type PoolSpec, type Price, type PricePolicy } from './spec.ts';
@@ -14,6 +15,8 @@ import { parsePricePerMillion, parseUsd, type EpochMs, type Ms, type NanoUsd } f
 export interface Settings extends Environment {
   readonly pools: readonly PoolSpec[];
   readonly markets: MarketSettings;
+  /** Of all pools together. */
+  readonly budget: PoolSpec['budget'];
   readonly limits: GatewayLimits;
   /** Origins, or `*`. */
   readonly cors: readonly string[];
@@ -122,7 +125,7 @@ export function loadSettings({ env, cwd, nowMs }: Surroundings & { readonly nowM
   if (environment.settings === null || file.settings === null || mistakes.length > 0) {
     throw new AppError('invalid_config', mistakes.join('\n'));
   }
-  const { pools, markets, limits, cors, trusted_proxies: trustedProxies } = file.settings;
+  const { pools, markets, budget, limits, cors, trusted_proxies: trustedProxies } = file.settings;
   return {
     ...environment.settings,
     configFile,
@@ -133,6 +136,7 @@ export function loadSettings({ env, cwd, nowMs }: Surroundings & { readonly nowM
       akash: markets.akash === undefined ? null : buildAkashMarket(markets.akash, file),
       api: markets.api === undefined ? null : buildApiMarket(markets.api, file.secrets),
     },
+    budget: parseBudget(budget),
     limits: buildLimits(limits),
     cors,
     trustedProxies,

@@ -203,6 +203,7 @@ async function startGateway(parts: Parts): Promise<Gateway> {
     newId,
     epoch: leadership.epoch,
     log,
+    budget: settings.budget,
     probe: (target, spec, signal) => probeModelServer(upstream, target, spec, signal),
     proveResumption: (target, spec, signal) => proveResumption(upstream, target, spec, signal),
   });

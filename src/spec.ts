@@ -11,7 +11,11 @@ import {
 import { containerSchema, parseContainer, type Container } from './spec/container.ts';
 import { parseShape, shapeSchema, type ModelShape } from './spec/fit.ts';
 import { hardwareSchema, parseHardware, type Hardware } from './spec/hardware.ts';
+import { budgetSchema, parseBudget, type SpendingBudget } from './spec/budget.ts';
+import { pricePerMillionSchema, usdSchema } from './spec/money.ts';
+import { parseSchedule, scheduleSchema, type Schedule } from './spec/schedule.ts';
 import { TRUST_LEVELS, type Trust } from './spec/trust.ts';
+import { parseWake, wakeSchema, type Wake } from './spec/wake.ts';
 import {
   parseRegistry,
   parseWeights,
@@ -31,17 +35,9 @@ export type { LocalProvider, PricePolicy } from './spec/local-provider.ts';
  * (snake_case, money as strings); `parsePool` gives the parsed one (units and bigints).
  */
 
-const usd = z.string().superRefine((text, context) => attempt(context, () => parseUsd(text)));
-const pricePerMillion = z.string().superRefine((text, context) => attempt(context, () => parsePricePerMillion(text)));
+const usd = usdSchema;
+const pricePerMillion = pricePerMillionSchema;
 const count = (least: number, most: number) => z.number().int().min(least).max(most);
-
-function attempt(context: { addIssue(message: string): void }, parse: () => unknown): void {
-  try {
-    parse();
-  } catch (error) {
-    context.addIssue(error instanceof Error ? error.message : String(error));
-  }
-}
 
 export const MARKET_NAMES = ['local', 'owned', 'akash', 'api'] as const;
 export type MarketName = (typeof MARKET_NAMES)[number];
@@ -68,12 +64,12 @@ export const poolSchema = z
       .strictObject({ min: count(0, 1000).default(0), max: count(0, 1000).default(1) })
       .default({ min: 0, max: 1 })
       .refine((value) => value.min <= value.max, 'min is above max'),
+    schedule: scheduleSchema.optional(),
+    paused: z.boolean().default(false).describe('no machine is ordered, those there are given back, requests refused'),
+    wake: wakeSchema.optional(),
     slots: count(1, 4096).default(4).describe('requests one replica works on at a time'),
     ceiling_usd_per_hour: usd.describe("the most a replica may cost in an hour, the market's fees included"),
-    budget: z
-      .strictObject({ usd_per_hour: usd.optional(), usd_per_day: usd.optional() })
-      .default({})
-      .describe('the most the whole pool may cost'),
+    budget: budgetSchema.default({}).describe('the most the whole pool may cost'),
     hardware: hardwareSchema.default(() => hardwareSchema.parse({})),
     image: z.string().max(512).optional().describe('container image, by digest; markets without containers ignore it'),
     container: containerSchema.optional(),
@@ -199,9 +195,13 @@ export interface PoolSpec {
   readonly markets: readonly MarketName[] | null;
   readonly replicasMin: number;
   readonly replicasMax: number;
+  readonly schedule?: Schedule | null;
+  readonly paused?: boolean;
+  /** Who pays for a cold start; left out: nobody has to. */
+  readonly wake?: Wake;
   readonly slots: number;
   readonly ceilingNanoUsdPerHour: NanoUsd;
-  readonly budget: { readonly hourNanoUsd: NanoUsd | null; readonly dayNanoUsd: NanoUsd | null };
+  readonly budget: SpendingBudget;
   readonly hardware: Hardware;
   readonly image: string | null;
   readonly container: Container | null;
@@ -255,12 +255,12 @@ export function parsePool(id: string, input: unknown, loadedAtMs: EpochMs): Pool
     markets: pool.markets ?? null,
     replicasMin: pool.replicas.min,
     replicasMax: pool.replicas.max,
+    schedule: pool.schedule === undefined ? null : parseSchedule(pool.schedule),
+    paused: pool.paused,
+    ...(pool.wake === undefined ? {} : { wake: parseWake(pool.wake) }),
     slots: pool.slots,
     ceilingNanoUsdPerHour: parseUsd(pool.ceiling_usd_per_hour),
-    budget: {
-      hourNanoUsd: pool.budget.usd_per_hour === undefined ? null : parseUsd(pool.budget.usd_per_hour),
-      dayNanoUsd: pool.budget.usd_per_day === undefined ? null : parseUsd(pool.budget.usd_per_day),
-    },
+    budget: parseBudget(pool.budget),
     hardware: parseHardware(pool.hardware),
     image: pool.image ?? null,
     container: pool.container === undefined ? null : parseContainer(pool.container),

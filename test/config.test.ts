@@ -446,12 +446,15 @@ function serverFor(pool: string | undefined): unknown {
 
 /** The parts of a description that a file has. */
 function asFile(settings: Settings): string {
-  const { pools, markets, limits, cors, trusted_proxies } = describeSettings(settings) as Record<string, unknown>;
-  return stringify({ pools, markets, limits, cors, trusted_proxies });
+  const { pools, markets, budget, limits, cors, trusted_proxies } = describeSettings(settings) as Record<
+    string,
+    unknown
+  >;
+  return stringify({ pools, markets, budget, limits, cors, trusted_proxies });
 }
 
-function sharedBy({ pools, markets, limits, cors, trustedProxies }: Settings): unknown {
-  return { pools, markets, limits, cors, trustedProxies };
+function sharedBy({ pools, markets, budget, limits, cors, trustedProxies }: Settings): unknown {
+  return { pools, markets, budget, limits, cors, trustedProxies };
 }
 
 const integer = (min: number, max: number) => fc.integer({ min, max });

@@ -15,6 +15,7 @@ export function addAccountCommands(program: Command, surface: Surface): void {
       ask(surface, options, { method: 'POST', path: '/admin/accounts', body: { name } }),
   );
   addFreezeCommands(accounts, surface);
+  addAllowanceCommand(accounts, surface);
   addProjectCommands(program, surface);
   addCreditCommands(program, surface);
 }
@@ -34,6 +35,21 @@ function addFreezeCommands(accounts: Command, surface: Surface): void {
   ).action((id: string, options: OutputOptions) =>
     ask(surface, options, { method: 'POST', path: pathTo('admin', 'accounts', id, 'unfreeze') }),
   );
+}
+
+function addAllowanceCommand(accounts: Command, surface: Surface): void {
+  withJson(
+    accounts
+      .command('wakes')
+      .description('how often an account may wake pools without paying, and has today; with a number: sets it')
+      .argument('<id>', "the account's id", parseId)
+      .argument('[per-day]', 'wakes a day, or default: as each pool says'),
+  ).action((id: string, perDay: string | undefined, options: OutputOptions) => {
+    const path = pathTo('admin', 'accounts', id, 'wake-allowance');
+    if (perDay === undefined) return ask(surface, options, { method: 'GET', path });
+    const number = perDay === 'default' ? null : Number(perDay);
+    return ask(surface, options, { method: 'PUT', path, body: { per_day: number } });
+  });
 }
 
 interface LimitOptions extends OutputOptions {

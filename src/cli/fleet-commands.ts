@@ -34,9 +34,28 @@ function addPoolCommands(program: Command, surface: Surface): void {
       .description('add or change the pools of a file')
       .argument('<file>', 'YAML or JSON with `pools:` as in underbid.yaml'),
   ).action((file: string, options: OutputOptions) => putPools(surface, file, options));
+  addSwitchCommands(pools, surface);
   withJson(pools.command('delete').description('remove a pool').argument('<model>', 'public model id', parseId)).action(
     (model: string, options: OutputOptions) =>
       ask(surface, options, { method: 'DELETE', path: pathTo('admin', 'pools', model) }),
+  );
+}
+
+/** By an operator's hand, for a file's pools as well. */
+function addSwitchCommands(pools: Command, surface: Surface): void {
+  withJson(
+    pools
+      .command('pause')
+      .description('give back its machines, order none, refuse its requests, until resumed')
+      .argument('<model>', 'public model id', parseId)
+      .option('--reason <text>', 'told to those who are refused'),
+  ).action((model: string, { reason, ...options }: OutputOptions & { readonly reason?: string }) =>
+    ask(surface, options, { method: 'POST', path: pathTo('admin', 'pools', model, 'pause'), body: { reason } }),
+  );
+  withJson(
+    pools.command('resume').description('serve it again').argument('<model>', 'public model id', parseId),
+  ).action((model: string, options: OutputOptions) =>
+    ask(surface, options, { method: 'POST', path: pathTo('admin', 'pools', model, 'resume'), body: {} }),
   );
 }
 

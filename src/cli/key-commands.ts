@@ -17,6 +17,7 @@ interface KeyOptions extends OutputOptions {
   readonly trust?: string;
   readonly regions?: string;
   readonly providers?: string;
+  readonly wakeFeeMaxUsd?: string;
   readonly expiresAt?: number | string;
 }
 
@@ -44,6 +45,7 @@ export function addKeyCommands(program: Command, surface: Surface): void {
       .addOption(new Option('--trust <level>', 'only machines of this trust').choices(TRUST_LEVELS))
       .option('--regions <names>', 'only machines in these regions, with commas between')
       .option('--providers <ids>', 'only machines of these providers, with commas between')
+      .option('--wake-fee-max-usd <amount>', 'the most that its requests pay to have a model woken', parseAmount)
       .option('--expires-at <time>', 'seconds since 1970, or 2030-01-31T00:00:00Z', parseTime),
   ).action((account: string, options: KeyOptions) =>
     ask(surface, options, {
@@ -61,6 +63,7 @@ export function addKeyCommands(program: Command, surface: Surface): void {
         trust: options.trust,
         regions: listOf(options.regions),
         providers: listOf(options.providers),
+        wake_fee_max_usd: options.wakeFeeMaxUsd,
         expires_at: options.expiresAt,
       },
     }),

@@ -1,10 +1,16 @@
 import type { PoolSpec } from '../spec.ts';
+import { describeSchedule } from '../spec/schedule.ts';
+import { describeWake } from '../spec/wake.ts';
 import type { Registry, Weights } from '../spec/weights.ts';
 import type { ModelShape } from '../spec/fit.ts';
 
-/** What a pool may say besides of its weights and its machines, in the file's shape. */
-export function describeExtras({ weights, registry, shape, attributes, reclamationMs }: PoolSpec): object {
+/** What a pool may say besides of its weights, its machines and its times, in the file's shape. */
+export function describeExtras(pool: PoolSpec): object {
+  const { weights, registry, shape, attributes, reclamationMs, schedule, paused, wake } = pool;
   return {
+    ...(schedule ? { schedule: describeSchedule(schedule) } : {}),
+    ...(paused ? { paused } : {}),
+    ...(wake ? { wake: describeWake(wake) } : {}),
     ...(weights ? { weights: describeWeights(weights) } : {}),
     ...(registry ? { registry: describeRegistry(registry) } : {}),
     ...(shape ? { shape: describeShape(shape) } : {}),

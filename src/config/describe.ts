@@ -25,6 +25,7 @@ export function describeSettings(settings: Settings): unknown {
       ...(owned === null ? {} : { owned: describeOwned(owned) }),
       ...(akash === null ? {} : { akash: describeAkash(akash) }),
     },
+    budget: describeBudget(settings.budget),
     limits: describeLimits(settings.limits),
     cors: settings.cors,
     trusted_proxies: settings.trustedProxies,
@@ -49,10 +50,7 @@ export function describePool(pool: PoolSpec): unknown {
     replicas: { min: pool.replicasMin, max: pool.replicasMax },
     slots: pool.slots,
     ceiling_usd_per_hour: formatUsd(pool.ceilingNanoUsdPerHour),
-    budget: {
-      ...optional('usd_per_hour', pool.budget.hourNanoUsd, formatUsd),
-      ...optional('usd_per_day', pool.budget.dayNanoUsd, formatUsd),
-    },
+    budget: describeBudget(pool.budget),
     hardware: {
       gpus: hardware.gpus,
       gpu: hardware.gpu.map(({ vendor, model, ramBytes, interface: bus }) => ({
@@ -89,6 +87,10 @@ export function describePool(pool: PoolSpec): unknown {
     template_tokens: pool.templateTokens,
     show_prices: pool.showPrices,
   };
+}
+
+function describeBudget({ hourNanoUsd, dayNanoUsd }: PoolSpec['budget']): unknown {
+  return { ...optional('usd_per_hour', hourNanoUsd, formatUsd), ...optional('usd_per_day', dayNanoUsd, formatUsd) };
 }
 
 function describeContainer(container: Container): unknown {

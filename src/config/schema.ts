@@ -1,6 +1,7 @@
 import { isIP } from 'node:net';
 import { z } from 'zod';
 import { modelIdSchema, poolSchema, poolsSchema } from '../spec.ts';
+import { budgetSchema } from '../spec/budget.ts';
 import { hardwareSchema } from '../spec/hardware.ts';
 import { disputeWindowsSchema } from '../spec/dispute-windows.ts';
 import { TRUST_LEVELS } from '../spec/trust.ts';
@@ -190,6 +191,7 @@ const limitsSchema = z
 export const fileSchema = z.strictObject({
   pools: poolsSchema.prefault(embeddedPools).describe('by public model id; default: the embedded pool smollm2-135m'),
   markets: marketsSchema,
+  budget: budgetSchema.prefault({}).describe('the most that all pools together may cost; shared by need'),
   limits: limitsSchema,
   cors: z
     .array(

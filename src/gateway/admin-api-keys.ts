@@ -43,6 +43,7 @@ const keySchema = z
     trust: z.enum(TRUST_LEVELS).nullish(),
     regions: placeNames.nullish(),
     providers: placeNames.nullish(),
+    wake_fee_max_usd: usd.nullish(),
     expires_at: expiry.nullish(),
   })
   .refine((body) => (body.limit_reset ?? 'none') === 'none' || typeof body.spend_limit_usd === 'string', {
@@ -108,6 +109,7 @@ async function createKey(context: Context<AppEnv>, action: Action, deps: AppDeps
     trust: body.trust ?? null,
     regions: body.regions ?? null,
     providers: body.providers ?? null,
+    wakeFeeMax: amountOf(body.wake_fee_max_usd),
   };
   action.about(id, { account: customer, hint: hintOf(key), ...body });
   const record = { id, hash: hashKey(key), hint: hintOf(key), customer, name: body.name, settings };
@@ -151,6 +153,7 @@ async function describeKey(ledger: Ledger, record: KeyRecord, nowMs: EpochMs): P
     trust: settings.trust ?? null,
     regions: settings.regions ?? null,
     providers: settings.providers ?? null,
+    wake_fee_max_usd: usdOrNull(settings.wakeFeeMax ?? null),
     created_at: iso(atMs),
     expires_at: iso(endOf(record)),
     replaced_by: replacedBy,

@@ -1,16 +1,20 @@
 import type { Context, Hono } from 'hono';
 import { z } from 'zod';
+import { AppError } from '../errors.ts';
 import { addAction } from './admin-action.ts';
-import { bodyOf } from './admin-body.ts';
+import { bodyOf, bodyOrNothing, noAccount } from './admin-body.ts';
 import { addLogs } from './admin-logs.ts';
 import type { AppDeps, AppEnv, FleetOperations } from './deps.ts';
 import { decodePath } from './models.ts';
 
+const pauseSchema = z.strictObject({ reason: z.string().min(1).max(300).default('an operator paused it') });
+const allowanceSchema = z.strictObject({ per_day: z.number().int().min(0).max(1_000_000).nullable() });
 const disputeSchema = z.strictObject({ reason: z.string().min(1).max(1000) });
 
 /** Pools, and what runs for them. */
 export function addFleet(app: Hono<AppEnv>, deps: AppDeps, fleet: FleetOperations): void {
   addPools(app, deps, fleet);
+  addSwitches(app, deps, fleet);
   addLogs(app, deps, fleet);
   addLeases(app, deps, fleet);
   addDisputes(app, deps, fleet);
@@ -63,6 +67,45 @@ function addPools(app: Hono<AppEnv>, deps: AppDeps, fleet: FleetOperations): voi
       action.about(id);
       await fleet.deletePool(id);
       return context.body(null, 204);
+    },
+  });
+}
+
+/** Both are named at the end of a path whose middle is the model's id, slashes and all. */
+const SWITCHED = /^(.+)\/(pause|resume)$/;
+
+function addSwitches(app: Hono<AppEnv>, deps: AppDeps, fleet: FleetOperations): void {
+  addAction(app, deps, {
+    method: 'post',
+    path: '/pools/*',
+    action: 'pool.switched',
+    run: async (context, action) => {
+      const [, id, what] = SWITCHED.exec(restOf(context, '/admin/pools/')) ?? [];
+      if (id === undefined) throw new AppError('not_found', 'a pool can be paused and resumed: POST …/pause, …/resume');
+      if (what === 'resume') {
+        action.about(id, { paused: false });
+        return context.json((await fleet.resumePool(id)) as object);
+      }
+      const { reason } = await bodyOrNothing(context, deps, pauseSchema);
+      action.about(id, { paused: true, reason });
+      return context.json((await fleet.pausePool(id, reason)) as object);
+    },
+  });
+  app.get('/accounts/:id/wake-allowance', async (context) => {
+    const account = context.req.param('id');
+    if (!(await deps.ledger.ask({ op: 'balance', customer: account }))) throw noAccount(account);
+    return context.json(fleet.wakeAllowance(account) as object);
+  });
+  addAction(app, deps, {
+    method: 'put',
+    path: '/accounts/:id/wake-allowance',
+    action: 'account.wake_allowance',
+    run: async (context, action) => {
+      const account = context.req.param('id') ?? '';
+      const { per_day: perDay } = await bodyOf(context, deps, allowanceSchema);
+      action.about(account, { per_day: perDay });
+      if (!(await deps.ledger.ask({ op: 'balance', customer: account }))) throw noAccount(account);
+      return context.json((await fleet.setWakeAllowance(account, perDay)) as object);
     },
   });
 }

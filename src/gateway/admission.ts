@@ -13,6 +13,7 @@ import type {
   UsageStatus,
 } from '../ledger/operations.ts';
 import { affordableOutput, chargeFor, chargeWithin, holdFor, type TokenCounts } from '../ledger/pricing.ts';
+import { WakeOffer } from '../scheduler/pool/wake-offer.ts';
 import type { Price } from '../spec.ts';
 import { formatUsd, type EpochMs, type NanoUsd, type Tokens } from '../units.ts';
 import { BAD_KEY, type Caller } from './auth.ts';
@@ -34,6 +35,8 @@ export interface HoldRequest {
   readonly outputTokens: Tokens;
   /** The client named no maximum: a small balance gets a shorter answer instead of a refusal. */
   readonly mayShorten: boolean;
+  /** What it pays to have its pool woken; 0: nothing. */
+  readonly wakeFee: NanoUsd;
   readonly deadlineMs: number;
   /** The prompt's tokens by the model's own tokenizer, null where it cannot be asked: only when the bound does not fit. */
   readonly countPrompt: () => Promise<Tokens | null>;
@@ -50,12 +53,17 @@ export class Reservation {
   #settled = false;
   #tokensUsed: Tokens = 0;
   #replay: SettleOp['replay'] | null = null;
+  #wakeFee: NanoUsd | null = null;
+  /** What its pool may be woken for. */
+  readonly offer: WakeOffer;
 
   private constructor(ledger: Ledger, clock: Clock, ask: HoldRequest, outputTokens: Tokens) {
     this.#ledger = ledger;
     this.#clock = clock;
     this.#ask = ask;
     this.#outputTokens = outputTokens;
+    const valueNanoUsd = holdFor(ask.price, ask.inputBound, outputTokens);
+    this.offer = new WakeOffer({ request: ask.request, valueNanoUsd, feeNanoUsd: ask.wakeFee });
   }
 
   /**
@@ -63,11 +71,11 @@ export class Reservation {
    * @throws AppError `insufficient_credits` with what is needed and what could be afforded
    */
   static async open(ledger: Ledger, clock: Clock, ask: HoldRequest): Promise<Reservation | EarlierRequest> {
-    const { request, caller, model, price, priceVersion, deadlineMs, mayShorten, idempotency } = ask;
+    const { request, caller, model, price, priceVersion, deadlineMs, mayShorten, idempotency, wakeFee } = ask;
     let { outputTokens, inputBound } = ask;
     let counted = false;
     for (let tries = 0; ; tries += 1) {
-      const amount = holdFor(price, inputBound, outputTokens);
+      const amount = holdFor(price, inputBound, outputTokens) + wakeFee;
       const result = await ledger.ask({
         op: 'hold',
         request,
@@ -76,6 +84,7 @@ export class Reservation {
         model,
         priceVersion,
         amount,
+        ...(wakeFee > 0n ? { wakeFee } : {}),
         atMs: clock.now(),
         deadlineMs,
         ...(idempotency ? { idempotency } : {}),
@@ -84,7 +93,8 @@ export class Reservation {
       if (result.earlier) return result.earlier;
       if (result.why !== 'insufficient') throw refusal(result.why);
       const shortest = mayShorten ? Math.min(SHORTEST_ANSWER, outputTokens) : outputTokens;
-      if (!counted && holdFor(price, ask.inputLeast, shortest) <= result.available) {
+      const free = result.available - wakeFee;
+      if (!counted && holdFor(price, ask.inputLeast, shortest) <= free) {
         counted = true;
         const exact = await ask.countPrompt();
         if (exact !== null && exact < inputBound) {
@@ -92,13 +102,13 @@ export class Reservation {
           continue;
         }
       }
-      const affordable = affordableOutput(price, result.available, inputBound);
+      const affordable = affordableOutput(price, free, inputBound);
       const shorter = Math.min(affordable, outputTokens - 1);
       if (mayShorten && tries < 4 && shorter >= SHORTEST_ANSWER) {
         outputTokens = shorter;
         continue;
       }
-      throw insufficient({ ...result, affordable });
+      throw insufficient({ ...result, affordable, wakeFee });
     }
   }
 
@@ -148,13 +158,21 @@ export class Reservation {
   /** A checkpoint for recovery: nothing above it is charged if we die now, and this is what is known of the answer then. */
   progress(tokens: TokenCounts, detail: UsageDetail): void {
     // A ledger that has closed takes no checkpoints; what matters is told by the settlement.
-    this.#ledger.ask({ op: 'progress', request: this.#ask.request, tokens, detail }).catch(() => undefined);
+    const due = this.offer.feeDueNanoUsd;
+    const wakeFee = due > 0n ? { wakeFee: due } : {};
+    const { request } = this.#ask;
+    this.#ledger.ask({ op: 'progress', request, tokens, ...wakeFee, detail }).catch(() => undefined);
+  }
+
+  /** What is charged for a wake, as of the first time that it is asked: its cost is told before it is settled. */
+  get wakeFee(): NanoUsd {
+    return (this.#wakeFee ??= this.offer.feeDueNanoUsd);
   }
 
   /** What a settlement of these tokens will charge. */
   costOf(tokens: TokenCounts): NanoUsd {
     const { price, inputBound } = this.#ask;
-    return chargeWithin(price, tokens, holdFor(price, inputBound, this.#outputTokens));
+    return chargeWithin(price, tokens, holdFor(price, inputBound, this.#outputTokens)) + this.wakeFee;
   }
 
   /** The encrypted reply that is to be stored with the charge, if that is the cost which it names. */
@@ -173,10 +191,13 @@ export class Reservation {
     this.#settled = true;
     this.#tokensUsed = tokens.inputTokens + tokens.outputTokens;
     const { request, price } = this.#ask;
+    // Who got no answer pays for no wake; who left while the machine came does.
+    const wakeFee = status === 'failed' ? 0n : this.wakeFee;
     const result: SettleResult = await this.#ledger.ask({
       op: 'settle',
       request,
       tokens,
+      ...(wakeFee > 0n ? { wakeFee } : {}),
       status,
       detail,
       atMs: this.#clock.now(),
@@ -217,8 +238,9 @@ function insufficient(short: {
   readonly transient: boolean;
   readonly resetsMs?: EpochMs;
   readonly affordable: Tokens;
+  readonly wakeFee: NanoUsd;
 }): AppError {
-  const { needed, available, limitSource, transient, resetsMs, affordable } = short;
+  const { needed, available, limitSource, transient, resetsMs, affordable, wakeFee } = short;
   const free = available > 0n ? available : 0n;
   return new AppError(
     'insufficient_credits',
@@ -229,6 +251,7 @@ function insufficient(short: {
         available_usd: formatUsd(free),
         max_affordable_tokens: affordable,
         limit_source: limitSource,
+        ...(wakeFee > 0n ? { wake_fee_usd: formatUsd(wakeFee) } : {}),
         transient,
         ...(resetsMs === undefined ? {} : { resets_at: new Date(resetsMs).toISOString() }),
       },

@@ -5,6 +5,7 @@ import type { DeltaChoice } from './choice.ts';
 import { errorBody } from './openai.ts';
 import { SSE_DONE, sseComment, sseData } from './sse.ts';
 import type { ReplySink, WholeReply } from './transport.ts';
+import { costDetails } from './wake-fee.ts';
 
 export interface ChatReplyOptions {
   readonly id: string;
@@ -19,7 +20,9 @@ export interface WholeAnswer {
   /** JSON. */
   readonly choices: string;
   readonly tokens: TokenCounts;
+  /** All that was charged, and what of it for a wake. */
   readonly cost: NanoUsd;
+  readonly wakeFee: NanoUsd;
   readonly coldStartMs: Ms;
   readonly provider: string | null;
 }
@@ -33,7 +36,8 @@ export class ChatReply {
   readonly #options: ChatReplyOptions;
   readonly #prefix: string;
   readonly #suffix: string;
-  readonly #opened = new Set<number>();
+  /** Choices whose first chunk is out; a reply in one piece opens none. */
+  #opened: Set<number> | null = null;
   #out = '';
 
   constructor(options: ChatReplyOptions) {
@@ -84,9 +88,9 @@ export class ChatReply {
   }
 
   /** The last of a stream. */
-  end(tokens: TokenCounts, cost: NanoUsd): void {
+  end(answer: Pick<WholeAnswer, 'tokens' | 'cost' | 'wakeFee'>): void {
     if (this.#options.includeUsage) {
-      this.#out += `${this.#prefix}[],"usage":${JSON.stringify(usageOf(tokens, cost))}}\n\n`;
+      this.#out += `${this.#prefix}[],"usage":${JSON.stringify(usageOf(answer))}}\n\n`;
     }
     this.#last(SSE_DONE);
   }
@@ -102,12 +106,12 @@ export class ChatReply {
   }
 
   /** The same answer makes the same bytes: what is kept for a repeat is what this client gets. */
-  compose({ choices, tokens, cost, coldStartMs, provider }: WholeAnswer): WholeReply {
+  compose(answer: WholeAnswer): WholeReply {
     const { id, model, createdMs } = this.#options;
     const created = Math.floor(createdMs / 1000);
     const head = `{"id":${JSON.stringify(id)},"object":"chat.completion","created":${created},"model":${JSON.stringify(model)}`;
-    const body = `${head},"choices":${choices},"usage":${JSON.stringify(usageOf(tokens, cost))}}`;
-    return { headers: wholeHeaders({ cost, coldStartMs, provider }), body };
+    const body = `${head},"choices":${answer.choices},"usage":${JSON.stringify(usageOf(answer))}}`;
+    return { headers: wholeHeaders(answer), body };
   }
 
   #head(): void {
@@ -130,6 +134,7 @@ export class ChatReply {
   }
 
   #open(index: number): void {
+    this.#opened ??= new Set();
     if (this.#opened.has(index)) return;
     this.#opened.add(index);
     const delta = '{"role":"assistant","content":"","refusal":null}';
@@ -146,20 +151,22 @@ export class ChatReply {
 }
 
 /** Of a reply in one piece, besides those that every reply has. */
-export function wholeHeaders(answer: Pick<WholeAnswer, 'cost' | 'coldStartMs' | 'provider'>): Record<string, string> {
-  const { cost, coldStartMs, provider } = answer;
+type Told = Pick<WholeAnswer, 'cost' | 'wakeFee' | 'coldStartMs' | 'provider'>;
+
+export function wholeHeaders({ cost, wakeFee, coldStartMs, provider }: Told): Record<string, string> {
   const headers: Record<string, string> = {
     'content-type': 'application/json',
     'x-underbid-cost-usd': formatUsd(cost),
     'x-underbid-cold-start-ms': String(coldStartMs),
   };
+  if (wakeFee > 0n) headers['x-underbid-wake-fee-usd'] = formatUsd(wakeFee);
   // A provider chooses its own name; a header takes visible ASCII only.
   if (provider !== null) headers['x-underbid-provider'] = provider.replaceAll(/[^\x20-\x7e]/g, '_');
   return headers;
 }
 
 /** OpenAI's usage object with our `cost` (USD, a number). */
-function usageOf(tokens: TokenCounts, cost: NanoUsd): Record<string, unknown> {
+function usageOf({ tokens, cost, wakeFee }: Pick<WholeAnswer, 'tokens' | 'cost' | 'wakeFee'>): Record<string, unknown> {
   const { inputTokens, cachedTokens, outputTokens } = tokens;
   return {
     prompt_tokens: inputTokens,
@@ -168,5 +175,6 @@ function usageOf(tokens: TokenCounts, cost: NanoUsd): Record<string, unknown> {
     prompt_tokens_details: { cached_tokens: cachedTokens, audio_tokens: 0 },
     completion_tokens_details: { reasoning_tokens: 0, audio_tokens: 0 },
     cost: usdNumber(cost),
+    ...costDetails(cost, wakeFee),
   };
 }

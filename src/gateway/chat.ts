@@ -26,6 +26,7 @@ import {
   replyHeaders,
   serve,
   waitOf,
+  wakeFeeOfRequest,
   type Work,
   type WorkParts,
 } from './serve.ts';
@@ -63,6 +64,7 @@ async function prepareChat(parts: WorkParts): Promise<Work> {
     inputLeast: Math.min(sizes.inputBound, least),
     outputTokens: sizes.held,
     mayShorten: sizes.mayShorten,
+    wakeFee: wakeFeeOfRequest(parts, pool.router, needs),
     deadlineMs: createdMs + maxWaitMs + spec.limits.totalMs + HOLD_SLACK_MS,
     countPrompt: () => tokensOfPrompt(deps, pool, members, needs),
     idempotency: key ? await key.claim(text) : null,
@@ -177,13 +179,12 @@ function upstreamBodies(
   sizes: { readonly outputMax: Tokens; readonly mayShorten: boolean; readonly stream: boolean },
 ): (choice: number, from: Continuation | null, target: Target) => string {
   const { outputMax, mayShorten, stream } = sizes;
-  const bodies = new Map<string, string>();
+  let made: { readonly engine: Target['engine']; readonly model: string; readonly body: string } | null = null;
   const bodyFor = ({ engine, model = spec.model }: Target): string => {
-    const key = `${engine} ${model}`;
+    if (made?.engine === engine && made.model === model) return made.body;
     const options = { model, maxTokens: outputMax, asked: !mayShorten, stream };
-    const body = bodies.get(key) ?? spliceObject(members, MANAGED, managedFields(engine, options));
-    bodies.set(key, body);
-    return body;
+    made = { engine, model, body: spliceObject(members, MANAGED, managedFields(engine, options)) };
+    return made.body;
   };
   return (choice, from, target) => {
     const body = bodyFor(target);

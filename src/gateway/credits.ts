@@ -40,6 +40,7 @@ export async function showKey(context: Context<AppEnv>, deps: AppDeps): Promise<
       trust: caller.settings.trust ?? null,
       regions: caller.settings.regions ?? null,
       providers: caller.settings.providers ?? null,
+      wake_fee_max: typeof caller.settings.wakeFeeMax === 'bigint' ? usdNumber(caller.settings.wakeFeeMax) : null,
       project: project === null ? null : { name: project.name, ...viewCap(project) },
       rate_limit: { requests_per_minute: requestsPerMinute, tokens_per_minute: tokensPerMinute, concurrency },
     },
@@ -83,7 +84,9 @@ export async function showGeneration(context: Context<AppEnv>, deps: AppDeps): P
       tokens_completion: tokens.outputTokens,
       // The price at that time: with the tokens it makes the charge, whatever the pool costs now.
       pricing: usage.price === null ? null : describePrice(usage.price),
-      total_cost: usdNumber(usage.charged),
+      total_cost: usdNumber(usage.charged + usage.wakeFee),
+      // Of it, for having the pool woken.
+      wake_fee: usdNumber(usage.wakeFee),
       lease: detail.lease ?? null,
       provider: detail.provider ?? null,
       market: detail.market ?? null,

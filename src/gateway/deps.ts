@@ -94,6 +94,13 @@ export interface FleetOperations {
   advice(id: string | null): unknown[];
   putPool(id: string, input: unknown): Promise<{ readonly created: boolean; readonly pool: unknown }>;
   deletePool(id: string): Promise<void>;
+  /** Orders nothing more for a pool, gives back what it has, refuses its requests, until it is resumed. Idempotent. */
+  pausePool(id: string, reason: string): Promise<unknown>;
+  resumePool(id: string): Promise<unknown>;
+  /** How often an account may wake pools without paying, and has today. */
+  wakeAllowance(account: string): unknown;
+  /** @param perDay null: as each pool says */
+  setWakeAllowance(account: string, perDay: number | null): Promise<unknown>;
   replicas(): unknown[];
   orders(): Promise<unknown[]>;
   leases(): Promise<unknown[]>;

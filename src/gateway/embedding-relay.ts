@@ -97,14 +97,15 @@ export class EmbeddingRelay {
   }
 
   async #take(): Promise<Slot> {
-    const { router, account, needs, maxWaitMs, createdMs } = this.#job;
+    const { router, account, needs, maxWaitMs, createdMs, reservation } = this.#job;
     if (this.#stopped) throw this.#stopped;
     const { failed: exclude, last } = this.#attempts;
     const free = router.tryTake({ exclude, needs });
     if (free) return (this.#slot = free);
     try {
       const left = createdMs + maxWaitMs - this.#deps.clock.now();
-      const slot = await router.take({ account, needs, maxWaitMs: left, signal: this.#ended.signal, exclude });
+      const who = { account, needs, wake: reservation.offer };
+      const slot = await router.take({ ...who, maxWaitMs: left, signal: this.#ended.signal, exclude });
       this.#waitedMs = Math.max(this.#waitedMs, slot.waitedMs);
       if (slot.cold) this.#coldStartMs = Math.max(this.#coldStartMs, slot.waitedMs);
       return (this.#slot = slot);
@@ -174,10 +175,11 @@ export class EmbeddingRelay {
   }
 
   #compose(embeddings: Embeddings, tokens: TokenCounts, cost: NanoUsd): WholeReply {
-    const { id, model } = this.#job;
+    const { id, model, reservation } = this.#job;
+    const { wakeFee } = reservation;
     const provider = this.#slot?.target.provider ?? null;
-    const headers = wholeHeaders({ cost, coldStartMs: this.#coldStartMs, provider });
-    return { headers, body: composeEmbeddings(embeddings, { id, model, tokens: tokens.inputTokens, cost }) };
+    const headers = wholeHeaders({ cost, wakeFee, coldStartMs: this.#coldStartMs, provider });
+    return { headers, body: composeEmbeddings(embeddings, { id, model, tokens: tokens.inputTokens, cost, wakeFee }) };
   }
 
   async #fail(error: AppError): Promise<void> {

@@ -2,6 +2,7 @@ import type { NanoUsd, Tokens } from '../units.ts';
 import { usdNumber } from '../units.ts';
 import { reportedCounts } from './dialect.ts';
 import { repeatedKey, spliceObject, topLevelMembers, type Member } from './json-splice.ts';
+import { costDetails } from './wake-fee.ts';
 
 /** A model server's embeddings, checked; kept as text, since numbers parsed and written anew would not be its own. */
 export interface Embeddings {
@@ -36,13 +37,22 @@ export function readEmbeddings(text: string, count: number): Embeddings {
 /** The reply as the client gets it: the server's, with our id, the public model, and what it cost. */
 export function composeEmbeddings(
   { members }: Embeddings,
-  own: { readonly id: string; readonly model: string; readonly tokens: Tokens; readonly cost: NanoUsd },
+  own: {
+    readonly id: string;
+    readonly model: string;
+    readonly tokens: Tokens;
+    readonly cost: NanoUsd;
+    readonly wakeFee: NanoUsd;
+  },
 ): string {
-  const { id, model, tokens, cost } = own;
+  const { id, model, tokens, cost, wakeFee } = own;
   return spliceObject(members, OWN, {
     object: '"list"',
     id: JSON.stringify(id),
     model: JSON.stringify(model),
-    usage: JSON.stringify({ prompt_tokens: tokens, total_tokens: tokens, cost: usdNumber(cost) }),
+    usage: JSON.stringify({
+      ...{ prompt_tokens: tokens, total_tokens: tokens, cost: usdNumber(cost) },
+      ...costDetails(cost, wakeFee),
+    }),
   });
 }

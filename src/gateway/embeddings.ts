@@ -16,6 +16,7 @@ import {
   replyHeaders,
   serve,
   waitOf,
+  wakeFeeOfRequest,
   type Work,
   type WorkParts,
 } from './serve.ts';
@@ -52,6 +53,7 @@ async function prepareEmbeddings(parts: WorkParts): Promise<Work> {
     inputLeast: least,
     outputTokens: 0,
     mayShorten: false,
+    wakeFee: wakeFeeOfRequest(parts, router, needs),
     deadlineMs: createdMs + maxWaitMs + spec.limits.totalMs + HOLD_SLACK_MS,
     countPrompt: () => Promise.resolve(null),
     idempotency: key ? await key.claim(text) : null,

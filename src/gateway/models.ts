@@ -2,10 +2,11 @@ import type { Context } from 'hono';
 import { AppError } from '../errors.ts';
 import type { Pool } from '../scheduler/pool/pools.ts';
 import type { Price } from '../spec.ts';
-import { formatPricePerToken } from '../units.ts';
+import { formatPricePerToken, formatUsd } from '../units.ts';
 import { HonoCall } from './call.ts';
 import { identify } from './caller.ts';
 import type { AppDeps, AppEnv } from './deps.ts';
+import { wakeFeeOf } from './wake-fee.ts';
 
 /** OpenAI's model object with what a buyer of tokens asks besides (OpenRouter's names where it has them). */
 function describeModel({ router }: Pool): Record<string, unknown> {
@@ -22,7 +23,16 @@ function describeModel({ router }: Pool): Record<string, unknown> {
     state: stats.ready > 0 ? 'warm' : 'cold',
     expected_start_s: stats.ready > 0 ? 0 : expectedStartMs === null ? null : Math.ceil(expectedStartMs / 1000),
     trust: spec.trust,
+    ...describeWakes(router),
   };
+}
+
+/** Of a pool that is not woken for everybody: what wakes it. */
+function describeWakes(router: Pool['router']): Record<string, unknown> {
+  const { wake } = router.spec;
+  if (!wake || wake.needs.length === 0) return {};
+  const fee = wakeFeeOf(router);
+  return { wakes_for: wake.needs, ...(fee === null ? {} : { wake_fee_usd: formatUsd(fee) }) };
 }
 
 /** USD per token, under OpenRouter's names. */

@@ -14,6 +14,8 @@ interface NodeBindings {
 
 /** How long a client may take nothing of a reply that has ended: Node itself would keep it in memory for ever. */
 const UNREAD_MS = 30_000;
+/** Above it a turn's text is written in parts, so that the client's buffers tell when they are full. */
+const GATHERED_MAX = 65_536;
 
 /**
  * Replies straight to Node's response: a web stream in between costs as much as all the rest together. After `head`
@@ -45,6 +47,8 @@ class NodeSink implements ReplySink {
   readonly #unreadMs: Ms;
   #gone = false;
   #listener: (() => void) | null = null;
+  /** Of this turn of the loop: a read of many events is one write, with one length before it. */
+  #gathered = '';
 
   constructor(outgoing: ServerResponse, unreadMs: Ms) {
     this.#outgoing = outgoing;
@@ -80,10 +84,26 @@ class NodeSink implements ReplySink {
 
   write(text: string): boolean {
     if (this.#outgoing.destroyed) return true;
-    return this.#outgoing.write(text);
+    if (this.#gathered === '') process.nextTick(flushSink, this);
+    this.#gathered += text;
+    if (this.#gathered.length > GATHERED_MAX) this.flush();
+    return !this.#outgoing.writableNeedDrain;
+  }
+
+  /** Writes out what one turn of the loop has made. */
+  flush(): void {
+    const text = this.#take();
+    if (text !== '' && !this.#outgoing.destroyed) this.#outgoing.write(text);
+  }
+
+  #take(): string {
+    const text = this.#gathered;
+    this.#gathered = '';
+    return text;
   }
 
   drained(): Promise<void> {
+    this.flush();
     const outgoing = this.#outgoing;
     if (!outgoing.writableNeedDrain || outgoing.destroyed) return Promise.resolve();
     return new Promise((resolve) => {
@@ -98,9 +118,10 @@ class NodeSink implements ReplySink {
   }
 
   end(text?: string): void {
+    const rest = this.#take() + (text ?? '');
     if (this.#outgoing.destroyed) return;
-    if (text === undefined) this.#outgoing.end();
-    else this.#outgoing.end(text);
+    if (rest === '') this.#outgoing.end();
+    else this.#outgoing.end(rest);
     this.#bound();
   }
 
@@ -124,6 +145,11 @@ class NodeSink implements ReplySink {
     this.#gone = true;
     this.#listener?.();
   }
+}
+
+/** One function for all: no closure for each turn. */
+function flushSink(sink: NodeSink): void {
+  sink.flush();
 }
 
 function readIncoming(incoming: IncomingMessage, bytesMax: number, share: BodyShare): Promise<RequestBody> {

@@ -6,7 +6,7 @@ import type { EpochMs, Ms, NanoUsd } from '../units.ts';
 import { AttemptFailure } from './attempt.ts';
 import { Attempts, notTheClients, outcomeOf } from './attempts.ts';
 import { Budget } from './budget.ts';
-import { ChatReply } from './chat-reply.ts';
+import { ChatReply, type WholeAnswer } from './chat-reply.ts';
 import type { DeltaChoice } from './choice.ts';
 import { Leg } from './leg.ts';
 import { toAppError } from './openai.ts';
@@ -29,7 +29,7 @@ export class Relay {
   readonly #job: RelayJob;
   readonly #legs: Leg[];
   readonly #reply: ChatReply;
-  readonly #cut = new Set<Leg>();
+  #cutShort = false;
   readonly #purchases = new Purchases();
   #ended: AbortController | null = null;
   #stopped: AppError | null = null;
@@ -168,7 +168,7 @@ export class Relay {
 
   /** Null when the money ended meanwhile: there is nothing to start any more. */
   async #slot(leg: Leg, attempts: Attempts | null): Promise<Slot | null> {
-    const { router, account, needs, opening, maxWaitMs, createdMs } = this.#job;
+    const { router, account, needs, opening, maxWaitMs, createdMs, reservation } = this.#job;
     if (this.#stopped === MONEY_ENDED) return null;
     if (this.#stopped) throw this.#stopped;
     const wish = { exclude: attempts?.failed, needs, opening };
@@ -180,8 +180,7 @@ export class Relay {
       // An answer that has begun waits as long as a new one may, within its own end.
       const left = leg.begun ? Math.min(maxWaitMs, leg.untilMs - now) : createdMs + maxWaitMs - now;
       const slot = await router.take({
-        ...wish,
-        account,
+        ...{ ...wish, account, wake: reservation.offer },
         maxWaitMs: left,
         signal: (this.#ended ??= new AbortController()).signal,
       });
@@ -226,7 +225,7 @@ export class Relay {
     // Its last count came with or after its end: the answer is whole.
     if (leg.finishReason !== null) return;
     leg.cutShort();
-    if (why !== null) this.#cut.add(leg);
+    if (why !== null) this.#cutShort = true;
     if (!this.#job.stream) return;
     this.#reply.cutShort(leg.index, why);
     this.#flush();
@@ -244,17 +243,17 @@ export class Relay {
   }
 
   async #finish(): Promise<void> {
-    const { stream, keep } = this.#job;
+    const { stream, keep, reservation } = this.#job;
     // What came faster than its hold grew is paid for by the hold that is on its way.
-    await this.#budget.settled();
-    const tokens = this.#tokens();
+    const tokens = await this.#budget.settled().then(() => this.#tokens());
     // Written before it is charged: what cannot be written is not charged.
     const choices = stream ? '' : JSON.stringify(this.#legs.map((leg) => leg.choice()));
-    const answer = { choices, tokens, coldStartMs: this.#coldStartMs, provider: this.#served?.provider ?? null };
-    if (!stream) await keep?.(tokens, (cost) => this.#reply.compose({ ...answer, cost }));
-    const cost = await this.#settle(tokens, this.#cut.size > 0 ? 'length' : 'done', null);
-    if (stream) this.#reply.end(tokens, cost);
-    else this.#reply.whole({ ...answer, cost });
+    const more = { tokens, coldStartMs: this.#coldStartMs, provider: this.#served?.provider ?? null };
+    const whole = (cost: NanoUsd): WholeAnswer => ({ choices, ...more, cost, wakeFee: reservation.wakeFee });
+    if (!stream) await keep?.(tokens, (cost) => this.#reply.compose(whole(cost)));
+    const answer = whole(await this.#settle(tokens, this.#cutShort ? 'length' : 'done', null));
+    if (stream) this.#reply.end(answer);
+    else this.#reply.whole(answer);
   }
 
   /** A stream that broke is charged for what was delivered; an answer that never came is not. */

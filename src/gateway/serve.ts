@@ -1,9 +1,10 @@
 import { AppError } from '../errors.ts';
 import type { EarlierRequest } from '../ledger/operations.ts';
 import type { Pool } from '../scheduler/pool/pools.ts';
+import type { PoolRouter } from '../scheduler/pool/router.ts';
 import type { PoolKind, PoolSpec } from '../spec.ts';
 import type { Needs } from '../spec/trust.ts';
-import type { EpochMs, Ms, Tokens } from '../units.ts';
+import type { EpochMs, Ms, NanoUsd, Tokens } from '../units.ts';
 import { requireModel, type Caller } from './auth.ts';
 import { BodyShare } from './body-room.ts';
 import type { Call } from './call.ts';
@@ -13,6 +14,7 @@ import { IdempotencyKey } from './idempotency.ts';
 import { repeatedKey, topLevelMembers, type Member } from './json-splice.ts';
 import type { Admission } from './limits.ts';
 import { needsOf } from './needs.ts';
+import { offeredFee } from './wake-fee.ts';
 
 /** What every request for a model goes through, whatever it asks of it. */
 
@@ -92,6 +94,11 @@ export function poolOf({ caller, deps }: WorkParts, model: string, kind: PoolKin
 /** What this request's machine has to be. @throws AppError as `needsOf` does */
 export function needsOfRequest({ call, caller, deps }: WorkParts, spec: PoolSpec): Needs | undefined {
   return needsOf({ header: (name) => call.header(name), settings: caller.settings, spec, reach: deps.reach });
+}
+
+/** What this request pays to have its pool woken. @throws AppError as `offeredFee` does */
+export function wakeFeeOfRequest({ call, caller }: WorkParts, router: PoolRouter, needs: Needs | undefined): NanoUsd {
+  return offeredFee({ header: (name) => call.header(name), settings: caller.settings, router, needs });
 }
 
 /** The kept reply of the request that had this Idempotency-Key before. */

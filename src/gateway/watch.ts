@@ -1,4 +1,5 @@
 import type { Clock } from '../clock.ts';
+import { Bag } from '../scheduler/pool/bag.ts';
 import type { EpochMs } from '../units.ts';
 
 export interface Watched {
@@ -16,7 +17,7 @@ const STEPS_A_TICK = 4;
 export class Watch {
   readonly #clock: Clock;
   /** Each with its own step of the second: nine thousand ticks in one turn held everybody's tokens up for 30 ms. */
-  readonly #watched = new Map<Watched, number>();
+  readonly #watched = new Bag<{ readonly watched: Watched; readonly step: number }>();
   #added = 0;
   #running = false;
   #step = 0;
@@ -31,9 +32,9 @@ export class Watch {
 
   add(watched: Watched): () => void {
     this.#added += 1;
-    this.#watched.set(watched, this.#added % STEPS_A_TICK);
+    const remove = this.#watched.add({ watched, step: this.#added % STEPS_A_TICK });
     this.#run();
-    return () => this.#watched.delete(watched);
+    return remove;
   }
 
   #run(): void {
@@ -44,10 +45,10 @@ export class Watch {
       this.#step += 1;
       const nowMs = this.#clock.now();
       try {
-        for (const [watched, step] of this.#watched) {
+        this.#watched.each(({ watched, step }) => {
           if (nowMs >= watched.expiresMs) watched.onExpired();
           else if (this.#step % STEPS_A_TICK === step) watched.onTick(nowMs);
-        }
+        });
       } finally {
         // One request's fault must not end the deadlines of all others.
         this.#run();

@@ -13,6 +13,7 @@ import { breachOf } from '../spec/dispute.ts';
 import { disputeOperations } from './dispute-operations.ts';
 import { found, leaseLine, marketOf, viewLease } from './lease-view.ts';
 import { moneyOperations } from './money-operations.ts';
+import { payingOperations } from './paying-operations.ts';
 import { viewProviders } from './provider-view.ts';
 import { iso, viewMarket, viewOrder, viewPool, viewReplica } from './views.ts';
 
@@ -31,8 +32,9 @@ export function createOperations(deps: OperationsDeps): FleetOperations {
   const { clock, pools, records, scheduler, markets } = deps;
   return {
     ...moneyOperations(deps),
-    pools: () => pools.list().map(viewPool),
-    pool: (id) => viewPool(found(pools.get(id), `there is no pool ${id}`)),
+    ...payingOperations(deps),
+    pools: () => pools.list().map((pool) => viewPool(pool, scheduler)),
+    pool: (id) => viewPool(found(pools.get(id), `there is no pool ${id}`), scheduler),
     advice: (id) => {
       const asked = id === null ? pools.list() : [found(pools.get(id), `there is no pool ${id}`)];
       return asked.map((pool) => viewAdvice(scheduler.advising.advice(pool)));
@@ -42,6 +44,7 @@ export function createOperations(deps: OperationsDeps): FleetOperations {
       const pool = found(pools.get(id), `there is no pool ${id}`);
       refuseFilePool(pool, id);
       await records.deletePool(id);
+      await scheduler.pauses.off(id);
       pools.remove(id);
     },
     replicas: () =>
@@ -121,7 +124,7 @@ async function putPool(deps: OperationsDeps, id: string, input: unknown): Promis
   await records.savePool(id, input, clock.now());
   const pool = pools.put(spec, priceVersion, 'api');
   deps.scheduler.wake();
-  return { created: !known, pool: viewPool(pool) };
+  return { created: !known, pool: viewPool(pool, deps.scheduler) };
 }
 
 /** What cannot be brought about while a pool runs, or from afar. */

@@ -4,6 +4,7 @@ import { costPerHour } from '../scheduler/place.ts';
 import type { Pool } from '../scheduler/pool/pools.ts';
 import type { ReplicaLoad } from '../scheduler/pool/slot.ts';
 import type { OrderRecord, ReplicaRecord } from '../scheduler/records.ts';
+import type { Scheduler } from '../scheduler/loop.ts';
 import type { MarketName } from '../spec.ts';
 import { formatUsd, perHourFromPerBlock, type EpochMs, type NanoUsd } from '../units.ts';
 
@@ -12,9 +13,10 @@ import { formatUsd, perHourFromPerBlock, type EpochMs, type NanoUsd } from '../u
 export const iso = (ms: EpochMs | null): string | null => (ms === null ? null : new Date(ms).toISOString());
 export const usdOrNull = (amount: NanoUsd | null): string | null => (amount === null ? null : formatUsd(amount));
 
-export function viewPool(pool: Pool): Record<string, unknown> {
+export function viewPool(pool: Pool, { pauses }: Pick<Scheduler, 'pauses'>): Record<string, unknown> {
   const { router, source, priceVersion } = pool;
-  const { spec, stats, phase, expectedStartMs } = router;
+  const { spec, stats, phase, expectedStartMs, wakeCostNanoUsd } = router;
+  const pause = pauses.of(spec.id);
   return {
     id: spec.id,
     source,
@@ -22,12 +24,15 @@ export function viewPool(pool: Pool): Record<string, unknown> {
     spec: describePool(spec),
     state: {
       phase,
+      paused: pause !== null || spec.paused === true,
+      ...(pause && { pause_reason: pause.reason, paused_at: iso(pause.sinceMs) }),
       ready: stats.ready,
       waiting: stats.waiting,
       in_flight: stats.inFlight,
       requests: stats.arrivals,
       last_used_at: stats.lastUsedMs === 0 ? null : iso(stats.lastUsedMs),
       expected_start_ms: expectedStartMs,
+      expected_wake_usd: formatUsd(wakeCostNanoUsd),
     },
   };
 }

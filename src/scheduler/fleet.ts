@@ -7,6 +7,7 @@ import { expectedLifeMs, LIVES_KEPT } from './life.ts';
 import { Moves } from './moves.ts';
 import { Prices } from './prices.ts';
 import { ProviderBook } from './provider-book.ts';
+import type { WakeOffer, WakeStage } from './pool/wake-offer.ts';
 import { Rollouts } from './rollouts.ts';
 import type { OrderRecord, ReplicaRecord, SchedulerRecords } from './records.ts';
 
@@ -46,6 +47,8 @@ export interface Notes {
   told: string | null;
   /** What keeps its start-up waiting. */
   problem: string | null;
+  /** The request that pays for it. */
+  payer: WakeOffer | null;
 }
 
 /** The scheduler's memory: live replicas and open orders with their rows, what they cost today, and who failed lately. */
@@ -65,6 +68,8 @@ export class Fleet {
   readonly #lived = new Map<string, Ms[]>();
   /** What closed replicas of a pool cost since midnight UTC of that day. */
   readonly #spent = new Map<string, { readonly day: number; readonly amount: NanoUsd }>();
+  /** Closed replicas of today that an account's allowance paid for. */
+  #allowed: readonly ReplicaRecord[] = [];
   /** Descriptions of pools that a replica has come up by. */
   readonly #proven = new Set<string>();
 
@@ -122,6 +127,7 @@ export class Fleet {
       bidsNoted: false,
       told: null,
       problem: null,
+      payer: null,
     };
     if (this.#replicas.has(id)) this.#notes.set(id, notes);
     return notes;
@@ -129,6 +135,7 @@ export class Fleet {
 
   /** Memory changes at once, so that whoever decides meanwhile counts it; the row follows. */
   async save(record: ReplicaRecord): Promise<ReplicaRecord> {
+    this.#notes.get(record.id)?.payer?.follow(wakeStage(record));
     if (record.state === 'closed') {
       if (this.#replicas.delete(record.id)) this.#tally(record);
       this.#notes.delete(record.id);
@@ -176,6 +183,21 @@ export class Fleet {
     return spent;
   }
 
+  /** The same of all pools. */
+  spentTodayByAll(): NanoUsd {
+    const pools = new Set([...this.#spent.keys(), ...this.active().map(({ pool }) => pool)]);
+    return [...pools].reduce((sum, pool) => sum + this.spentToday(pool), 0n);
+  }
+
+  /** Wakes of a pool today that an account's allowance paid for; an order that came to nothing is none. */
+  wakesToday(pool: string, account: string): number {
+    const all = [...this.#allowed, ...this.#replicas.values()];
+    return all.filter((record) => {
+      const own = record.pool === pool && record.wake?.shares[0]?.account === account;
+      return own && isAllowance(record) && record.orderedMs >= this.#midnight();
+    }).length;
+  }
+
   /** Replicas of a pool per provider: those that have a lease, and those that are taking a bid. */
   perProvider(pool: string): Map<string, number> {
     const counts = new Map<string, number>();
@@ -218,5 +240,17 @@ export class Fleet {
     const before = this.#spent.get(record.pool);
     const amount = (before?.day === day ? before.amount : 0n) + this.#costToday(record);
     if (amount > 0n) this.#spent.set(record.pool, { day, amount });
+    if (isAllowance(record)) this.#allowed = [...this.#allowed.filter(({ orderedMs }) => orderedMs >= day), record];
   }
+}
+
+function isAllowance({ wake, state, leaseId }: ReplicaRecord): boolean {
+  return wake?.way === 'allowance' && (leaseId !== null || (state !== 'closing' && state !== 'closed'));
+}
+
+/** What a replica's state says of the wake that it was ordered for: failed before it was ready, it was none. */
+function wakeStage({ state, leaseId, readyMs, failed }: ReplicaRecord): WakeStage {
+  if (failed && readyMs === null) return 'open';
+  if (leaseId !== null) return 'leased';
+  return state === 'closing' || state === 'closed' ? 'open' : 'ordered';
 }

@@ -2,26 +2,24 @@ import { describeError } from '../errors.ts';
 import type { Market } from '../leases/market.ts';
 import type { MarketName } from '../spec.ts';
 import { Adoption } from './adoption.ts';
+import { Allowances } from './allowances.ts';
 import type { Advising } from './advising.ts';
 import { Ending } from './ending.ts';
 import { Fleet } from './fleet.ts';
 import { HeldBack } from './held-back.ts';
 import { LOOK_MS, PLANNED, SUSPECT_LOOK_MS } from './pace.ts';
 import { describeStop, Panic, turnAway, type Stop } from './panic.ts';
-import type { Decide, Parts } from './parts.ts';
+import type { Decide, Parts, SchedulerOptions } from './parts.ts';
 import type { Action } from './plan.ts';
+import { Pauses } from './pauses.ts';
 import { Planner } from './planner.ts';
 import type { Pool } from './pool/pools.ts';
 import type { ProviderBook } from './provider-book.ts';
-import type { ReplicaRecord, SchedulerRecords } from './records.ts';
+import type { ReplicaRecord } from './records.ts';
 import type { ReserveAction } from './reserve.ts';
 import { Steps } from './steps.ts';
+import { refuseWake } from './waking.ts';
 import { RETRY_MS, Work } from './work.ts';
-
-export type SchedulerOptions = Pick<
-  Parts,
-  'clock' | 'pools' | 'markets' | 'probe' | 'proveResumption' | 'newId' | 'epoch' | 'log'
-> & { readonly records: SchedulerRecords };
 
 /** Without a reason to look sooner. */
 const TICK_MS = 500;
@@ -43,6 +41,9 @@ export class Scheduler {
   readonly #adoption: Adoption;
   /** Switched by an operator: every lease ends, nothing is ordered. */
   readonly panic: Panic;
+  /** The same for single pools, and what accounts may have for nothing. */
+  readonly pauses: Pauses;
+  readonly allowances: Allowances;
   readonly #stop = new AbortController();
   /** By replica, or by market for a sweep. */
   readonly #work: Work;
@@ -61,9 +62,12 @@ export class Scheduler {
     this.#work = new Work(clock, log);
     this.#fleet = new Fleet(records, clock, log);
     this.panic = new Panic(records, clock);
+    this.pauses = new Pauses(records, clock);
+    this.allowances = new Allowances(records, this.#fleet, clock);
     this.#decide = ({ pool, kind, reason, detail = {} }) =>
       records.decide({ atMs: clock.now(), pool, kind, reason, detail });
-    this.#planner = new Planner({ ...options, decide: this.#decide }, this.#fleet);
+    const switches = { pauses: this.pauses, allowances: this.allowances };
+    this.#planner = new Planner({ ...options, ...switches, decide: this.#decide }, this.#fleet);
     const parts: Parts = { ...options, fleet: this.#fleet, decide: this.#decide, signal: this.#stop.signal };
     const ending = new Ending(parts);
     this.#steps = new Steps(parts, ending);
@@ -74,7 +78,7 @@ export class Scheduler {
   async start(): Promise<void> {
     const { records, pools, markets } = this.#options;
     await records.open();
-    await this.panic.open();
+    for (const kept of [this.panic, this.pauses, this.allowances]) await kept.open();
     await this.#fleet.open();
     for (const record of this.#fleet.active()) {
       const work = (): Promise<void> => this.#adoption.adopt(record);
@@ -198,7 +202,7 @@ export class Scheduler {
     const { pools, log } = this.#options;
     const { stop } = this.panic;
     const all = [...pools.list(), ...pools.retired()];
-    this.#planner.keep(all);
+    this.#planner.look(all);
     if (stop) this.#endAll(all, stop);
     for (const pool of stop ? [] : all) {
       try {
@@ -240,7 +244,7 @@ export class Scheduler {
 
   async #act(pool: Pool, action: Action | ReserveAction): Promise<void> {
     const { spec } = pool.router;
-    if (action.type === 'reserve') return this.#steps.order(pool, action.reason, { who: 'reserve' });
+    if (action.type === 'reserve') return this.#steps.order(pool, action.reason, { ...action, who: 'reserve' });
     if (action.type === 'order') {
       // What is to relieve a reserve is no other one.
       const relieving = this.#fleet.ofPool(spec.id).some(({ id }) => this.#fleet.notes(id).reserve);
@@ -248,6 +252,7 @@ export class Scheduler {
       return this.#steps.order(pool, action.reason, { ...action, who });
     }
     if (action.type === 'hold_back') return this.#heldBack.tell(pool.router, action.reason, this.#decide);
+    if (action.type === 'refuse') return refuseWake(pool.router, action);
     const { replica, reason, type } = action;
     // A replica in the middle of a step is left for the next tick.
     if (this.#work.has(replica)) return;

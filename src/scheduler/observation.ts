@@ -1,7 +1,9 @@
-import type { EpochMs, Ms } from '../units.ts';
+import type { PoolSpec } from '../spec.ts';
+import type { EpochMs, Ms, NanoUsd } from '../units.ts';
 import { foldDemand, measureDemand, newHistory, type Demand, type DemandHistory } from './demand.ts';
 import type { PlannedReplica } from './plan.ts';
 import type { PoolRouter } from './pool/router.ts';
+import { START_GUESS_MS } from './pool/wake-offer.ts';
 import type { ReplicaRecord } from './records.ts';
 import { LATE_SHARE, type Learned } from './scale.ts';
 
@@ -12,16 +14,13 @@ export interface Observation {
   readonly idleMs: readonly Ms[];
 }
 
-/** What a start-up takes, as far as nothing is known. */
-export const START_GUESS_MS: Ms = 60_000;
-
 /** What pools have shown, tick by tick: kept from one to the next. */
 export class Observations {
   readonly #histories = new Map<string, DemandHistory>();
 
   /** Once a tick: what is asked now becomes part of what is known. */
-  learn(router: PoolRouter, nowMs: EpochMs): Learned {
-    const { id, slots: slotsPerReplica, replicasMax, slo } = router.spec;
+  learn(router: PoolRouter, spec: PoolSpec, nowMs: EpochMs): Learned {
+    const { id, slots: slotsPerReplica, replicasMax, slo } = spec;
     const { waiting, inFlight } = router.stats;
     const nothing = { workMs: null, lineMs: 0, begun: 0, late: 0 };
     const sample = { atMs: nowMs, slots: waiting + inFlight, slotsPerReplica, ...nothing };
@@ -57,6 +56,14 @@ export function observePool(
   return { demand, replicas, idleMs };
 }
 
+/** What a replica costs in an hour: as its lease says, or what its order may come to. */
+export function hourlyCost(
+  { costNanoUsdPerHour, capNanoUsdPerHour }: ReplicaRecord,
+  spec: Pick<PoolSpec, 'ceilingNanoUsdPerHour'>,
+): NanoUsd {
+  return costNanoUsdPerHour ?? capNanoUsdPerHour ?? spec.ceilingNanoUsdPerHour;
+}
+
 function plannedReplica(record: ReplicaRecord, router: PoolRouter, nowMs: EpochMs): PlannedReplica {
   const load = router.load(record.id);
   return {
@@ -65,6 +72,6 @@ function plannedReplica(record: ReplicaRecord, router: PoolRouter, nowMs: EpochM
     inFlight: load?.inFlight ?? 0,
     idleMs: load && load.inFlight === 0 ? nowMs - load.lastUsedMs : 0,
     drainSinceMs: record.drainMs,
-    costNanoUsdPerHour: record.costNanoUsdPerHour ?? router.spec.ceilingNanoUsdPerHour,
+    costNanoUsdPerHour: hourlyCost(record, router.spec),
   };
 }

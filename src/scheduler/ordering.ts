@@ -5,7 +5,7 @@ import { leaseOfOrder, type Ending } from './ending.ts';
 import { earliestBid, orderNeeds, sortOut } from './fitness.ts';
 import { marketOf, type Parts } from './parts.ts';
 import { ceilingPerBlock, costPerHour, depositFor } from './place.ts';
-import { START_GUESS_MS } from './observation.ts';
+import { START_GUESS_MS } from './pool/wake-offer.ts';
 import type { Pool } from './pool/pools.ts';
 import { canRise } from './prices.ts';
 import type { OrderRecord, ReplicaRecord } from './records.ts';

@@ -4,7 +4,7 @@ import type { MarketName, PoolSpec } from '../spec.ts';
 import type { Fleet } from './fleet.ts';
 import type { Pools } from './pool/pools.ts';
 import type { Target } from './pool/slot.ts';
-import type { ReplicaRecord } from './records.ts';
+import type { ReplicaRecord, SchedulerRecords } from './records.ts';
 
 /** Asks a model server a real question; rejects when it does not answer it. */
 export type Probe = (target: Target, spec: PoolSpec, signal: AbortSignal) => Promise<void>;
@@ -43,3 +43,12 @@ export interface Parts {
 export function marketOf({ markets }: Parts, { market }: ReplicaRecord): Market | undefined {
   return market === null ? undefined : markets.get(market);
 }
+
+export type SchedulerOptions = Pick<
+  Parts,
+  'clock' | 'pools' | 'markets' | 'probe' | 'proveResumption' | 'newId' | 'epoch' | 'log'
+> & {
+  readonly records: SchedulerRecords;
+  /** Of all pools together; left out: none. */
+  readonly budget?: PoolSpec['budget'] | undefined;
+};

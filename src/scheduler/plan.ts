@@ -1,7 +1,9 @@
 import type { PoolSpec } from '../spec.ts';
 import type { EpochMs, NanoUsd } from '../units.ts';
 import type { Beside, ReplicaState } from './records.ts';
+import type { Waiter } from './pool/slot.ts';
 import type { Scale } from './scale.ts';
+import type { Cause } from './wake.ts';
 
 export interface PlannedReplica {
   readonly id: string;
@@ -15,6 +17,10 @@ export interface PlannedReplica {
 
 export interface Budget {
   readonly spentTodayNanoUsd: NanoUsd;
+  /** Why nothing may be spent any more today, whatever the pool's own budget says. */
+  readonly exhausted?: string | null;
+  /** The hour's budget is the pool's share of one for all pools. */
+  readonly shared?: boolean;
 }
 
 export type Action =
@@ -26,7 +32,11 @@ export type Action =
       readonly mostNanoUsdPerHour?: NanoUsd;
       /** Figures behind the reason. */
       readonly detail?: Readonly<Record<string, unknown>>;
+      /** Of an order that wakes the pool. */
+      readonly cause?: Cause;
     }
+  /** Nobody pays for a wake: they are told now instead of when their time is over. */
+  | { readonly type: 'refuse'; readonly who: readonly Waiter[]; readonly reason: string }
   | { readonly type: 'withdraw'; readonly replica: string; readonly reason: string }
   | { readonly type: 'drain'; readonly replica: string; readonly reason: string }
   | { readonly type: 'close'; readonly replica: string; readonly reason: string }
@@ -38,6 +48,8 @@ export interface PlanInput {
   readonly scale: Scale;
   readonly replicas: readonly PlannedReplica[];
   readonly budget: Budget;
+  /** What of the pool costs besides these replicas: it leaves so much less for more of them. */
+  readonly besideNanoUsdPerHour?: NanoUsd;
   /** No new order before then: the last ones failed. */
   readonly backoffUntilMs: EpochMs;
   readonly nowMs: EpochMs;
@@ -70,14 +82,15 @@ export function planPool(input: PlanInput): Action[] {
 
 /** How many live replicas the budgets no longer pay for; null when they pay for all. */
 function overBudget(
-  { spec, budget }: PlanInput,
+  { spec, budget, replicas }: PlanInput,
   live: readonly PlannedReplica[],
 ): { readonly surplus: number; readonly reason: string } | null {
   const { dayNanoUsd, hourNanoUsd } = spec.budget;
-  if (dayNanoUsd !== null && budget.spentTodayNanoUsd >= dayNanoUsd) {
-    return { surplus: live.length, reason: "the pool's budget for the day is used up" };
+  if (budget.exhausted) return { surplus: live.length, reason: budget.exhausted };
+  if (dayNanoUsd !== null && budget.spentTodayNanoUsd + drainCost(spec, costOf(replicas)) >= dayNanoUsd) {
+    return { surplus: live.length, reason: DAY_USED };
   }
-  let hourly = live.reduce((sum, { costNanoUsdPerHour }) => sum + costNanoUsdPerHour, 0n);
+  let hourly = costOf(live);
   if (hourNanoUsd === null || hourly <= hourNanoUsd) return null;
   let surplus = 0;
   for (const { costNanoUsdPerHour } of giveUpOrder(live)) {
@@ -85,7 +98,20 @@ function overBudget(
     hourly -= costNanoUsdPerHour;
     surplus += 1;
   }
-  return { surplus, reason: "the replicas cost more than the pool's budget for the hour" };
+  return { surplus, reason: `the replicas cost more than ${hourName(budget)}` };
+}
+
+const DAY_USED = "the pool's budget for the day is used up";
+const hourName = ({ shared }: Budget): string =>
+  shared ? "the pool's share of the gateway's budget for the hour" : "the pool's budget for the hour";
+
+function costOf(replicas: readonly PlannedReplica[]): NanoUsd {
+  return replicas.reduce((sum, { costNanoUsdPerHour }) => sum + costNanoUsdPerHour, 0n);
+}
+
+/** What they cost until their last answers have ended: given back any later, they would take the day above its budget. */
+function drainCost(spec: PoolSpec, nanoUsdPerHour: NanoUsd): NanoUsd {
+  return (nanoUsdPerHour * BigInt(spec.limits.drainMs)) / 3_600_000n;
 }
 
 function closings({ spec, replicas, nowMs }: PlanInput): Action[] {
@@ -101,16 +127,19 @@ function closings({ spec, replicas, nowMs }: PlanInput): Action[] {
 }
 
 function orders(input: PlanInput, live: readonly PlannedReplica[], missing: number): Action[] {
-  const { spec, scale, replicas, backoffUntilMs, nowMs } = input;
+  const { spec, scale, replicas, backoffUntilMs, nowMs, budget } = input;
+  const { hourNanoUsd, dayNanoUsd } = spec.budget;
   if (backoffUntilMs > nowMs) return [{ type: 'hold_back', reason: BACKING_OFF }];
   if (live.some(({ state }) => state === 'ordering')) return [];
   const actions: Action[] = [];
-  let hourly = replicas.reduce((sum, { costNanoUsdPerHour }) => sum + costNanoUsdPerHour, 0n);
+  let hourly = costOf(replicas) + (input.besideNanoUsdPerHour ?? 0n);
   for (let count = 0; count < Math.min(missing, ORDERS_AT_ONCE); count += 1) {
     hourly += spec.ceilingNanoUsdPerHour;
-    if (spec.budget.hourNanoUsd !== null && hourly > spec.budget.hourNanoUsd) {
-      if (count === 0)
-        actions.push({ type: 'hold_back', reason: "the pool's budget for the hour does not allow another" });
+    const overHour = hourNanoUsd !== null && hourly > hourNanoUsd;
+    const overDay = dayNanoUsd !== null && budget.spentTodayNanoUsd + drainCost(spec, hourly) >= dayNanoUsd;
+    if (overHour || overDay) {
+      const reason = overHour ? `${hourName(budget)} does not allow another` : DAY_USED;
+      if (count === 0) actions.push({ type: 'hold_back', reason });
       break;
     }
     actions.push({ type: 'order', reason: scale.reason });

@@ -1,6 +1,7 @@
 import type { PoolSpec } from '../spec.ts';
-import type { EpochMs } from '../units.ts';
+import type { EpochMs, NanoUsd } from '../units.ts';
 import type { Demand } from './demand.ts';
+import { capScale, gateOf, specialGateOf, type Gate, type WakeState } from './gate.ts';
 import { observePool } from './observation.ts';
 import { planPool, type Action, type Budget, type PlannedReplica } from './plan.ts';
 import type { Move } from './moving.ts';
@@ -12,9 +13,15 @@ import { planTurnover, type Extra, type Turnover } from './turnover.ts';
 
 export interface PoolPlanInput {
   readonly router: PoolRouter;
+  /** As it holds now: its schedule, and whether it is shut, are in it. Left out: as it was described. */
+  readonly spec?: PoolSpec;
+  /** Left out: nobody has an allowance, nothing stands in. */
+  readonly wake?: WakeState;
   readonly records: readonly ReplicaRecord[];
   readonly learned: Learned;
   readonly budget: Budget;
+  /** What the pool's reserves cost: no more machines beside them than the budget pays for. */
+  readonly besideNanoUsdPerHour?: NanoUsd;
   /** No new order before then: the last ones for the load, and those for requests with needs of their own, failed. */
   readonly backoffUntilMs: EpochMs;
   readonly specialBackoffUntilMs: EpochMs;
@@ -27,8 +34,8 @@ export interface PoolPlanInput {
 
 /** Pure: all that is to be done for a pool: what its load asks for, and what is exchanged or had besides. */
 export function planWhole(input: PoolPlanInput): Action[] {
-  const { router, records, rolloutPaused, move = null, nowMs, sinceMs } = input;
-  const { spec, needs: line } = router;
+  const { router, spec = router.spec, records, rolloutPaused, move = null, nowMs, sinceMs } = input;
+  const { needs: line } = router;
   const { replicas } = observePool(router, records, { nowMs, sinceMs });
   const turnover = planTurnover({ spec, records, replicas, line, rolloutPaused, move, nowMs });
   const plan = planWith(input, turnover);
@@ -43,18 +50,23 @@ export function planWhole(input: PoolPlanInput): Action[] {
 
 /** `short`: fewer of those that count are ready than wanted. */
 function planWith(input: PoolPlanInput, turnover: Turnover): { readonly actions: Action[]; readonly short: boolean } {
-  const { router, records, learned, budget, nowMs, sinceMs } = input;
-  const { spec, needs: line } = router;
+  const { router, spec = router.spec, records, learned, budget, nowMs, sinceMs } = input;
+  const { needs: line } = router;
   const all = observePool(router, records, { nowMs, sinceMs }).replicas;
   const counted = records.filter(({ id }) => !turnover.beside.has(id));
   const seen = observePool(router, counted, { nowMs, sinceMs });
-  const scale = wantedReplicas(spec, withoutUnmet(seen.demand, line), seen.idleMs, learned);
+  const wished = wantedReplicas(spec, withoutUnmet(seen.demand, line), seen.idleMs, learned);
+  const gate = wished.wanted > spec.replicasMin ? gateOf(input, spec, counted) : null;
+  const scale = capScale(wished, gate, spec.replicasMin);
   const others = all.filter(({ id }) => turnover.beside.has(id));
   const base = planPool({
     ...{ spec: withoutCost(spec, others), scale, replicas: seen.replicas, budget, nowMs },
-    backoffUntilMs: input.backoffUntilMs,
+    ...{ besideNanoUsdPerHour: input.besideNanoUsdPerHour ?? 0n, backoffUntilMs: input.backoffUntilMs },
   });
-  const actions = base.flatMap((action) => forLine(action, line, input.specialBackoffUntilMs > nowMs));
+  const actions = base
+    .flatMap((action) => forLine(action, line, input.specialBackoffUntilMs > nowMs))
+    .map((action) => causedBy(action, gate));
+  if (gate && scale.wanted < wished.wanted) actions.push(...gate.instead);
   // In a pool at rest, or one that shrinks anyway, nobody is followed: what comes next is what was to follow.
   const shrinks = scale.wanted === 0 || base.some(({ type }) => type === 'drain' || type === 'withdraw');
   const waits = shrinks && turnover.orders.some(({ beside }) => beside.replaces !== undefined);
@@ -67,6 +79,11 @@ function planWith(input: PoolPlanInput, turnover: Turnover): { readonly actions:
   const kept = rest.filter((action) => action.type !== 'hold_back' || action === held);
   const ready = seen.replicas.filter(({ state }) => state === 'ready').length;
   return { actions: [...turnover.drop, ...kept], short: ready < scale.wanted };
+}
+
+function causedBy(action: Action, gate: Gate | null): Action {
+  const cause = gate?.decision.cause;
+  return action.type === 'order' && cause ? { ...action, cause } : action;
 }
 
 /** Where everybody in line asks alike, a machine that is ordered for the load has to be like that. */
@@ -94,14 +111,17 @@ function withoutCost(spec: PoolSpec, others: readonly PlannedReplica[]): PoolSpe
 function planExtra(input: PoolPlanInput, orders: readonly Extra[], all: readonly PlannedReplica[]): Action[] {
   const [first] = orders;
   if (!first) return [];
-  const { router, budget, nowMs, backoffUntilMs, specialBackoffUntilMs } = input;
+  const { spec = input.router.spec, budget, nowMs, backoffUntilMs, specialBackoffUntilMs } = input;
+  const gate = first.beside.needs ? specialGateOf(input, spec) : null;
+  if (gate && gate.decision.replicas === 0) return [...gate.instead];
   const live = all.filter(({ state }) => state !== 'draining' && state !== 'closing').length;
   const actions = planPool({
-    ...{ spec: router.spec, replicas: all, budget, nowMs },
+    ...{ spec, replicas: all, budget, besideNanoUsdPerHour: input.besideNanoUsdPerHour ?? 0n, nowMs },
     scale: { wanted: live + orders.length, reason: first.reason },
     backoffUntilMs: first.beside.needs ? specialBackoffUntilMs : backoffUntilMs,
   });
   const placed = actions.filter(({ type }) => type === 'order');
   const held = actions.filter(({ type }) => type === 'hold_back');
-  return [...orders.slice(0, placed.length).map((order): Action => ({ type: 'order', ...order })), ...held];
+  const made = orders.slice(0, placed.length).map((order) => causedBy({ type: 'order', ...order }, gate));
+  return [...made, ...held];
 }

@@ -5,10 +5,11 @@ import type { Needs, Trust } from '../spec/trust.ts';
 import type { Store } from '../store/open.ts';
 import { CLOSED_KEPT, PRUNE_EVERY, pruneReplicas } from '../store/retention.ts';
 import { decisions, orders, pools, replicas, switches } from '../store/schema.ts';
-import type { EpochMs, NanoUsd } from '../units.ts';
+import type { EpochMs, Ms, NanoUsd } from '../units.ts';
 import type { ScoredBid } from './choice.ts';
 import type { FailureCause } from './track-record.ts';
 import { TrackRows } from './track-rows.ts';
+import type { Cause } from './wake.ts';
 
 /**
  * ordering: bids are gathered. accepting: a bid is being taken. starting: leased, the model server comes up. ready: takes
@@ -55,6 +56,12 @@ export interface ReplicaRecord {
   readonly beside?: Beside;
   /** When its provider takes the machine back, where that is known. */
   readonly endsMs?: EpochMs | null;
+  /** The most that it may cost, where that is less than the ceiling. */
+  readonly capNanoUsdPerHour?: NanoUsd;
+  /** It woke the pool: why, and whom that is put down to. */
+  readonly wake?: Cause | null;
+  /** How long it has had something to do; known as of the last look. */
+  readonly busyMs?: Ms;
 }
 
 /** What a replica is started as; its pool may have been described anew since. */
@@ -270,6 +277,12 @@ export class SchedulerRecords {
   async findSwitch(name: string): Promise<unknown> {
     const [row] = await this.#store.db.select().from(switches).where(eq(switches.name, name)).limit(1);
     return row?.body ?? null;
+  }
+
+  /** Those whose names begin so, with what they hold. */
+  async listSwitches(prefix: string): Promise<(readonly [name: string, body: unknown])[]> {
+    const rows = await this.#store.db.select().from(switches);
+    return rows.flatMap(({ name, body }) => (name.startsWith(prefix) ? [[name, body] as const] : []));
   }
 
   async deleteSwitch(name: string): Promise<void> {

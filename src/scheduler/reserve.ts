@@ -1,5 +1,5 @@
 import type { PoolSpec, Price } from '../spec.ts';
-import { nanoFromPicoUp, type EpochMs, type Ms, type NanoUsd } from '../units.ts';
+import { minBig, nanoFromPicoUp, type EpochMs, type Ms, type NanoUsd } from '../units.ts';
 import type { Demand } from './demand.ts';
 import type { PlannedReplica } from './plan.ts';
 import type { TokenRate } from './pool/token-meter.ts';
@@ -41,7 +41,7 @@ export function hasOutgrown(
 }
 
 export type ReserveAction =
-  | { readonly type: 'reserve'; readonly reason: string }
+  | { readonly type: 'reserve'; readonly reason: string; readonly mostNanoUsdPerHour: NanoUsd }
   | { readonly type: 'drain' | 'withdraw'; readonly replica: string; readonly reason: string };
 
 export interface ReserveInput {
@@ -54,7 +54,11 @@ export interface ReserveInput {
   /** Of the pool's own replicas. */
   readonly replicas: readonly PlannedReplica[];
   readonly reserves: readonly PlannedReplica[];
+  /** Machines that are ordered at the same look. */
+  readonly orders?: number;
   readonly spentTodayNanoUsd: NanoUsd;
+  /** Why nothing may be spent any more today. */
+  readonly exhausted?: string | null;
   readonly backoffUntilMs: EpochMs;
   readonly nowMs: EpochMs;
 }
@@ -84,16 +88,32 @@ export function planReserve(input: ReserveInput): ReserveAction[] {
   const loading = replicas.some(({ state }) => state === 'accepting' || state === 'starting');
   const served = live.length > 0 || replicas.some(({ state }) => state === 'ready');
   if (input.waitedMs < PATIENCE_MS && (served || !loading)) return [];
+  const hourly = hourlyOf(input);
+  const { hourNanoUsd } = spec.budget;
+  const ordered = BigInt(input.orders ?? 0) * spec.ceilingNanoUsdPerHour;
+  const free = hourNanoUsd === null ? spec.ceilingNanoUsdPerHour : hourNanoUsd - hourly - ordered;
+  if (free <= 0n) return [];
+  const mostNanoUsdPerHour = minBig(free, spec.ceilingNanoUsdPerHour);
   const reason = loading
     ? `${demand.waiting} requests wait while a machine starts`
     : `${demand.waiting} requests have waited for ${Math.round(input.waitedMs / 1000)} s`;
-  return [{ type: 'reserve', reason }];
+  return [{ type: 'reserve', reason, mostNanoUsdPerHour }];
 }
 
-function reasonToReturn({ spec, demand, spentTodayNanoUsd }: ReserveInput, slots: number): string | null {
-  const { dayNanoUsd } = spec.budget;
+function reasonToReturn(input: ReserveInput, slots: number): string | null {
+  const { spec, demand, spentTodayNanoUsd, reserves } = input;
+  const { dayNanoUsd, hourNanoUsd } = spec.budget;
+  if (spec.replicasMax === 0) return 'the pool takes no requests now';
+  if (input.exhausted) return input.exhausted;
+  const hourly = hourlyOf(input);
+  if (hourNanoUsd !== null && reserves.length > 0 && hourly > hourNanoUsd)
+    return 'with its reserves the pool costs more than its budget for the hour';
   if (dayNanoUsd !== null && spentTodayNanoUsd >= dayNanoUsd) return "the pool's budget for the day is used up";
   return slots > 0 && slots >= demand.slots ? 'machines carry the load' : null;
+}
+
+function hourlyOf({ replicas, reserves }: ReserveInput): NanoUsd {
+  return [...replicas, ...reserves].reduce((sum, { costNanoUsdPerHour }) => sum + costNanoUsdPerHour, 0n);
 }
 
 function readySlots(spec: PoolSpec, replicas: readonly PlannedReplica[]): number {

@@ -216,6 +216,7 @@ function targetOf(record: ReplicaRecord, { lease, delivery }: LeaseStatus, spec:
     ...{ id, url, apiKey: delivery.apiKey, engine, model, slots, market: market ?? 'local', provider, leaseId },
     certificate: delivery.certificate ?? null,
     tokenPrice: delivery.tokenPrice ?? null,
+    costNanoUsdPerHour: record.costNanoUsdPerHour,
     trust: record.trust ?? spec.trust,
     region: record.region === undefined ? spec.region : record.region,
     version: record.runs?.version ?? null,

@@ -16,6 +16,8 @@ import type { PoolRouter } from './pool/router.ts';
 import { asksOf } from './prices.ts';
 import type { Beside, OrderRecord, ReplicaRecord, RunsAs } from './records.ts';
 import { expectedTokens } from './reserve.ts';
+import { describeCause, type Cause } from './wake.ts';
+import { payerOf } from './waking.ts';
 
 /** What came of an order so far. */
 export interface Seen {
@@ -35,6 +37,8 @@ export interface OrderOptions {
   readonly beside?: Beside | undefined;
   /** The most that an hour may cost, where that is less than the pool's ceiling. */
   readonly mostNanoUsdPerHour?: NanoUsd | undefined;
+  /** Of an order that wakes the pool. */
+  readonly cause?: Cause | undefined;
   /** Figures behind the reason. */
   readonly detail?: Readonly<Record<string, unknown>> | undefined;
 }
@@ -51,18 +55,24 @@ export class Tender {
 
   /** The rows of one more replica and its order. They come first: a crash leaves nothing that we don't know of. */
   async place(pool: Pool, reason: string, options: OrderOptions = {}): Promise<void> {
-    const { who = 'all', beside = {}, mostNanoUsdPerHour: most } = options;
+    const { who = 'all', beside = {}, mostNanoUsdPerHour: most, cause } = options;
     const { clock, fleet, newId, epoch, decide } = this.#parts;
     const { spec } = pool.router;
+    const payer = cause ? payerOf(pool.router, cause) : null;
+    // Who was to pay for it has left.
+    if (cause?.fee && !payer) return;
     const [id, orderId, now] = [newId('rep-'), newId(orderPrefix(epoch)), clock.now()];
     const { cpu, memoryBytes, gpus } = spec.hardware;
     const asks = asksOf(spec, orderNeeds(spec, beside.needs));
     const asked = this.#ceilings(spec, { who, asks, most });
     const ceilingUsdPerHour = formatUsd(this.#highest(asked, spec));
     const replica = newReplica({ id, pool: spec.id, orderId, orderedMs: now, reason, runs: runsAs(spec), beside });
-    const saved = fleet.save(replica);
+    const cap = most === undefined ? {} : { capNanoUsdPerHour: most };
+    const saved = fleet.save({ ...replica, ...cap, ...(cause && { wake: cause }) });
     // Before anything is awaited: whoever plans meanwhile must not count it.
     fleet.notes(id).reserve = who === 'reserve';
+    fleet.notes(id).payer = payer;
+    payer?.follow('ordered');
     await saved;
     await fleet.saveOrder({
       id: orderId,
@@ -82,7 +92,8 @@ export class Tender {
     const { replaces, why } = beside;
     const follows = replaces === undefined ? {} : { replaces, why };
     const detail = { order: orderId, ceiling_usd_per_hour: ceilingUsdPerHour, ...follows, ...options.detail };
-    await decide({ pool: spec.id, kind: 'order.placed', reason, detail });
+    const wake = cause && { wake: describeCause(cause) };
+    await decide({ pool: spec.id, kind: 'order.placed', reason, detail: { ...detail, ...wake } });
   }
 
   /** Where it is asked, and up to which price there. */

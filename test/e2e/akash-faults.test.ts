@@ -9,6 +9,7 @@ import {
   leasesOf,
   MODEL,
   startDevnet,
+  UNHURRIED,
   type DevnetProcess,
 } from './akash-bench.ts';
 import { startGateway, until, type GatewayProcess } from './gateway-process.ts';
@@ -20,7 +21,7 @@ const ENTRY = fileURLToPath(new URL('../../bin/underbid.js', import.meta.url));
 const WAIT_MS = 180_000;
 
 test('a refused manifest, a chain that stalls, no node at all, two restarts: one answer after the other comes, and all is given back', async (t) => {
-  const devnet = await startDevnet(t);
+  const devnet = await startDevnet(t, UNHURRIED);
   const heldBefore = await devnet.uact();
   const first = await startGateway(t, { config: configOf(devnet) });
   const { folder } = first;
@@ -102,4 +103,4 @@ async function decisions(gateway: GatewayProcess, kind: string): Promise<{ kind:
   return data.filter((one) => one.kind === kind);
 }
 
-const configOf = (devnet: DevnetProcess): string => devnetConfig(devnet, ['bid_window_s: 2', 'idle_s: 600']);
+const configOf = (devnet: DevnetProcess): string => devnetConfig(devnet, ['bid_window_s: 6', 'idle_s: 600']);

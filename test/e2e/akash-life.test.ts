@@ -8,6 +8,7 @@ import {
   leasesOf,
   MODEL,
   startDevnet,
+  UNHURRIED,
   type DevnetProcess,
 } from './akash-bench.ts';
 import { startGateway, until, type GatewayProcess } from './gateway-process.ts';
@@ -24,7 +25,7 @@ const QUESTION = {
 };
 
 test('one call wins a machine on Akash; machines die or fall silent in mid-answer, the answer does not; then all is given back', async (t) => {
-  const devnet = await startDevnet(t);
+  const devnet = await startDevnet(t, UNHURRIED);
   const heldBefore = await devnet.uact();
   const gateway = await startGateway(t, { config: configOf(devnet) });
   assert.deepEqual(await devnet.deployments(), [], 'nothing is rented before somebody asks');
@@ -159,4 +160,4 @@ async function used(gateway: GatewayProcess): Promise<bigint> {
 
 /** Bids are gathered until the slowest provider's has come; an unused machine is given back soon. */
 const configOf = (devnet: DevnetProcess): string =>
-  devnetConfig(devnet, ['bid_window_s: 3', 'idle_s: 5', 'limits: { first_token_s: 5, between_tokens_s: 5 }']);
+  devnetConfig(devnet, ['bid_window_s: 6', 'idle_s: 5', 'limits: { first_token_s: 5, between_tokens_s: 5 }']);

@@ -57,6 +57,8 @@ export interface GatewaySettings {
   /** None: the admin routes of pools and leases are not there. */
   readonly fleet?: FleetOperations;
   readonly reach?: AppDeps['reach'];
+  /** A scheduler is over its pools. */
+  readonly supervised?: boolean;
   /** None: no provider may join. */
   readonly joining?: ProviderDoor;
 }
@@ -120,7 +122,7 @@ export async function startGateway(t: TestContext, settings: GatewaySettings = {
   const clock = settings.clock ?? new CountingClock();
   const ledger = new WatchedLedger(settings.ledger ?? createMemoryLedger(clock));
   const keys = new Keys(ledger);
-  const pools = new Pools(clock);
+  const pools = new Pools(clock, settings.supervised);
   const watch = new Watch(clock);
   const bodyRoom = new BodyRoom(settings.bodiesBytes ?? 100_000_000);
   const spec = parsePool(MODEL, { ...POOL, ...settings.pool }, clock.now());

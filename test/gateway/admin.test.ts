@@ -35,7 +35,13 @@ onBothDoors('keys are listed by hint, never in full', async (t, door) => {
   const { created_at: _at, hint, ...rest } = data[0] ?? {};
   assert.ok(String(key).startsWith(String(hint).replace('…', '')));
   const open = { models: null, rpm: null, revoked_at: null, replaced_by: null, project: null, limit_reset: 'none' };
-  const others = { expires_at: '2030-01-01T00:00:00.000Z', trust: null, regions: null, providers: null };
+  const others = {
+    expires_at: '2030-01-01T00:00:00.000Z',
+    trust: null,
+    regions: null,
+    providers: null,
+    wake_fee_max_usd: null,
+  };
   assert.deepEqual(rest, { id, name: 'k', ...settings, ...open, ...others, spent_usd: '0.00' });
 });
 

@@ -27,7 +27,7 @@ onBothDoors('GET /v1/key tells what the key may spend and has spent, by day, wee
     ...{ limit: 0.5, limit_remaining: 0.5 - cost, ...week },
     ...{ usage: cost, usage_daily: cost, usage_weekly: cost, usage_monthly: cost },
     expires_at: '2031-01-01T00:00:00.000Z',
-    ...{ models: [MODEL], trust: null, regions: null, providers: null },
+    ...{ models: [MODEL], trust: null, regions: null, providers: null, wake_fee_max: null },
     project: { name: 'web', limit: 2, limit_remaining: 2 - cost, ...month },
     rate_limit: { requests_per_minute: 60, tokens_per_minute: 90_000, concurrency: 3 },
   });
@@ -50,7 +50,7 @@ onBothDoors('a key without limits says so', async (t, door) => {
   const none = { limit: null, limit_remaining: null, limit_reset: null, limit_resets_at: null, held: 0 };
   const { rate_limit: _, ...rest } = shown;
   const usage = { usage: 0, usage_daily: 0, usage_weekly: 0, usage_monthly: 0 };
-  const machines = { trust: null, regions: null, providers: null };
+  const machines = { trust: null, regions: null, providers: null, wake_fee_max: null };
   assert.deepEqual(rest, {
     ...{ label: 'key-1', ...none, ...usage, ...machines },
     ...{ expires_at: null, models: null, project: null },

@@ -42,6 +42,7 @@ test('a request costs what was foretold, whatever was held, extended and claimed
           inputLeast: 0,
           outputTokens: output,
           mayShorten: false,
+          wakeFee: 0n,
           deadlineMs: systemClock.now() + 60_000,
           countPrompt: () => Promise.resolve(null),
           idempotency: null,

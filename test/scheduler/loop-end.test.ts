@@ -94,7 +94,8 @@ test('a close whose outcome is unknown or refused is repeated until nothing is l
 });
 
 test("the day's budget ends the replicas that used it up, until midnight", async (t) => {
-  const spec = testSpec({ replicas: { min: 1, max: 1 }, budget: { usd_per_day: '0.01' } });
+  const limits = { drain_s: 5 };
+  const spec = testSpec({ replicas: { min: 1, max: 1 }, budget: { usd_per_day: '0.01' }, limits });
   const { bench, market } = await setup(t, { specs: [spec] });
   await bench.until('it is ready', () => bench.run.pool.router.stats.ready === 1);
   // 0.072 USD an hour: a cent lasts 500 seconds.

@@ -61,7 +61,8 @@ test("replicas that cost more than the hour's budget are given back, the least u
 test("when the day's budget is used up, nothing is ordered and everything is given back", () => {
   const spec = testSpec({ budget: { usd_per_day: '3' } });
   const spent = (usd: string): Partial<PlanInput> => ({ spec, budget: { spentTodayNanoUsd: parseUsd(usd) } });
-  assert.deepEqual(types(plan({ wanted: 1, ...spent('2.99') })), ['order']);
+  assert.deepEqual(types(plan({ wanted: 1, ...spent('2.98') })), ['order']);
+  assert.deepEqual(plan({ wanted: 1, ...spent('2.99') }), [{ type: 'hold_back', reason: DAY }], 'it has to drain, too');
   assert.deepEqual(plan({ wanted: 1, ...spent('3') }), [{ type: 'hold_back', reason: DAY }]);
   const replicas = [one('ready', { id: 'a', inFlight: 2 }), one('ordering', { id: 'b' })];
   assert.deepEqual(plan({ wanted: 2, replicas, ...spent('3') }), [

@@ -1,9 +1,11 @@
+import { AppError } from '../../errors.ts';
 import { coinTreasury, escrow, minting, treasury } from '../../ledger/accounts.ts';
 import type { Ledger } from '../../ledger/operations.ts';
 import type { Blocks, EpochMs, Ms, NanoUsd } from '../../units.ts';
 import type { Alarm } from './alarms.ts';
 import { nanoOf, rentMicro, type Micro } from './amounts.ts';
 import type { FeeAllowance } from './chain-mint-queries.ts';
+import { NodeUnreachable } from './chain-rpc.ts';
 import type { MintView } from './minting.ts';
 import type { Money } from './money.ts';
 import { leaseIdOf } from './names.ts';
@@ -51,8 +53,21 @@ export interface TreasuryReport {
   readonly alarms: readonly Alarm[];
 }
 
-/** Everything about the treasury as the chain has it now, and the books beside it. */
+/**
+ * Everything about the treasury as the chain has it now, and the books beside it.
+ * @throws AppError `no_capacity` while no node can be asked
+ */
 export async function reportTreasury(money: Money, ledger: Ledger): Promise<TreasuryReport> {
+  try {
+    return await readTreasury(money, ledger);
+  } catch (error) {
+    if (!(error instanceof NodeUnreachable)) throw error;
+    const why = money.options.chain.silence() ?? error.message;
+    throw new AppError('no_capacity', `the treasury cannot be read now: ${why}`, { retryAfterS: 10 });
+  }
+}
+
+async function readTreasury(money: Money, ledger: Ledger): Promise<TreasuryReport> {
   const { chain, orders, blockMs, clock } = money.options;
   const block = (await chain.refresh())?.height ?? 0;
   const posted = async (name: string): Promise<NanoUsd> => (await ledger.ask({ op: 'account', name }))?.posted ?? 0n;

@@ -61,7 +61,7 @@ export class Pools {
     const pool = this.#pools.get(id);
     if (!pool) return false;
     this.#pools.delete(id);
-    pool.router.update({ ...pool.router.spec, replicasMin: 0, replicasMax: 0 });
+    pool.router.update({ ...pool.router.spec, replicasMin: 0, replicasMax: 0, schedule: null });
     this.#retired.set(id, pool);
     pool.router.close(new AppError('model_not_found', `the model ${id} was removed`));
     this.#onDemand();

@@ -2,7 +2,7 @@ import type { Clock } from '../../clock.ts';
 import { AppError } from '../../errors.ts';
 import type { PoolSpec } from '../../spec.ts';
 import { poolNeeds, type Needs } from '../../spec/trust.ts';
-import type { EpochMs, Ms } from '../../units.ts';
+import type { EpochMs, Ms, NanoUsd } from '../../units.ts';
 import { chooseReplica, unreadOf } from './affinity.ts';
 import { needsOfLine, type LineNeeds } from './line-needs.ts';
 import { rememberedMax } from './opening.ts';
@@ -13,6 +13,8 @@ import {
   loadOf,
   meets,
   newReplica,
+  nextAdmission,
+  noteOutcome,
   TakenSlot,
   type Outcome,
   type Replica,
@@ -21,10 +23,15 @@ import {
   type Slot,
   type TakeOptions,
   type Target,
+  type Waiter,
   type Wish,
 } from './slot.ts';
 import { TokenMeter } from './token-meter.ts';
 import { Waiting } from './waiting.ts';
+import { wakeCost } from './wake-offer.ts';
+
+/** When somebody who was turned away by a shut pool may look again. */
+const SHUT_MS: Ms = 60_000;
 
 /** A measurement gone wrong takes no replica out of use. */
 const PACE = { least: 0.1, most: 10 };
@@ -46,6 +53,8 @@ export class PoolRouter {
   #lastUsedMs: EpochMs = 0;
   #phase = 'asleep';
   #startMs: Ms | null = null;
+  #costNanoUsdPerHour: NanoUsd | null = null;
+  #shut: string | null = null;
   #resumes = false;
   /** Wakes the line when a replica that was left alone may be tried again. */
   #cancelWake: (() => void) | null = null;
@@ -77,6 +86,11 @@ export class PoolRouter {
   /** What start-ups took lately, or null before the first. */
   get expectedStartMs(): Ms | null {
     return this.#startMs;
+  }
+
+  /** What waking it is expected to cost. */
+  get wakeCostNanoUsd(): NanoUsd {
+    return wakeCost(this.#spec, { startMs: this.#startMs, costNanoUsdPerHour: this.#costNanoUsdPerHour });
   }
 
   get stats(): RouterStats {
@@ -137,7 +151,10 @@ export class PoolRouter {
     const remembered = rememberedMax(target.slots, this.#spec.contextTokens);
     this.#replicas.set(target.id, newReplica(target, this.#clock.now(), remembered));
     // Half of the old expectation, half of the new: one slow start does not frighten every client away.
-    if (!target.tokenPrice) this.#startMs = Math.round(((this.#startMs ?? startMs) + startMs) / 2);
+    if (!target.tokenPrice) {
+      this.#startMs = Math.round(((this.#startMs ?? startMs) + startMs) / 2);
+      this.#costNanoUsdPerHour = target.costNanoUsdPerHour ?? this.#costNanoUsdPerHour;
+    }
     this.#serveLine();
   }
 
@@ -153,7 +170,7 @@ export class PoolRouter {
     if (!replica) return;
     this.#replicas.delete(id);
     replica.lost = true;
-    for (const listener of [...replica.onLost]) listener();
+    replica.onLost.each((listener) => listener());
   }
 
   /** A slot when one is free now, else null. */
@@ -184,6 +201,7 @@ export class PoolRouter {
     if (free) return Promise.resolve(this.#occupy(free, options, { waitedMs: 0, cold }));
     const none = (message: string): AppError =>
       refusal('no_capacity', whyNone(message, needs, this.#phase), this.#startMs);
+    if (this.#shut !== null) return Promise.reject(refusal('no_capacity', this.#shut, SHUT_MS));
     if (maxWaitMs <= 0) return Promise.reject(none('no machine is free now'));
     if (this.#waiting.size >= this.#spec.limits.waitingMax) {
       return Promise.reject(refusal('queue_full', 'too many requests are waiting for this model', this.#startMs));
@@ -206,6 +224,19 @@ export class PoolRouter {
     this.#waiting.close(error);
   }
 
+  /** Those in line, the first to come first. */
+  get waiters(): readonly Waiter[] {
+    return this.#waiting.all();
+  }
+
+  /** Takes no requests from now on, and says why; null: it does again. */
+  shut(why: string | null): void {
+    if (this.#shut === why) return;
+    this.#shut = why;
+    this.setPhase(why ?? 'asleep');
+    if (why !== null) this.close(refusal('no_capacity', why, SHUT_MS));
+  }
+
   /** One that answers, or null: to be asked what takes no slot. What is in a prompt goes to no other than its request. */
   targetFor(needs?: Needs): Target | null {
     for (const replica of this.#replicas.values())
@@ -219,7 +250,7 @@ export class PoolRouter {
   }
 
   #choose(wish: Wish): Replica | undefined {
-    return chooseReplica(this.#replicas.values(), wish, this.#clock.now());
+    return this.#shut === null ? chooseReplica(this.#replicas.values(), wish, this.#clock.now()) : undefined;
   }
 
   #occupy(replica: Replica, { opening }: Wish, waited: { readonly waitedMs: Ms; readonly cold: boolean }): Slot {
@@ -237,15 +268,7 @@ export class PoolRouter {
     replica.inFlight -= 1;
     replica.lastUsedMs = nowMs;
     this.#lastUsedMs = nowMs;
-    if (outcome === 'served') {
-      replica.served += 1;
-      circuit.served();
-    } else if (outcome === 'failed' || outcome === 'refused') {
-      replica.failed += 1;
-      if (outcome === 'refused' && this.supervised) circuit.refused(nowMs);
-      else circuit.failed(nowMs);
-    } else if (outcome === 'busy') circuit.busy(nowMs, busyMs);
-    else circuit.cancelled();
+    noteOutcome(replica, outcome, { nowMs, busyMs, supervised: this.supervised });
     this.#serveLine();
     if ((circuit.suspectMs !== null && this.supervised) || (replica.draining && replica.inFlight === 0))
       this.#onDemand();
@@ -256,10 +279,7 @@ export class PoolRouter {
     this.#cancelWake = null;
     if (this.#waiting.size === 0) return;
     const nowMs = this.#clock.now();
-    let next = Infinity;
-    for (const { draining, circuit } of this.#replicas.values()) {
-      if (!draining) next = Math.min(next, circuit.admitsAtMs(nowMs) ?? Infinity);
-    }
+    const next = nextAdmission(this.#replicas.values(), nowMs);
     if (next !== Infinity) this.#cancelWake = this.#clock.timer(next - nowMs, () => this.#serveLine());
   }
 

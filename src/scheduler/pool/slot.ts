@@ -2,9 +2,11 @@ import type { AppError } from '../../errors.ts';
 import type { Engine, Price } from '../../spec.ts';
 import { shortfall, type Needs, type Trust } from '../../spec/trust.ts';
 import type { EpochMs, Ms, NanoUsd, Tokens } from '../../units.ts';
+import { Bag } from './bag.ts';
 import { Circuit } from './circuit.ts';
 import { Remembered, type Opening } from './opening.ts';
 import type { TokenMeter } from './token-meter.ts';
+import type { WakeOffer } from './wake-offer.ts';
 
 /** A replica that takes requests: a model server that has answered a real probe. */
 export interface Target {
@@ -26,6 +28,8 @@ export interface Target {
   readonly region?: string | null;
   /** What its model server calls the model, where its pool may say something else by now. */
   readonly model?: string;
+  /** What it costs in an hour, where that is known. */
+  readonly costNanoUsdPerHour?: NanoUsd | null;
   /** Of the description that it was started by: replicas of different versions do not go on with each other's answers. */
   readonly version?: string | null;
 }
@@ -33,7 +37,7 @@ export interface Target {
 /** A replica as its router knows it. */
 export interface Replica {
   readonly target: Target;
-  readonly onLost: Set<() => void>;
+  readonly onLost: Bag<() => void>;
   lost: boolean;
   inFlight: number;
   draining: boolean;
@@ -89,6 +93,8 @@ export interface TakeOptions extends Wish {
   readonly account: string;
   readonly maxWaitMs: Ms;
   readonly signal: AbortSignal;
+  /** What it is worth, and pays, to have the pool woken. */
+  readonly wake?: WakeOffer | undefined;
 }
 
 export interface RouterStats {
@@ -127,14 +133,46 @@ export function countsOf(replicas: Iterable<Replica>): { ready: number; inFlight
   return counts;
 }
 
+/** What an attempt's end says of its replica. */
+export function noteOutcome(
+  replica: Replica,
+  outcome: Outcome,
+  { nowMs, busyMs, supervised }: { readonly nowMs: EpochMs; readonly busyMs: Ms; readonly supervised: boolean },
+): void {
+  const { circuit } = replica;
+  if (outcome === 'served') {
+    replica.served += 1;
+    circuit.served();
+  } else if (outcome === 'failed' || outcome === 'refused') {
+    replica.failed += 1;
+    if (outcome === 'refused' && supervised) circuit.refused(nowMs);
+    else circuit.failed(nowMs);
+  } else if (outcome === 'busy') circuit.busy(nowMs, busyMs);
+  else circuit.cancelled();
+}
+
+/** When the first of those that are left alone may be tried again; Infinity: none is. */
+export function nextAdmission(replicas: Iterable<Replica>, nowMs: EpochMs): EpochMs {
+  let next = Infinity;
+  for (const { draining, circuit } of replicas) {
+    if (!draining) next = Math.min(next, circuit.admitsAtMs(nowMs) ?? Infinity);
+  }
+  return next;
+}
+
 /** A request in line. */
 export interface Waiter {
   readonly account: string;
   readonly sinceMs: EpochMs;
+  /** It leaves then. */
+  readonly untilMs: EpochMs;
+  readonly wake: WakeOffer | undefined;
   readonly wish: Wish;
   readonly needs: Needs | undefined;
   readonly give: (replica: Replica) => void;
   readonly fail: (error: AppError) => void;
+  /** Turns it away, if it is still in line. */
+  readonly refuse: (error: AppError) => void;
 }
 
 /** A slot that is taken; what happens to it goes to its replica, and its end to the router. */
@@ -177,9 +215,7 @@ export class TakenSlot implements Slot {
   }
 
   onLost(listener: () => void): () => void {
-    const { onLost } = this.#replica;
-    onLost.add(listener);
-    return () => onLost.delete(listener);
+    return this.#replica.onLost.add(listener);
   }
 
   used(input: Tokens, output: Tokens, paidNanoUsd: NanoUsd): void {
@@ -213,7 +249,7 @@ export class TakenSlot implements Slot {
 /** @param remembered blocks of openings that its cache may hold */
 export function newReplica(target: Target, nowMs: EpochMs, remembered: number): Replica {
   const counts = { inFlight: 0, served: 0, failed: 0, overclaimed: 0, paid: 0n, lastUsedMs: nowMs, pace: 1, unread: 0 };
-  const own = { onLost: new Set<() => void>(), remembered: new Remembered(remembered), circuit: new Circuit() };
+  const own = { onLost: new Bag<() => void>(), remembered: new Remembered(remembered), circuit: new Circuit() };
   return { target, lost: false, draining: false, ...counts, ...own };
 }
 

@@ -46,7 +46,7 @@ export class Waiting {
 
   /** @throws AppError what `turn.refuse` gives, or `client_closed` */
   join(options: TakeOptions, turn: Turn): Promise<Slot> {
-    const { account, maxWaitMs, signal, needs } = options;
+    const { account, maxWaitMs, signal, needs, wake } = options;
     return new Promise((resolve, reject) => {
       const sinceMs = this.#clock.now();
       const leave = (): void => {
@@ -58,6 +58,8 @@ export class Waiting {
       const waiter: Waiter = {
         account,
         sinceMs,
+        untilMs: sinceMs + maxWaitMs,
+        wake,
         wish: options,
         needs,
         give: (replica) => {
@@ -68,12 +70,15 @@ export class Waiting {
           leave();
           reject(error);
         },
+        refuse: (error) => {
+          if (this.#line.remove(account, waiter)) waiter.fail(error);
+        },
       };
       const onAbort = (): void => {
-        if (this.#line.remove(account, waiter)) waiter.fail(new AppError('client_closed', 'the client has gone'));
+        waiter.refuse(new AppError('client_closed', 'the client has gone'));
       };
       const cancelTimer = this.#clock.timer(maxWaitMs, () => {
-        if (this.#line.remove(account, waiter)) waiter.fail(turn.refuse());
+        waiter.refuse(turn.refuse());
       });
       signal.addEventListener('abort', onAbort, { once: true });
       this.#line.push(account, waiter);

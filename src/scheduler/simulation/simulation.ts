@@ -160,8 +160,8 @@ class Run {
   }
 
   #act(action: Action): void {
-    if (action.type === 'hold_back') return;
     if (action.type === 'order') return this.#order();
+    if (!('replica' in action)) return;
     const replica = this.#fleet.find(action.replica);
     if (!replica) return;
     if (action.type === 'drain' && replica.state === 'ready') this.#drain(replica);

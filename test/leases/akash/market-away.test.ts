@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
 import { Agent } from 'undici';
 import { systemClock, type Clock } from '../../../src/clock.ts';
+import { AppError } from '../../../src/errors.ts';
 import type { AkashMarketOptions } from '../../../src/leases/akash/parts.ts';
 import { ChainDoor } from '../../fakes/chain-door.ts';
 import { akashOrder, newChain, openAkash, type AkashBench } from './market-bench.ts';
@@ -73,6 +74,9 @@ test('a first start without the chain says what its nodes answered, and orders n
   door.shut = true;
   const market = await bench.again(change);
   assert.match(market.health().problem ?? '', /no node of the Akash chain/);
+  await assert.rejects(market.treasury(), (error: unknown) => {
+    return error instanceof AppError && error.code === 'no_capacity' && /no node of the Akash/.test(error.message);
+  });
   const outcome = await market.tender(akashOrder('o1'));
   assert.ok(outcome.kind === 'refused');
   assert.match(outcome.reason, /no node of the Akash chain/);
