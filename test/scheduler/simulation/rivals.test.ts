@@ -126,7 +126,7 @@ function play(policy: Policy, given: Play): { counts: number[]; last: number; at
     };
     for (const action of policy.decide(view)) {
       if (action.type === 'order') replicas = [...replicas, replica(`r${(made += 1)}`, nowMs)];
-      else if (action.type !== 'hold_back') replicas = replicas.filter(({ id }) => id !== action.replica);
+      else if ('replica' in action) replicas = replicas.filter(({ id }) => id !== action.replica);
     }
     counts.push(replicas.length);
     times.push(nowMs);
