@@ -9,7 +9,7 @@ import { openHouse, PATIENCE_MS } from './house.ts';
 const POOL = { replicas: { min: 0, max: 2 }, slots: 1, idle_s: 2, bid_window_s: 60 };
 
 test('(e) an order is withdrawn when whoever it was for has left, and no lease is ever made of it', async (t) => {
-  const { gateway, market, scheduler } = await openHouse(t, { pool: POOL });
+  const { gateway, market, scheduler, records } = await openHouse(t, { pool: POOL });
   // Nobody has bid so far, and somebody may.
   market.order = (id) => Promise.resolve(withoutBids(market.world.orders.get(id)));
   const leave = new AbortController();
@@ -22,6 +22,8 @@ test('(e) an order is withdrawn when whoever it was for has left, and no lease i
   await until('no replica is left', () => scheduler.replicas().length === 0, PATIENCE_MS);
   assert.equal(market.count('accept'), 0);
   assert.equal(market.world.orders.size, 1, 'and none is placed again');
+  const decisions = await records.listDecisions({ limit: 100 });
+  assert.ok(!decisions.some(({ kind }) => kind === 'order.fell'), 'nobody waited for its end');
 });
 
 test('(e) a machine that still loads is given back after the idle time when whoever it was for has left, its deposit too', async (t) => {
