@@ -229,7 +229,7 @@ async function startGateway(parts: Parts): Promise<Gateway> {
     upstream,
     watch: () => watch,
     transport: nodeTransport,
-    fleet: createOperations({ clock, pools, records, scheduler, markets, ledger, disputes }),
+    fleet: createOperations({ clock, pools, records, scheduler, markets, ledger, disputes, dataDir }),
     joining: joining.door,
     leader: () => leadership.view(),
     adminKeyHash: hashKey(adminKey),

@@ -1,15 +1,22 @@
-import type { Command } from 'commander';
+import { Option, type Command } from 'commander';
 import { z } from 'zod';
 import { AppError } from '../errors.ts';
 import { AdminClient, type AdminReply } from './admin-client.ts';
 import { addListing, ask, withJson } from './ask.ts';
 import { formatReply } from './table.ts';
+import { parseTime } from './values.ts';
 import type { OutputOptions, Surface } from './terminal.ts';
 
 const PHRASE = 'close every lease';
 const PATH = '/admin/panic';
 const LOOK_MS = 1000;
 const WAIT_S = 60;
+
+interface MarginOptions extends OutputOptions {
+  readonly from?: number | string;
+  readonly to?: number | string;
+  readonly by: string;
+}
 
 interface PanicOptions extends OutputOptions {
   readonly yes?: boolean;
@@ -26,6 +33,19 @@ export function addMoneyCommands(program: Command, surface: Surface): void {
     name: 'treasury',
     about: 'what leases are paid from: stock, runways, mints, limits, the books beside the chain, alarms',
     path: '/admin/treasury',
+  });
+  withJson(
+    program
+      .command('margin')
+      .description('what came in and went out: charges, rent, fees, tokens bought, start-ups, idle and busy time')
+      .option('--from <time>', 'seconds since 1970, or 2030-01-31T00:00:00Z; default: a day before --to', parseTime)
+      .option('--to <time>', 'default: now', parseTime)
+      .addOption(new Option('--by <what>', 'a row for each').choices(['pool', 'account', 'provider']).default('pool')),
+  ).action(({ from, to, by, ...options }: MarginOptions) => {
+    const query = new URLSearchParams({ group_by: by });
+    if (from !== undefined) query.set('from', String(from));
+    if (to !== undefined) query.set('to', String(to));
+    return ask(surface, options, { method: 'GET', path: `/admin/reports/margin?${query.toString()}` });
   });
   withJson(
     program

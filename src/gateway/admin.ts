@@ -6,6 +6,7 @@ import { addBooks } from './admin-books.ts';
 import { addFleet } from './admin-fleet.ts';
 import { addAdminKeys } from './admin-keys.ts';
 import { addMoney } from './admin-money.ts';
+import { addReports } from './admin-reports.ts';
 import type { AppDeps, AppEnv } from './deps.ts';
 
 /**
@@ -25,6 +26,7 @@ export function createAdmin(deps: AppDeps): Hono<AppEnv> {
   if (deps.fleet) {
     addFleet(app, deps, deps.fleet);
     addMoney(app, deps, deps.fleet);
+    addReports(app, deps, deps.fleet);
   }
   return app;
 }

@@ -116,6 +116,12 @@ export interface FleetOperations {
   /** Each market, and why it takes no orders now, if it does not. */
   markets(): unknown[];
   providers(): Promise<unknown[]>;
+  /** What came in and went out, by pool, account or provider. */
+  margin(asked: {
+    readonly fromMs: number;
+    readonly toMs: number;
+    readonly groupBy: 'pool' | 'account' | 'provider';
+  }): Promise<{ readonly data: readonly Record<string, string>[]; readonly total: Record<string, string> }>;
   /** What leases are paid from, market by market. */
   treasury(): Promise<unknown>;
   /** Whether everything is stopped, and what is still open. */

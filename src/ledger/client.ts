@@ -4,8 +4,10 @@ import { systemClock } from '../clock.ts';
 import { AppError } from '../errors.ts';
 import { openSql } from '../store/libsql.ts';
 import type { Sql } from '../store/sql.ts';
+import type { EpochMs } from '../units.ts';
 import { Book } from './book.ts';
 import { LEDGER_FILE, packBatch, type ThreadMessage } from './journal-file.ts';
+import type { MarginSums } from './margin-sums.ts';
 import type { CheckReport, Ledger, LedgerOp, LedgerReplies } from './operations.ts';
 import { Writer } from './writer.ts';
 
@@ -154,8 +156,17 @@ function closedError(cause: Error | null): AppError {
 
 /** The check reads much: it has a thread and a read-only connection of its own. */
 export function runCheck(dataDir: string): Promise<CheckReport> {
+  return runReading({ dataDir, task: 'check' });
+}
+
+/** What was earned and spent, in the same way. */
+export function runMargin(dataDir: string, fromMs: EpochMs, toMs: EpochMs): Promise<MarginSums> {
+  return runReading({ dataDir, task: 'margin', fromMs, toMs });
+}
+
+function runReading<T>(workerData: Readonly<Record<string, string | number>>): Promise<T> {
   return new Promise((resolve, reject) => {
-    const worker = new Worker(thread(), { workerData: { dataDir, task: 'check' } });
+    const worker = new Worker(thread(), { workerData });
     worker.once('message', resolve);
     worker.once('error', reject);
     worker.once('exit', () => reject(new Error('the check ended without a report')));

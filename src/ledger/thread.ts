@@ -4,6 +4,7 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { openSql } from '../store/libsql.ts';
 import { bigintOf } from '../store/sql.ts';
 import { checkLedger } from './check.ts';
+import { sumMargin } from './margin-sums.ts';
 import { JournalFile, LEDGER_FILE, unpackBatch, type ThreadMessage } from './journal-file.ts';
 
 /** The thread that has the ledger's disk on Node. Any error here ends the process: memory and disk may no longer agree. */
@@ -13,7 +14,9 @@ const CANARY_MS = 250;
 interface Start {
   readonly dataDir: string;
   /** 'check': only run the check, on a connection that cannot write. */
-  readonly task: 'write' | 'check';
+  readonly task: 'write' | 'check' | 'margin';
+  readonly fromMs?: number;
+  readonly toMs?: number;
   /** Of the book that decides what is written. */
   readonly epoch?: number;
 }
@@ -60,8 +63,16 @@ function check(dataDir: string): void {
   parentPort?.postMessage(report);
 }
 
+function margin({ dataDir, fromMs = 0, toMs = 0 }: Start): void {
+  const sql = openSql(join(dataDir, LEDGER_FILE), { readonly: true, busyMs: 5000 });
+  const sums = sumMargin(sql, fromMs, toMs);
+  sql.close();
+  parentPort?.postMessage(sums);
+}
+
 const start = workerData as Start | null;
 if (parentPort && start) {
   if (start.task === 'write') write(start);
+  else if (start.task === 'margin') margin(start);
   else check(start.dataDir);
 }

@@ -12,6 +12,7 @@ import { modelIdSchema, parsePool, poolSchema, type MarketName, type PoolSpec } 
 import { breachOf } from '../spec/dispute.ts';
 import { disputeOperations } from './dispute-operations.ts';
 import { found, leaseLine, marketOf, viewLease } from './lease-view.ts';
+import { marginOperation } from './margin-view.ts';
 import { moneyOperations } from './money-operations.ts';
 import { payingOperations } from './paying-operations.ts';
 import { viewProviders } from './provider-view.ts';
@@ -24,6 +25,7 @@ export interface OperationsDeps {
   readonly scheduler: Scheduler;
   readonly markets: ReadonlyMap<MarketName, Market>;
   readonly ledger: Ledger;
+  readonly dataDir: string;
   readonly disputes: DisputeRecords;
 }
 
@@ -33,6 +35,7 @@ export function createOperations(deps: OperationsDeps): FleetOperations {
   return {
     ...moneyOperations(deps),
     ...payingOperations(deps),
+    margin: marginOperation(deps),
     pools: () => pools.list().map((pool) => viewPool(pool, scheduler)),
     pool: (id) => viewPool(found(pools.get(id), `there is no pool ${id}`), scheduler),
     advice: (id) => {

@@ -43,6 +43,7 @@ export class Ending {
    */
   async fail(record: ReplicaRecord, reason: string, blame: Blame | null): Promise<void> {
     const { clock, fleet, pools, decide, signal } = this.#parts;
+    const busyMs = pools.find(record.pool)?.router.load(record.id)?.busyMs ?? record.busyMs ?? 0;
     pools.find(record.pool)?.router.remove(record.id);
     const { reserve, retries } = fleet.notes(record.id);
     if (!retries) fleet.failures.failed(backoffKey(record, reserve));
@@ -55,6 +56,7 @@ export class Ending {
       cause,
       blameShare,
       reason: reason.slice(0, 500),
+      busyMs,
     };
     const saving = fleet.save({ ...record, ...told, state: 'closing' });
     // With the row, so that no order that is decided meanwhile goes to the same provider.
@@ -78,7 +80,8 @@ export class Ending {
   /** Gives back what a closing replica has; tried again at later ticks until the market has said that nothing is left. */
   async close(record: ReplicaRecord, closeReason: CloseReason = 'tenant'): Promise<void> {
     const { pools } = this.#parts;
-    const metered = await meterReplica(this.#parts, record, true);
+    const busyMs = pools.find(record.pool)?.router.load(record.id)?.busyMs ?? record.busyMs ?? 0;
+    const metered = { ...(await meterReplica(this.#parts, record, true)), busyMs };
     // Before the machine goes, so that requests at work move on and new ones go elsewhere.
     pools.find(record.pool)?.router.remove(record.id);
     const ended = record.leaseId === null ? await this.#withdraw(metered) : await this.#giveBack(metered, closeReason);

@@ -56,6 +56,7 @@ export const emptyFleet: FleetOperations = {
   judgeDispute: async () => ({}),
   markets: () => [],
   providers: async () => [],
+  margin: async () => ({ data: [], total: {} }),
   treasury: async () => ({ data: [] }),
   panic: async () => ({}),
   startPanic: async () => ({}),

@@ -69,7 +69,7 @@ async function useOnce(bench: Bench): Promise<void> {
 
 /** Of the orders so far: what became of each, its ceiling per block, and why it was so high. */
 async function steps(bench: Bench): Promise<[OrderRecord['state'], bigint, string | undefined][]> {
-  const orders = (await bench.records.listOrders()).toSorted((a, b) => Number(a.id.slice(4)) - Number(b.id.slice(4)));
+  const orders = (await bench.records.listOrders()).toReversed();
   return orders.map(({ state, markets }) => [state, markets[0]?.ceilingNanoUsdPerBlock ?? 0n, markets[0]?.why]);
 }
 

@@ -46,6 +46,9 @@ export interface Replica {
   failed: number;
   overclaimed: number;
   paid: NanoUsd;
+  /** How long it has had something to do, and when it last began to. */
+  busyMs: Ms;
+  busySinceMs: EpochMs;
   /** How fast it was measured to be, to the pool's others: 1 while nothing is known. */
   pace: number;
   readonly remembered: Remembered;
@@ -118,6 +121,8 @@ export interface ReplicaLoad {
   readonly overclaimed: number;
   /** What was paid for tokens from it. */
   readonly paidNanoUsd: NanoUsd;
+  /** How long it has had something to do, without what is at work now. */
+  readonly busyMs: Ms;
   /** Since when it is under suspicion, and when it last sent tokens. */
   readonly suspectMs: EpochMs | null;
   readonly aliveMs: EpochMs;
@@ -202,6 +207,7 @@ export class TakenSlot implements Slot {
     this.#unread = unread;
     replica.unread += unread;
     this.#clock = router.clock;
+    if (replica.inFlight === 1) replica.busySinceMs = this.#clock.now();
     this.#meter = router.meter;
     this.#onRelease = router.onRelease;
   }
@@ -236,6 +242,7 @@ export class TakenSlot implements Slot {
     if (!this.#held) return;
     this.#held = false;
     this.#read();
+    if (this.#replica.inFlight === 1) this.#replica.busyMs += this.#clock.now() - this.#replica.busySinceMs;
     this.#onRelease(this.#replica, outcome, busyMs);
   }
 
@@ -248,7 +255,18 @@ export class TakenSlot implements Slot {
 
 /** @param remembered blocks of openings that its cache may hold */
 export function newReplica(target: Target, nowMs: EpochMs, remembered: number): Replica {
-  const counts = { inFlight: 0, served: 0, failed: 0, overclaimed: 0, paid: 0n, lastUsedMs: nowMs, pace: 1, unread: 0 };
+  const counts = {
+    inFlight: 0,
+    served: 0,
+    failed: 0,
+    overclaimed: 0,
+    paid: 0n,
+    busyMs: 0,
+    busySinceMs: 0,
+    lastUsedMs: nowMs,
+    pace: 1,
+    unread: 0,
+  };
   const own = { onLost: new Bag<() => void>(), remembered: new Remembered(remembered), circuit: new Circuit() };
   return { target, lost: false, draining: false, ...counts, ...own };
 }
@@ -257,7 +275,7 @@ export function loadOf(replica: Replica): ReplicaLoad {
   const { inFlight, lastUsedMs, draining, served, failed, overclaimed, paid, circuit } = replica;
   const { suspectMs, aliveMs } = circuit;
   const counts = { inFlight, lastUsedMs, draining, served, failed, overclaimed };
-  return { ...counts, paidNanoUsd: paid, suspectMs, aliveMs };
+  return { ...counts, paidNanoUsd: paid, busyMs: replica.busyMs, suspectMs, aliveMs };
 }
 
 /** Whether a request that these replicas have failed may not have this one. */
