@@ -15,12 +15,16 @@ export interface GatewayOptions {
   readonly folder: string;
   /** Text of underbid.yaml. */
   readonly config: string;
+  /** Where model servers and models are kept; default: a folder of its own. */
+  readonly cache?: string;
   readonly cores: string | undefined;
   readonly signal: AbortSignal;
 }
 
 const ENTRY = fileURLToPath(new URL('../src/node.ts', import.meta.url));
 const READY_MS = 60_000;
+/** The model server and the model may have to be fetched first. */
+const DOWNLOAD_MS = 300_000;
 const CREDIT_USD = '1000.00';
 
 export async function startGatewayProcess(options: GatewayOptions): Promise<GatewayProcess> {
@@ -39,12 +43,12 @@ export async function startGatewayProcess(options: GatewayOptions): Promise<Gate
       UNDERBID_PORT: String(port),
       UNDERBID_DATA: data,
       UNDERBID_CONFIG: config,
-      UNDERBID_CACHE: join(options.folder, 'cache'),
+      UNDERBID_CACHE: options.cache ?? join(options.folder, 'cache'),
       UNDERBID_ADMIN_KEY: adminKey,
     },
     folder: options.folder,
     ready: /^underbid ready on http:/,
-    readyMs: READY_MS,
+    readyMs: options.cache === undefined ? READY_MS : DOWNLOAD_MS,
     cores: options.cores,
     signal: options.signal,
   });

@@ -8,7 +8,17 @@ import { fileURLToPath } from 'node:url';
 import { UsageError, type Benchmark, type BenchResult } from './benchmark.ts';
 import { describeMachine, temporaryParent, type Machine } from './machine.ts';
 
-const NAMES: readonly string[] = ['overhead', 'ledger', 'scheduler', 'streams', 'routing', 'rivals', 'start'];
+const NAMES: readonly string[] = [
+  'overhead',
+  'ledger',
+  'scheduler',
+  'streams',
+  'routing',
+  'rivals',
+  'start',
+  'cost',
+  'replay',
+];
 const USAGE = `usage: npm run bench -- NAME [--json FILE] [options]\nNAME: ${NAMES.join(', ')}; options: NAME --help`;
 
 process.exitCode = await main(process.argv.slice(2));

@@ -13,19 +13,19 @@ import { BodyRoom } from './gateway/body-room.ts';
 import { hashKey, Keys } from './gateway/auth.ts';
 import { Limiter } from './gateway/limits.ts';
 import { nodeTransport } from './gateway/node-transport.ts';
-import { askCanary } from './gateway/canary.ts';
 import { probeModelServer } from './gateway/probe.ts';
 import { proveResumption } from './gateway/resume-probe.ts';
+import { measureSpeed } from './gateway/speed-probe.ts';
 import { PromptCounter } from './gateway/tokenizer.ts';
 import { createUndiciUpstream } from './gateway/undici-upstream.ts';
 import { Watch } from './gateway/watch.ts';
 import { openLedger } from './ledger/client.ts';
 import type { Ledger } from './ledger/operations.ts';
-import { readSecret } from './node/akash-market.ts';
 import { viewCredits } from './node/dispute-operations.ts';
 import { fenceMarket } from './leases/fenced.ts';
 import type { LlamaRuntime } from './leases/local/runtime.ts';
 import { announce } from './node/announce.ts';
+import { canaryMeans, startSlaCredits } from './node/honesty.ts';
 import { openDemo } from './node/demo.ts';
 import { Leadership } from './node/leadership.ts';
 import { openMarkets, prepareLocal } from './node/markets.ts';
@@ -38,9 +38,6 @@ import { standBy } from './node/standby.ts';
 import { untilSignal, untilStopped, type Gateway } from './node/stopping.ts';
 import { createIds, randomText, systemRandom } from './random.ts';
 import { DisputeRecords } from './leases/dispute-records.ts';
-import { CanaryRows } from './scheduler/canary/canary-rows.ts';
-import { CreditRows } from './scheduler/sla/credit-rows.ts';
-import { SlaCredits } from './scheduler/sla/credits.ts';
 import { Scheduler } from './scheduler/loop.ts';
 import { Pools } from './scheduler/pool/pools.ts';
 import { SchedulerRecords } from './scheduler/records.ts';
@@ -212,12 +209,9 @@ async function startGateway(parts: Parts): Promise<Gateway> {
     budget: settings.budget,
     probe: (target, spec, signal) => probeModelServer(upstream, target, spec, signal),
     proveResumption: (target, spec, signal) => proveResumption(upstream, target, spec, signal),
-    canary: {
-      rows: new CanaryRows(store),
-      random: systemRandom,
-      ask: (target, spec, question, signal) => askCanary(upstream, target, spec, { question, signal }),
-      keyOf: (reference) => readSecret(reference, settings),
-    },
+    canary: canaryMeans({ settings, store, upstream }),
+    measure: (target, pool, signal) =>
+      measureSpeed({ upstream, clock, target, pool, nonce: randomText(systemRandom, 16), signal }),
   });
   const keys = new Keys(ledger);
   await keys.refresh();
@@ -228,10 +222,8 @@ async function startGateway(parts: Parts): Promise<Gateway> {
   disputes.onUpheld(({ market, provider, breach }) => scheduler.book.disputed({ market, provider }, breach.reason));
   await scheduler.start();
   closers.push(() => scheduler.stop(options));
-  const creditRows = new CreditRows(store);
-  const slaCredits = new SlaCredits({ clock, ledger, rows: creditRows, pools, log });
-  slaCredits.start();
-  closers.push(() => slaCredits.stop());
+  const { creditRows, stop: stopCredits } = startSlaCredits({ store, clock, ledger, pools, log });
+  closers.push(stopCredits);
   const watch = new Watch(clock);
   let refusing: string | null = null;
   const deps: AppDeps = {

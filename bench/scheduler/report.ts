@@ -43,8 +43,9 @@ function lineOf(scenario: string, system: string, rows: readonly BenchRow[]): st
   };
   const worst = Math.min(...own.map((row) => Number(row['within_slo_share'])));
   const bound = system === 'bound';
+  const set = own[0]?.['held_out'] === true ? ' (held out)' : '';
   return [
-    scenario,
+    scenario.replace('held-out-', '') + set,
     system,
     bound ? '-' : mean('within_slo_share', 2, 100),
     bound ? '-' : (worst * 100).toFixed(2),

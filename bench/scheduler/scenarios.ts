@@ -10,9 +10,11 @@ import { parsePool } from '../../src/spec.ts';
 export interface Case {
   readonly scenario: Scenario;
   readonly load: (seed: number) => Load;
+  /** Constants were chosen with an eye on what is not held out. */
+  readonly heldOut?: boolean;
 }
 
-const MINUTE_MS = 60_000;
+export const MINUTE_MS = 60_000;
 export const HOUR_MS = 60 * MINUTE_MS;
 /** Prices "starting at" of Akash's list of 2026-09-20, for the cheapest of four; the others are a little dearer. */
 const USD_PER_HOUR: Readonly<Record<string, number>> = { rtx4090: 0.39, a100: 1.71, h100: 2.71 };
@@ -26,10 +28,14 @@ export interface Setting {
   readonly units?: number;
   readonly bandwidth?: number;
   readonly troubles?: readonly Trouble[];
+  /** USD an hour: what a replica may cost at most, and all of the pool. */
+  readonly ceiling?: string;
+  readonly budget?: string;
 }
 
 export function scenarioOf(setting: Setting): Scenario {
   const { name, model, gpus, min, max, units = 8, bandwidth = 1, troubles = [] } = setting;
+  const { ceiling = '7', budget } = setting;
   const spec = parsePool(
     'simulated',
     {
@@ -39,7 +45,8 @@ export function scenarioOf(setting: Setting): Scenario {
       price: { input: '0.02', output: '0.05' },
       replicas: { min, max },
       slots: model.slots,
-      ceiling_usd_per_hour: '7',
+      ceiling_usd_per_hour: ceiling,
+      ...(budget === undefined ? {} : { budget: { usd_per_hour: budget } }),
       bid_window_s: 12,
       limits: { start_s: 1200 },
     },
@@ -74,8 +81,8 @@ function providersOf(gpus: readonly string[], units: number, bandwidth: number):
   });
 }
 
-const SMALL = { model: MODELS.small, gpus: ['rtx4090'] };
-const CHAT = { inputTokens: 1000, outputTokens: 220 };
+export const SMALL = { model: MODELS.small, gpus: ['rtx4090'] };
+export const CHAT = { inputTokens: 1000, outputTokens: 220 };
 
 /** The loads that are made up: the same shape with each seed, another draw. */
 const LOADS = {
@@ -90,6 +97,11 @@ const LOADS = {
   bursty: (hours: number) => (seed: number) => {
     const burst = { perS: 8, lengthMs: 2 * MINUTE_MS, everyMs: 30 * MINUTE_MS };
     return draw(seed, 'bursty', hours, (spanMs) => bursty(0.8, burst, spanMs, seeded(seed, 'bursts')), 8);
+  },
+  /** Three times as much from one moment to the next. */
+  step: (hours: number) => (seed: number) => {
+    const rate: RateAt = (atMs) => (atMs > (hours / 4) * HOUR_MS && atMs < (hours / 2) * HOUR_MS ? 5 : 1.6);
+    return draw(seed, 'step', hours, () => rate, 5);
   },
   /** A request every twenty minutes on the mean: more often asleep than not. */
   rare: (hours: number) => (seed: number) => draw(seed, 'rare', hours, () => steady(1 / 1200), 1 / 1200),
@@ -119,6 +131,7 @@ export function madeUpCases(quick: boolean): Case[] {
     { scenario: scenarioOf({ ...SMALL, name: 'bursty', min: 0, max: 12 }), load: LOADS.bursty(dayHours) },
     { scenario: scenarioOf({ ...SMALL, name: 'rare', min: 0, max: 4 }), load: LOADS.rare(2 * dayHours) },
     onSteady('provider-dies', { kind: 'provider_dies', ...first, provider }),
+    { scenario: scenarioOf({ ...SMALL, name: 'step', min: 1, max: 12 }), load: LOADS.step(quick ? 2 : 4) },
     onHill('hill', {}),
     // While the load rises and another replica is wanted.
     onHill('no-bids', { troubles: [{ kind: 'no_bids', atMs: rise, untilMs: rise + 10 * MINUTE_MS }] }),
@@ -134,6 +147,25 @@ export function madeUpCases(quick: boolean): Case[] {
     onHill('supply-3', { units: 3 }),
     onHill('supply-10', { units: 7, max: 10 }),
     onHill('mixed-gpus', { gpus: ['rtx4090', 'a100'] }),
+    ...budgetCases(),
+  ];
+}
+
+/** Three models that share 3.50 USD an hour: each pool has its part, which is less than it would like at its peak. */
+function budgetCases(): Case[] {
+  const large = { model: MODELS.large, gpus: ['a100'], ceiling: '2', budget: '2.00' };
+  const hours = 4;
+  const few = (seed: number): Load => draw(seed, 'budget-large', hours, () => steady(0.2), 0.2);
+  return [
+    { scenario: scenarioOf({ ...large, name: 'budget-large', min: 1, max: 4 }), load: few },
+    {
+      scenario: scenarioOf({ ...SMALL, name: 'budget-hill', min: 1, max: 8, ceiling: '0.50', budget: '1.00' }),
+      load: LOADS.hill(hours),
+    },
+    {
+      scenario: scenarioOf({ ...SMALL, name: 'budget-rare', min: 0, max: 4, ceiling: '0.50', budget: '0.50' }),
+      load: LOADS.rare(hours),
+    },
   ];
 }
 
@@ -159,8 +191,9 @@ export function caseOfTrace(name: string, load: (seed: number) => Load): Case {
   const [model, gpu] = days > 1 ? [MODELS.large, 'a100'] : [MODELS.small, meanInput > 4000 ? 'h100' : 'rtx4090'];
   const base = { name, model, gpus: [gpu] };
   const { peakReplicas } = workOf(recorded, scenarioOf({ ...base, min: 0, max: 1 }));
-  const max = Math.max(4, Math.min(24, Math.ceil(4 * peakReplicas)));
-  const scenario = scenarioOf({ ...base, min: Math.min(max, leastOf(recorded, base)), max, units: 24 });
+  // Bursts shorter than a minute want more; a load that wants hundreds gets them.
+  const max = Math.max(4, Math.min(Math.ceil(4 * peakReplicas), Math.max(24, Math.ceil(1.5 * peakReplicas))));
+  const scenario = scenarioOf({ ...base, min: Math.min(max, leastOf(recorded, base)), max, units: Math.max(24, max) });
   return { scenario, load };
 }
 

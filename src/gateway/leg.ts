@@ -59,6 +59,8 @@ export class Leg implements ReplyReader {
   #outputBefore: Tokens = 0;
   #events = 0;
   #told = 0;
+  /** This attempt's slot knows of its first token. */
+  #toldBegun = false;
   #finishReason: string | null = null;
   #whole: { message: Record<string, unknown>; logprobs: unknown } | null = null;
   #paused = false;
@@ -151,6 +153,7 @@ export class Leg implements ReplyReader {
     else if (this.#begun && !assembled) from = { text: this.#delivered, maxTokens: this.#tally.carryOn() };
     else this.#startAnew();
     this.#slot = slot;
+    this.#toldBegun = false;
     this.#outputBefore = this.counts.output;
     this.#events = 0;
     this.#unpaid.length = 0;
@@ -285,6 +288,10 @@ export class Leg implements ReplyReader {
     if (!hasContent && finishReason === null && logprobs === null) return;
     if (hasContent && this.#tally.addChunk()) throw new RangeError('the answer does not end');
     this.#begun = true;
+    if (!this.#toldBegun) {
+      this.#toldBegun = true;
+      this.#slot?.began();
+    }
     if (text === null) this.#plain = false;
     else if (this.#options.resumable) this.#delivered += text;
     this.#options.onDelta(this, choice);

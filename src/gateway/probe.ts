@@ -29,7 +29,10 @@ export async function probeModelServer(
     signal,
   });
   if (status === 429) throw new AppError('queue_full', 'the model server answered 429');
-  if (status !== 200) throw new Error(clientError(status, text)?.message ?? `the model server answered ${status}`);
+  // It said something: not what it should, but its port is open.
+  if (status !== 200) {
+    throw new AppError('upstream_error', clientError(status, text)?.message ?? `the model server answered ${status}`);
+  }
   check(text);
 }
 

@@ -63,7 +63,7 @@ export interface WholeReply {
 export function readWhole(
   upstream: Upstream,
   request: UpstreamRequest,
-  options: { readonly bytesMax: number; readonly signal: AbortSignal },
+  options: { readonly bytesMax: number; readonly signal: AbortSignal; readonly onBytes?: (bytes: Uint8Array) => void },
 ): Promise<WholeReply> {
   return new Promise((resolve, reject) => {
     const { bytesMax, signal } = options;
@@ -81,6 +81,7 @@ export function readWhole(
       },
       onData: (bytes) => {
         text += decoder.decode(bytes, { stream: true });
+        options.onBytes?.(bytes);
         if (text.length <= bytesMax) return;
         call.abort();
         finish();

@@ -14,6 +14,15 @@ const PROBE_MS = { least: 1000, most: 20_000 } as const;
 const PROOF_MS: Ms = 120_000;
 /** Probes that a machine under suspicion may leave unanswered, in a row. */
 const SILENT_MAX = 3;
+/** An idle replica, or one whose streams have all stopped, is asked after so long without a word. */
+const QUIET_MS = { idle: 15_000, streaming: 5000 } as const;
+/** Compared with its quickest answer, so long a question may stay unanswered that has nothing before it. */
+const SILENT_TIMES = 20;
+const SILENT_LEAST_MS: Ms = 5000;
+
+function longest({ limits }: PoolSpec): Ms {
+  return Math.max(PROBE_MS.least, Math.min(PROBE_MS.most, limits.firstTokenMs));
+}
 
 /** Questions put to model servers: are you ready, are you still there, can you go on with an answer. */
 export class Checking {
@@ -29,19 +38,28 @@ export class Checking {
     this.#canaries = parts.canary ? new Canaries(parts, parts.canary) : null;
   }
 
-  /** Null when the model answers, else why not. */
-  async problemOf(target: Target, spec: PoolSpec): Promise<string | null> {
-    const error = await this.#probe(target, spec);
-    return error === null ? null : describeError(error).slice(0, 200);
+  /** No problem when the model answers, else why not, and whether anything was said at all. */
+  async problemOf(
+    target: Target,
+    spec: PoolSpec,
+    id: string,
+  ): Promise<{ readonly problem: string | null; readonly answered: boolean }> {
+    const error = await this.#probe(target, spec, id);
+    const problem = error === null ? null : describeError(error).slice(0, 200);
+    return { problem, answered: error === null || error instanceof AppError };
   }
 
-  async #probe(target: Target, spec: PoolSpec): Promise<unknown> {
-    const { clock, probe, signal } = this.#parts;
+  /** @param ms how long it is waited for */
+  async #probe(target: Target, spec: PoolSpec, id: string, ms: Ms = longest(spec)): Promise<unknown> {
+    const { clock, fleet, probe, signal } = this.#parts;
     const late = new AbortController();
-    const ms = Math.max(PROBE_MS.least, Math.min(PROBE_MS.most, spec.limits.firstTokenMs));
+    const begunMs = clock.monotonic();
     const cancel = clock.timer(ms, () => late.abort(new Error(`no answer within ${ms / 1000} s`)));
     try {
       await probe(target, spec, AbortSignal.any([signal, late.signal]));
+      const notes = fleet.notes(id);
+      notes.heardMs = clock.now();
+      notes.probeMs = Math.min(notes.probeMs ?? Infinity, clock.monotonic() - begunMs);
       return null;
     } catch (error) {
       return error ?? new Error('no reason given');
@@ -60,17 +78,21 @@ export class Checking {
     const notes = fleet.notes(record.id);
     if (suspectMs === null) {
       notes.silentProbes = 0;
+      notes.hushed = false;
       return;
     }
-    const error = await this.#probe(target, pool.router.spec);
+    const error = await this.#probe(target, pool.router.spec, record.id, this.#patience(record, pool));
+    // What this process no longer waited for says nothing of the machine.
+    if (this.#parts.signal.aborted) return;
     const problem = error === null ? null : describeError(error).slice(0, 200);
     const aliveMs = pool.router.load(record.id)?.aliveMs ?? 0;
     const detail = { replica: record.id, lease: target.leaseId, provider: target.provider };
     if (problem === null || aliveMs > suspectMs) {
       notes.silentProbes = 0;
       pool.router.verified(record.id);
-      const reason =
-        problem === null ? 'it failed requests and answers its probe' : 'it failed requests and streams others';
+      const failed = notes.hushed ? 'it left a question unanswered' : 'it failed requests';
+      notes.hushed = false;
+      const reason = problem === null ? `${failed} and answers its probe` : `${failed} and streams others`;
       await decide({ pool: record.pool, kind: 'replica.verified', reason, detail });
       return;
     }
@@ -94,6 +116,38 @@ export class Checking {
     }
     await this.#dispute(record, breach);
     await this.#ending.fail(record, breach.reason, { provider: target.provider, cause: 'wrong_weights' });
+  }
+
+  /**
+   * A machine that goes dark says nothing of it: TCP still accepts. So one that nothing was heard of for a while is asked, and
+   * so is one whose answers have all stopped in the middle. Of whoever reads a prompt nothing can be heard yet.
+   */
+  async listen(record: ReplicaRecord, pool: Pool, target: Target): Promise<void> {
+    const { clock, fleet, signal } = this.#parts;
+    const { router } = pool;
+    const load = router.load(record.id);
+    // To ask what is paid by the token costs money, and what it leaves unanswered is no rent.
+    if (!load || target.tokenPrice || load.suspectMs !== null || load.begun < load.inFlight) return;
+    const notes = fleet.notes(record.id);
+    const heardMs = Math.max(notes.heardMs, load.aliveMs, load.lastUsedMs);
+    if (clock.now() - heardMs < (load.inFlight === 0 ? QUIET_MS.idle : QUIET_MS.streaming)) return;
+    const error = await this.#probe(target, router.spec, record.id, this.#patience(record, pool));
+    if (error === null || signal.aborted || (error instanceof AppError && error.code === 'queue_full')) return;
+    const now = router.load(record.id);
+    if (!now || now.aliveMs > heardMs || fleet.find(record.id)?.state !== record.state) return;
+    notes.silentProbes = 1;
+    notes.hushed = true;
+    router.hush(record.id);
+    this.#parts.log(`replica ${record.id} left a question unanswered: ${describeError(error)}`);
+  }
+
+  /** A machine that has nothing to read is given some times what its quickest answer took; one that has, as long as a request. */
+  #patience(record: ReplicaRecord, pool: Pool): Ms {
+    const most = longest(pool.router.spec);
+    const load = pool.router.load(record.id);
+    const { probeMs } = this.#parts.fleet.notes(record.id);
+    if (probeMs === null || !load || load.begun < load.inFlight) return most;
+    return Math.min(most, Math.max(SILENT_LEAST_MS, probeMs * SILENT_TIMES));
   }
 
   /** On the provider's lasting record: our own memory of it ends with this process. */

@@ -53,9 +53,10 @@ export interface DemandHistory {
   /** How many answers each number of replicas would have had too late. */
   readonly lateness: Lateness;
   readonly levels: readonly Level[];
-  /** Work that came in a millisecond, smoothed over a short and a long time: their difference is the trend. */
+  /** Work that came in a millisecond, smoothed over two and ten minutes, whose difference is the trend, and over less. */
   readonly shortRate: number;
   readonly longRate: number;
+  readonly quickRate: number;
   /** How many replicas are needed now. */
   readonly needed: number;
   /**
@@ -65,6 +66,8 @@ export interface DemandHistory {
   readonly worth: number;
   /** Requests that came in an hour, over about a day. */
   readonly perHour: number;
+  /** When fewer were ready than the work keeps busy: what is late then, and soon after, explains itself. */
+  readonly shortMs: EpochMs;
   readonly begun: number;
 }
 
@@ -82,6 +85,7 @@ const COUNT_HOURS = 24;
 const COUNT_LEAST_HOURS = 0.1;
 const HOUR_MS: Ms = 3_600_000;
 const MINUTE_MS: Ms = 60_000;
+const QUICK_MS: Ms = 45_000;
 const SHORT_MS: Ms = 120_000;
 const LONG_MS: Ms = 600_000;
 /** A burst is no trend. */
@@ -89,6 +93,8 @@ const GROWTH_MOST = 1.15;
 /** Nobody works all the time: answers would be late by chance. A little over a whole number wants no replica more. */
 const FULL = 0.95;
 const RATE_LEAST = 0.05;
+/** A line that grew while replicas were missing is done with after so long. */
+const SHORT_WAIT_MS: Ms = 300_000;
 /** Pauses of a level that are remembered. */
 const PAUSES_MAX = 32;
 /** A level that is needed again within so long was needed all the time. */
@@ -101,9 +107,11 @@ export function newHistory(atMs: EpochMs): DemandHistory {
     levels: [],
     shortRate: 0,
     longRate: 0,
+    quickRate: 0,
     needed: 0,
     worth: WORTH.first,
     perHour: 0,
+    shortMs: atMs - SHORT_WAIT_MS,
     begun: 0,
   };
 }
@@ -117,11 +125,15 @@ export function foldDemand(history: DemandHistory, sample: DemandSample, rules: 
   const trend = {
     shortRate: rates.shortRate / (1 - Math.exp(-seenMs / SHORT_MS)),
     longRate: rates.longRate / (1 - Math.exp(-seenMs / LONG_MS)),
+    quickRate: Math.max(rates.shortRate, rates.quickRate),
   };
   const { arrived: requests = sample.begun, workMs, promptMs = 0 } = sample;
-  const came = { tookMs, requests, workMs: workMs ?? 0, promptMs, busy: trend.longRate };
+  const { ready = history.needed, late } = sample;
+  const shortMs = ready < busyReplicas(sample, trend, rules) ? atMs : history.shortMs;
+  const seen = workMs === null || atMs - shortMs < SHORT_WAIT_MS ? null : { ready, late };
+  const came = { tookMs, requests, workMs: workMs ?? 0, promptMs, busy: trend.longRate, seen };
   const lateness = foldLateness(history.lateness, came, rules, atMs);
-  const grown = { ...history, ...rates, ...foldWorth(history, sample, rules), lateness, atMs };
+  const grown = { ...history, ...rates, ...foldWorth(history, sample, rules), lateness, atMs, shortMs };
   const needed = Math.min(rules.replicasMax, neededNow(grown, sample, { rules, trend }));
   return { ...grown, needed, levels: foldLevels(history.levels, needed, atMs) };
 }
@@ -131,12 +143,16 @@ interface Looks {
   readonly trend: Rates;
 }
 
+function busyReplicas({ slots }: DemandSample, trend: Rates, { startMs }: DemandRules): number {
+  const coming = trend.shortRate * growth(trend, startMs);
+  return Math.max(slots > 0 ? 1 : 0, Math.ceil(coming / FULL - RATE_LEAST));
+}
+
 /** As many as the work keeps busy, those that a line wants, and each one more that saves late answers enough to be worth it. */
 function neededNow(history: DemandHistory, sample: DemandSample, { rules, trend }: Looks): number {
   const { atMs, slots, slotsPerReplica, workMs } = sample;
   if (workMs === null) return Math.ceil(slots / slotsPerReplica);
-  const coming = trend.shortRate * growth(trend, rules.startMs);
-  const busy = Math.max(slots > 0 ? 1 : 0, Math.ceil(coming / FULL - RATE_LEAST));
+  const busy = busyReplicas(sample, trend, rules);
   const needed = busy + surge(busy, sample, { history, rules, trend });
   const worth = history.worth / Math.max(1, rules.lateShare * history.perHour);
   for (let count = rules.replicasMax - 1; count >= Math.max(1, needed); count -= 1) {
@@ -153,13 +169,15 @@ function neededNow(history: DemandHistory, sample: DemandSample, { rules, trend 
 function surge(busy: number, sample: DemandSample, look: Looks & { readonly history: DemandHistory }): number {
   const { history, rules, trend } = look;
   const { lineMs, ready = busy } = sample;
-  const missing = trend.shortRate - ready;
+  // Where a line grows, what comes now says more than the mean of minutes.
+  const rate = trend.quickRate;
+  const missing = rate - ready;
   const lineThenMs = lineMs + missing * rules.startMs - busy * rules.slackMs;
   if (lineMs <= 0 || lineThenMs <= 0) return 0;
   const late = history.worth / rules.lateShare;
   let best = { more: 0, cost: Infinity };
-  for (let more = 0; more <= Math.ceil(Math.max(1, missing)); more += 1) {
-    const spare = busy + more - trend.shortRate;
+  for (let more = 0; more <= Math.max(1, Math.ceil(missing)); more += 1) {
+    const spare = busy + more - rate;
     if (spare <= RATE_LEAST) continue;
     const tookMs = lineThenMs / spare;
     const cost = more * (rules.startMs + tookMs) + late * tookMs;
@@ -168,13 +186,17 @@ function surge(busy: number, sample: DemandSample, look: Looks & { readonly hist
   return best.more;
 }
 
-type Rates = Pick<DemandHistory, 'shortRate' | 'longRate'>;
+type Rates = Pick<DemandHistory, 'shortRate' | 'longRate' | 'quickRate'>;
 
-function foldRates({ shortRate, longRate }: DemandHistory, workMs: Ms, tookMs: Ms): Rates {
-  if (tookMs <= 0) return { shortRate, longRate };
+function foldRates({ shortRate, longRate, quickRate }: DemandHistory, workMs: Ms, tookMs: Ms): Rates {
+  if (tookMs <= 0) return { shortRate, longRate, quickRate };
   const rate = workMs / tookMs;
   const follow = (before: number, overMs: Ms): number => before + (rate - before) * (1 - Math.exp(-tookMs / overMs));
-  return { shortRate: follow(shortRate, SHORT_MS), longRate: follow(longRate, LONG_MS) };
+  return {
+    shortRate: follow(shortRate, SHORT_MS),
+    longRate: follow(longRate, LONG_MS),
+    quickRate: follow(quickRate, QUICK_MS),
+  };
 }
 
 /**

@@ -41,6 +41,17 @@ export interface Notes {
   suspectMs: EpochMs | null;
   /** Probes in a row that it left unanswered since it failed requests. */
   silentProbes: number;
+  /** It was put under suspicion by a question of ours, not by a request. */
+  hushed: boolean;
+  /** When it last answered a question of ours, and how long the quickest one took. */
+  heardMs: EpochMs;
+  probeMs: Ms | null;
+  /** Speeds of answers that were alone on it, not summed up yet; their medians and those of questions, the latest last. */
+  alone: number[];
+  measures: number[];
+  /** Questions that were put to measure it, and when the next one may be. */
+  measured: number;
+  measureNextMs: EpochMs;
   /** Its bids are in their providers' records. */
   bidsNoted: boolean;
   /** A refusal that was told already. */
@@ -124,6 +135,7 @@ export class Fleet {
       fundAgainMs: 0,
       suspectMs: null,
       silentProbes: 0,
+      ...{ hushed: false, heardMs: 0, probeMs: null, alone: [], measures: [], measured: 0, measureNextMs: 0 },
       bidsNoted: false,
       told: null,
       problem: null,

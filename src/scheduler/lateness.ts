@@ -16,6 +16,8 @@ export interface Arrived {
   readonly promptMs: Ms;
   /** Replicas that the work of the last minutes keeps busy. */
   readonly busy: number;
+  /** What was late in truth with so many replicas, where a lack of them does not explain it. */
+  readonly seen: { readonly ready: number; readonly late: number } | null;
 }
 
 export interface LatenessRules {
@@ -72,7 +74,7 @@ export function newLateness(atMs: EpochMs): Lateness {
 }
 
 export function foldLateness(before: Lateness, arrived: Arrived, rules: LatenessRules, atMs: EpochMs): Lateness {
-  const { tookMs, busy } = arrived;
+  const { tookMs, busy, seen } = arrived;
   const counts = Array.from({ length: rules.replicasMax }, (_, at) => at + 1);
   const lates = counts.map((count) => lateOf(before.lines[count - 1], arrived, rules, count));
   const fewer = lates.map((late, at) => Math.max(0, late - (lates[at + 1] ?? 0)));
@@ -82,14 +84,16 @@ export function foldLateness(before: Lateness, arrived: Arrived, rules: Lateness
   const lines = counts.map((count, at) => {
     const { workMs = 0, promptMs = 0, now = 0, before: last = 0, slow = 0 } = before.lines[at] ?? {};
     const spared = fewer[at] ?? 0;
+    // The lines are a model; what it missed counts like a burst.
+    const missed = seen?.ready === count ? Math.max(0, seen.late - (lates[at] ?? 0)) : 0;
     const most = count * (rules.slackMs + LINE_MOST_MS);
     const left = (line: Ms, came: Ms): Ms => Math.min(most, Math.max(0, line + came - count * tookMs));
     return {
       workMs: left(workMs, arrived.workMs),
       promptMs: left(promptMs, arrived.promptMs),
-      now: (over ? 0 : now) + spared,
+      now: (over ? 0 : now) + spared + missed,
       before: over ? now : last,
-      slow: slow * keepSlow + (busy > FULL * count ? 0 : (spared * HOUR_MS) / SLOW_MS),
+      slow: slow * keepSlow + ((busy > FULL * count ? missed : spared + missed) * HOUR_MS) / SLOW_MS,
     };
   });
   const spell = over ? { sinceMs: atMs, beforeMs: spellMs } : before.spell;

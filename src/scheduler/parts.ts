@@ -6,9 +6,23 @@ import type { Fleet } from './fleet.ts';
 import type { Pools } from './pool/pools.ts';
 import type { Target } from './pool/slot.ts';
 import type { ReplicaRecord, SchedulerRecords } from './records.ts';
+import type { Ms, Tokens } from '../units.ts';
 
 /** Asks a model server a real question; rejects when it does not answer it. */
 export type Probe = (target: Target, spec: PoolSpec, signal: AbortSignal) => Promise<void>;
+
+/** What one question to a model server that does nothing else showed. */
+export interface Measured {
+  readonly inputTokens: Tokens;
+  readonly outputTokens: Tokens;
+  readonly firstMs: Ms;
+  readonly totalMs: Ms;
+  readonly gpu: string | null;
+  readonly memoryBytes: number | null;
+}
+
+/** Asks a model server something of some length, at our cost, and times it. */
+export type Measure = (target: Target, spec: PoolSpec, signal: AbortSignal) => Promise<Measured>;
 
 /**
  * Asks a model server to go on with an answer of its own that was cut, and compares: null when nothing was doubled or lost at
@@ -34,6 +48,8 @@ export interface Parts {
   readonly proveResumption?: ProveResumption | undefined;
   /** Absent where no replica is asked whether it is honest. */
   readonly canary?: CanaryMeans | undefined;
+  /** Absent where nothing is measured by questions. */
+  readonly measure?: Measure | undefined;
   readonly decide: Decide;
   readonly newId: (prefix: string) => string;
   /** Of the gateway that leads: part of its orders' ids. */
@@ -49,7 +65,7 @@ export function marketOf({ markets }: Parts, { market }: ReplicaRecord): Market 
 
 export type SchedulerOptions = Pick<
   Parts,
-  'clock' | 'pools' | 'markets' | 'probe' | 'proveResumption' | 'canary' | 'newId' | 'epoch' | 'log'
+  'clock' | 'pools' | 'markets' | 'probe' | 'proveResumption' | 'canary' | 'measure' | 'newId' | 'epoch' | 'log'
 > & {
   readonly records: SchedulerRecords;
   /** Of all pools together; left out: none. */

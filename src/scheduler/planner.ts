@@ -73,11 +73,20 @@ export class Planner {
     const reserves = all.filter((record) => record.state !== 'draining' && this.#isReserve(record, router, nowMs));
     const own = all.filter((record) => !reserves.includes(record));
     const { failures, rollouts } = this.#fleet;
+    const known = this.#fleet.book.pool(spec.id);
+    if (known.startMs !== null) router.expectStart(known.startMs);
     const times = { nowMs, sinceMs: this.#sinceMs };
     const budget: Budget = { spentTodayNanoUsd: this.#fleet.spentToday(spec.id), ...this.#shared.state() };
     const standing = observePool(router, reserves, times).replicas;
     const actions = planWhole({
-      ...{ router, spec, records: own, budget, ...times, learned: this.#observations.learn(router, spec, nowMs) },
+      ...{
+        router,
+        spec,
+        records: own,
+        budget,
+        ...times,
+        learned: this.#observations.learn(router, spec, { record: known, nowMs }),
+      },
       besideNanoUsdPerHour: standing.reduce((sum, { costNanoUsdPerHour }) => sum + costNanoUsdPerHour, 0n),
       wake: {
         allowanceOf: (account) => allowances.left(account, spec),

@@ -1,4 +1,5 @@
 import type { EpochMs, Ms } from '../units.ts';
+import type { SpeedSample } from './pool/speed-meter.ts';
 import { faded, type StartUp } from './track-record.ts';
 
 /**
@@ -36,6 +37,8 @@ export interface BatchRate {
 }
 
 const STARTS_MAX = 20;
+/** What was measured longer ago than this counts for less and less. */
+const MEASURED_MOST_MS: Ms = 600_000;
 const NO_RATES: PoolRates = { prefillTokensPerS: null, streamTokensPerS: null, batches: [] };
 
 export function newPoolRecord(pool: string, atMs: EpochMs): PoolRecord {
@@ -76,4 +79,31 @@ export const LOSS_PRIOR_HOURS = 200;
 /** Replicas lost without our doing, an hour and replica. */
 export function lossesPerHour({ losses, hours }: { readonly losses: number; readonly hours: number }): number {
   return losses / (LOSS_PRIOR_HOURS + hours);
+}
+
+/** Answers at work at a time, as they are counted together: 1, 2, 4, … */
+export function bucketOf(streams: number): number {
+  return 2 ** Math.floor(Math.log2(Math.max(1, streams)));
+}
+
+/** The speeds of answers of its replicas, by how many were at work beside them. */
+export function withSpeeds(record: PoolRecord, samples: readonly SpeedSample[], nowMs: EpochMs): PoolRecord {
+  const batches = new Map(record.rates.batches.map((batch) => [batch.streams, batch]));
+  for (const { streams, tokensPerS, ms } of samples) {
+    const bucket = bucketOf(streams);
+    const { tokensPerS: before = 0, measuredMs = 0 } = batches.get(bucket) ?? {};
+    const all = Math.min(MEASURED_MOST_MS, measuredMs) + ms;
+    const mean = before + ((tokensPerS * streams - before) * ms) / all;
+    batches.set(bucket, { streams: bucket, tokensPerS: mean, measuredMs: all });
+  }
+  const streamTokensPerS = batches.get(1)?.tokensPerS ?? null;
+  const sorted = [...batches.values()].sort((a, b) => a.streams - b.streams);
+  return { ...fadePool(record, nowMs), rates: { ...record.rates, streamTokensPerS, batches: sorted } };
+}
+
+/** How fast a replica read a prompt, alone. */
+export function withPrefill(record: PoolRecord, tokensPerS: number, nowMs: EpochMs): PoolRecord {
+  const before = record.rates.prefillTokensPerS;
+  const prefillTokensPerS = before === null ? tokensPerS : (before + tokensPerS) / 2;
+  return { ...fadePool(record, nowMs), rates: { ...record.rates, prefillTokensPerS } };
 }

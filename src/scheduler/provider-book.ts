@@ -1,7 +1,16 @@
 import type { Clock } from '../clock.ts';
 import { describeError } from '../errors.ts';
 import type { EpochMs, Ms } from '../units.ts';
-import { leaseToReadyMs, newPoolRecord, withPoolService, withPoolStart, type PoolRecord } from './pool-record.ts';
+import {
+  leaseToReadyMs,
+  newPoolRecord,
+  withPoolService,
+  withPoolStart,
+  withPrefill,
+  withSpeeds,
+  type PoolRecord,
+} from './pool-record.ts';
+import type { SpeedSample as AnswerSpeed } from './pool/speed-meter.ts';
 import type { ReplicaRecord } from './records.ts';
 import {
   fleetOf,
@@ -43,6 +52,7 @@ export interface Blame {
 
 /** The mean of a market's providers is worked out anew after so long, or after an event. */
 const FLEET_MS: Ms = 60_000;
+const SPEEDS_WRITE_MS: Ms = 30_000;
 
 /** What is remembered of providers and of pools: in memory for decisions, in rows for the next start. */
 export class ProviderBook {
@@ -53,6 +63,8 @@ export class ProviderBook {
   readonly #pools = new Map<string, PoolRecord>();
   readonly #fleets = new Map<string, { readonly atMs: EpochMs; readonly fleet: FleetRecord }>();
   readonly #writing = new Map<string, Promise<void>>();
+  /** When speeds of a pool were last written. */
+  readonly #speedsMs = new Map<string, EpochMs>();
 
   constructor(rows: TrackRows, clock: Clock, log: (line: string) => void) {
     this.#rows = rows;
@@ -72,6 +84,7 @@ export class ProviderBook {
       const endMs = failedMs ?? closedMs;
       return [
         { atMs: readyMs, tell: () => this.ready(replica) },
+        { atMs: replica.condemned?.atMs ?? null, tell: () => this.condemned(replica) },
         { atMs: endMs, tell: () => this.ended(replica) },
       ].flatMap(({ atMs, tell }) => (atMs !== null && atMs > afterMs ? [{ atMs, tell }] : []));
     });
@@ -88,10 +101,6 @@ export class ProviderBook {
 
   pool(id: string): PoolRecord {
     return this.#pools.get(id) ?? newPoolRecord(id, this.#clock.now());
-  }
-
-  forgetPool(id: string): void {
-    this.#pools.delete(id);
   }
 
   /** @param live replicas at work: time that they have served already counts */
@@ -154,6 +163,15 @@ export class ProviderBook {
     if (readyMs !== null) this.#changePool(pool, (record) => withPoolService(record, servedMs, theirs, atMs));
   }
 
+  /** It is not what was ordered; it serves until another has taken its place. */
+  condemned(replica: ReplicaRecord): void {
+    const who = whoOf(replica);
+    const { condemned, readyMs } = replica;
+    if (!who || !condemned) return;
+    const failure = { ...condemned, servedMs: Math.max(0, condemned.atMs - (readyMs ?? condemned.atMs)) };
+    this.#change(who, (record) => withFailure(record, failure, quarantineMs));
+  }
+
   /** Of a lease that is over, or one that goes on: an operator or a court found against its provider. */
   disputed(who: Who, reason: string): void {
     const failure = { cause: 'dispute_upheld' as const, atMs: this.#clock.now(), reason, servedMs: 0 };
@@ -164,8 +182,16 @@ export class ProviderBook {
     this.#change(who, (record) => withSpeed(record, sample));
   }
 
-  changePool(id: string, change: (record: PoolRecord) => PoolRecord): void {
-    this.#changePool(id, change);
+  /** What answers showed of a pool's replicas; it comes all the time, so it is written now and then. */
+  speeds(pool: string, samples: readonly AnswerSpeed[]): void {
+    const nowMs = this.#clock.now();
+    const rests = nowMs - (this.#speedsMs.get(pool) ?? 0) < SPEEDS_WRITE_MS;
+    if (!rests) this.#speedsMs.set(pool, nowMs);
+    this.#changePool(pool, (record) => withSpeeds(record, samples, nowMs), rests);
+  }
+
+  prefill(pool: string, tokensPerS: number): void {
+    this.#changePool(pool, (record) => withPrefill(record, tokensPerS, this.#clock.now()));
   }
 
   /** Resolves when all that was noted is on disk. */
@@ -188,8 +214,9 @@ export class ProviderBook {
     });
   }
 
-  #changePool(id: string, change: (record: PoolRecord) => PoolRecord): void {
+  #changePool(id: string, change: (record: PoolRecord) => PoolRecord, onlyInMemory = false): void {
     this.#pools.set(id, change(this.pool(id)));
+    if (onlyInMemory) return;
     this.#write(`pool ${id}`, () => {
       const record = this.#pools.get(id);
       return record ? this.#rows.save('pool', id, record) : Promise.resolve();

@@ -31,7 +31,6 @@ export interface ReplicaRecord {
   readonly orderedMs: EpochMs;
   readonly leasedMs: EpochMs | null;
   readonly runningMs: EpochMs | null;
-  /** When the first bid came, and when its model server first said anything at all; rows of earlier versions have neither. */
   readonly firstBidMs?: EpochMs | null;
   readonly answeredMs?: EpochMs | null;
   readonly readyMs: EpochMs | null;
@@ -42,7 +41,6 @@ export interface ReplicaRecord {
   readonly failedMs?: EpochMs | null;
   readonly blamed?: string | null;
   readonly cause?: FailureCause | null;
-  /** Below 1 where it may be the pool's own description that does not work. */
   readonly blameShare?: number;
   readonly reason: string;
   /** Payments into the escrow after the deposit, counted so that each has an id of its own. */
@@ -54,6 +52,8 @@ export interface ReplicaRecord {
   readonly runs?: RunsAs;
   /** Ordered besides what the pool's load asks for. */
   readonly beside?: Beside;
+  /** It is not what was ordered: it goes as soon as another has taken its place. */
+  readonly condemned?: { readonly cause: FailureCause; readonly reason: string; readonly atMs: EpochMs } | null;
   /** When its provider takes the machine back, where that is known. */
   readonly endsMs?: EpochMs | null;
   /** The most that it may cost, where that is less than the ceiling. */
@@ -72,8 +72,8 @@ export interface RunsAs {
   readonly kind: PoolKind;
 }
 
-/** Its pool was described anew, its provider takes the machine back, or another machine does the same for less. */
-export type WhyFollowed = 'changed' | 'taken_back' | 'cheaper';
+/** Its pool was described anew, its provider takes it back, it is not what was ordered, or another does the same for less. */
+export type WhyFollowed = 'changed' | 'taken_back' | 'condemned' | 'cheaper';
 
 export interface Beside {
   /** For requests that may have none of the other replicas. */

@@ -1,5 +1,13 @@
 import type { EpochMs, Ms } from '../units.ts';
-import { fadeTo, failuresInRow, faded, LOSS_CAUSES, START_CAUSES, type TrackRecord } from './track-record.ts';
+import {
+  fadeTo,
+  failuresInRow,
+  faded,
+  LOSS_CAUSES,
+  START_CAUSES,
+  type FailureCause,
+  type TrackRecord,
+} from './track-record.ts';
 
 /** What is expected of a provider's next lease. */
 export interface ProviderScore {
@@ -166,9 +174,19 @@ function describe(
   return `${record.won} leases, ${failed} failed: ${risk}${time}${speed}`;
 }
 
-/** How long a provider that just failed is passed over: 30 s, doubled with each further failure, at most an hour. */
-export function quarantineMs(inRow: number): Ms {
-  return inRow <= 0 ? 0 : Math.min(3_600_000, 30_000 * 2 ** (inRow - 1));
+const HOUR_MS: Ms = 3_600_000;
+/** What does not pass by itself in a minute. */
+const LASTING: ReadonlySet<FailureCause> = new Set(['slow', 'wrong_hardware', 'wrong_weights']);
+
+/**
+ * How long a provider that just failed is passed over: 30 s, doubled with each further failure, at most an hour. One whose
+ * machine was not what was ordered: an hour, doubled each time, at most a day.
+ */
+export function quarantineMs(inRow: number, cause: FailureCause = 'not_ready'): Ms {
+  if (inRow <= 0) return 0;
+  return LASTING.has(cause)
+    ? Math.min(24 * HOUR_MS, HOUR_MS * 2 ** (inRow - 1))
+    : Math.min(HOUR_MS, 30_000 * 2 ** (inRow - 1));
 }
 
 /** Until when it is passed over, and why; null: it is not. */

@@ -7,6 +7,7 @@ import { Checking } from './checking.ts';
 import type { Ending } from './ending.ts';
 import { backoffKey } from './failures.ts';
 import { meterReplica } from './metering.ts';
+import { Measuring } from './measuring.ts';
 import { isCurrent } from './turnover.ts';
 import { marketOf, type Parts } from './parts.ts';
 import type { Blame } from './provider-book.ts';
@@ -23,11 +24,13 @@ export class Serving {
   readonly #parts: Parts;
   readonly #ending: Ending;
   readonly #checking: Checking;
+  readonly #measuring: Measuring;
 
   constructor(parts: Parts, ending: Ending) {
     this.#parts = parts;
     this.#ending = ending;
     this.#checking = new Checking(parts, ending);
+    this.#measuring = new Measuring(parts);
   }
 
   async start(record: ReplicaRecord): Promise<void> {
@@ -54,9 +57,11 @@ export class Serving {
     if (delivery.state !== 'running' || delivery.url === null) return;
     const running = record.runningMs === null ? await fleet.save({ ...record, runningMs: clock.now() }) : record;
     const target = targetOf(running, status, spec, delivery.url);
-    const problem = await this.#checking.problemOf(target, spec);
+    const { problem, answered } = await this.#checking.problemOf(target, spec, record.id);
     if (problem === null) return this.#ready(running, pool, target);
-    return this.#noteProblem(running, `not answering yet: ${problem}`);
+    const heard = answered && !running.answeredMs;
+    const heardFrom = heard ? await fleet.save({ ...running, answeredMs: clock.now() }) : running;
+    return this.#noteProblem(heardFrom, `not answering yet: ${problem}`);
   }
 
   /** What keeps a start-up waiting: shown while it lasts, and told when its time is over. */
@@ -83,6 +88,9 @@ export class Serving {
     if (delivery.url === null) return;
     const target = targetOf(record, status, pool.router.spec, delivery.url);
     await this.#checking.suspect(record, pool, target);
+    await this.#checking.listen(record, pool, target);
+    await this.#measuring.look(pool);
+    this.#measuring.ask(record, pool, target);
     // The pool's description may have changed since this replica showed it; one of before proves nothing of it.
     if (!isCurrent(record, pool.router.spec)) return;
     void this.#checking.prove(record, pool, target);

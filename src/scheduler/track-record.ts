@@ -146,14 +146,14 @@ export function failuresInRow({ inRow, failedMs }: TrackRecord, nowMs: EpochMs):
 export function withFailure(
   record: TrackRecord,
   { cause, atMs, reason, servedMs, share = 1 }: Failure,
-  quarantineMs: (inRow: number) => Ms,
+  quarantineMs: (inRow: number, cause: FailureCause) => Ms,
 ): TrackRecord {
   const now = fadeTo(record, atMs);
   const before = now.failures[cause] ?? { count: 0, weight: 0 };
   const after = { count: before.count + 1, weight: before.weight + share * (WEIGHTS[cause] ?? 1) };
   const inRow = (servedMs >= STEADY_MS ? 0 : failuresInRow(now, atMs)) + 1;
   // One of several that fail together does not shorten what another began.
-  const untilMs = Math.max(now.quarantine?.untilMs ?? 0, atMs + quarantineMs(inRow));
+  const untilMs = Math.max(now.quarantine?.untilMs ?? 0, atMs + quarantineMs(inRow, cause));
   const quarantine = { untilMs, reason: `${cause}: ${reason}`.slice(0, 300) };
   return { ...now, failures: { ...now.failures, [cause]: after }, inRow, failedMs: atMs, quarantine };
 }

@@ -97,9 +97,11 @@ function ordersOf(
 ): readonly Extra[] {
   if (special.orders.length > 0) return special.orders;
   const alone = live.filter(({ record }) => record.state === 'ready' && !pairs.some(({ old }) => old.id === record.id));
-  const leaving = alone.filter(({ record }) => isLeaving(record));
+  const leaving = alone.filter(({ record }) => isLeaving(record) || record.condemned);
   if (leaving.length > 0) {
-    return leaving.map(({ record: { id } }) => {
+    return leaving.map(({ record: { id, condemned } }) => {
+      if (condemned)
+        return { reason: `${id} is to go: ${condemned.reason}`, beside: { replaces: id, why: 'condemned' } };
       return { reason: 'a provider takes its machine back', beside: { replaces: id, why: 'taken_back' } };
     });
   }
@@ -127,7 +129,8 @@ function pairsOf(live: readonly Live[], spec: PoolSpec): Pair[] {
     if (!old || old.record.readyMs === null) continue;
     const why = next.beside?.why ?? 'changed';
     const changes = !old.current && !mustGo(old, spec) && current;
-    const stands = { changed: changes, taken_back: isLeaving(old.record), cheaper: true };
+    const condemned = (old.record.condemned ?? null) !== null;
+    const stands = { changed: changes, taken_back: isLeaving(old.record), condemned, cheaper: true };
     if (stands[why]) pairs.push({ old: old.record, next, why });
   }
   return pairs;
@@ -140,6 +143,7 @@ function exchanges(pairs: readonly Pair[]): Turnover['drop'] {
     const reasons = {
       changed: `${next.id} has taken its place: the pool was changed`,
       taken_back: `${LEAVES}, and another one is ready`,
+      condemned: `${next.id} has taken its place: ${old.condemned?.reason}`,
       cheaper: `${next.id} has taken its place: it costs less`,
     };
     return { type: 'drain', replica: old.id, reason: reasons[why] };

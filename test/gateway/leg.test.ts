@@ -263,6 +263,7 @@ function slotOf(lost: boolean): Slot & { readonly listeners: Set<() => void> } {
       return () => listeners.delete(listener);
     },
     alive: () => undefined,
+    began: () => undefined,
     used: () => undefined,
     overclaimed: () => undefined,
     release: () => undefined,

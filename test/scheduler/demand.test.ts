@@ -29,7 +29,8 @@ test('a clock that ran backwards makes nobody idle for a negative time', () => {
 });
 
 function setup(stats: Partial<RouterStats>): RouterStats {
-  return { waiting: 0, inFlight: 0, ready: 0, arrivals: 0, lastUsedMs: 0, waitingSinceMs: null, ...stats };
+  const none = { waiting: 0, inFlight: 0, ready: 0, arrivals: 0, lastUsedMs: 0, waitingSinceMs: null };
+  return { ...none, begun: 0, late: 0, ...stats };
 }
 
 const RULES = { replicasMax: 10, ttftMs: 5000, slackMs: 5000, startMs: 180_000, lateShare: 0.01 };

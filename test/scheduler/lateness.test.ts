@@ -26,7 +26,7 @@ test('what is sudden is late though there is time for it in the long run', () =>
 
 test('prompts have to be read in time even while answers may take longer', () => {
   const rules = { ...RULES, slackMs: 60_000 };
-  const read = { tookMs: TICK_MS, requests: 10, workMs: 20_000, promptMs: 20_000, busy: 1 };
+  const read = { tookMs: TICK_MS, requests: 10, workMs: 20_000, promptMs: 20_000, busy: 1, seen: null };
   const written = { ...read, promptMs: 0 };
   assert.ok(fewerLate(foldLateness(newLateness(0), read, rules, TICK_MS), 1, rules, TICK_MS) > 0);
   assert.equal(fewerLate(foldLateness(newLateness(0), written, rules, TICK_MS), 1, rules, TICK_MS), 0);
@@ -63,7 +63,7 @@ test('more replicas are never late more often, and nothing grows without end', (
       let atMs = 0;
       for (const { tookMs, work, read } of given) {
         atMs += tookMs;
-        const came = { tookMs, requests: 1, workMs: work, promptMs: (work * read) / 100, busy: 1 };
+        const came = { tookMs, requests: 1, workMs: work, promptMs: (work * read) / 100, busy: 1, seen: null };
         lateness = foldLateness(lateness, came, RULES, atMs);
         for (let count = 1; count < RULES.replicasMax; count += 1) {
           const [less, more] = [lateness.lines[count - 1], lateness.lines[count]];
@@ -92,7 +92,7 @@ function play(rate: (atMs: number) => number, untilMs: number, from = newLatenes
   for (let atMs = at.get(from) ?? 0; atMs < untilMs; atMs += TICK_MS) {
     const workMs = rate(atMs) * TICK_MS;
     smooth += (workMs / TICK_MS - smooth) / 120;
-    const came = { tookMs: TICK_MS, requests: 10, workMs, promptMs: 0, busy: smooth };
+    const came = { tookMs: TICK_MS, requests: 10, workMs, promptMs: 0, busy: smooth, seen: null };
     lateness = foldLateness(lateness, came, RULES, atMs + TICK_MS);
   }
   at.set(lateness, untilMs);

@@ -6,7 +6,7 @@ import type { TestContext } from 'node:test';
 import type { Clock } from '../../src/clock.ts';
 import type { Market } from '../../src/leases/market.ts';
 import { Scheduler } from '../../src/scheduler/loop.ts';
-import type { Probe, ProveResumption } from '../../src/scheduler/parts.ts';
+import type { Measure, Probe, ProveResumption } from '../../src/scheduler/parts.ts';
 import { Pools, type Pool } from '../../src/scheduler/pool/pools.ts';
 import type { Slot } from '../../src/scheduler/pool/slot.ts';
 import { SchedulerRecords, type DecisionRecord, type ReplicaRecord } from '../../src/scheduler/records.ts';
@@ -67,6 +67,7 @@ export interface BenchOptions {
   readonly records: typeof SchedulerRecords;
   readonly proveResumption: ProveResumption;
   readonly canary: (store: Store) => CanaryMeans;
+  readonly measure: Measure;
 }
 
 export const providers = (): FakeProvider[] => [
@@ -108,6 +109,7 @@ export async function openBench(t: TestContext, options: Partial<BenchOptions> =
       probe: probe.ask,
       proveResumption: options.proveResumption,
       canary: options.canary?.(store),
+      measure: options.measure,
       newId,
       epoch: store.epoch,
       log,

@@ -139,8 +139,13 @@ test('whatever was seen comes ever closer to a newcomer with time', () => {
 
 test('a provider that fails is passed over for 30 s, doubled each time, at most an hour', () => {
   assert.deepEqual(
-    [0, 1, 2, 3, 7, 8, 1000].map(quarantineMs),
+    [0, 1, 2, 3, 7, 8, 1000].map((inRow) => quarantineMs(inRow)),
     [0, 30_000, 60_000, 120_000, 1_920_000, 3_600_000, 3_600_000],
+  );
+  assert.deepEqual(
+    [1, 2, 5, 1000].map((inRow) => quarantineMs(inRow, 'slow') / HOUR),
+    [1, 2, 16, 24],
+    'for longer when its machine was not what was ordered',
   );
 });
 

@@ -17,6 +17,7 @@ export class Circuit {
   #trying = false;
   #suspectMs: EpochMs | null = null;
   #verifiedMs: EpochMs = -Infinity;
+  #hushed = false;
   #aliveMs: EpochMs = -Infinity;
 
   /** When its first failure was that no answer has made up for. */
@@ -31,14 +32,14 @@ export class Circuit {
 
   /** Whether it may be sent a request now. */
   admits(nowMs: EpochMs): boolean {
-    if (nowMs < this.#busyUntilMs) return false;
+    if (this.#hushed || nowMs < this.#busyUntilMs) return false;
     return this.#strikes < STRIKES_MAX || (!this.#trying && nowMs >= this.#openUntilMs);
   }
 
   /** When it may be sent one again; null where that hangs on something else than time. */
   admitsAtMs(nowMs: EpochMs): EpochMs | null {
     const open = this.#strikes >= STRIKES_MAX;
-    if (open && this.#trying) return null;
+    if (this.#hushed || (open && this.#trying)) return null;
     const at = Math.max(this.#busyUntilMs, open ? this.#openUntilMs : 0);
     return at > nowMs ? at : null;
   }
@@ -57,6 +58,7 @@ export class Circuit {
   }
 
   served(): void {
+    this.#hushed = false;
     this.#strikes = 0;
     this.#trying = false;
     this.#suspectMs = null;
@@ -74,6 +76,12 @@ export class Circuit {
   /** It answered, but not as it should: a probe will tell. */
   refused(nowMs: EpochMs): void {
     this.#trying = false;
+    this.#suspectMs ??= nowMs;
+  }
+
+  /** It left a question unanswered that was put to it without any request: nobody is sent there until it is known why. */
+  hushed(nowMs: EpochMs): void {
+    this.#hushed = true;
     this.#suspectMs ??= nowMs;
   }
 

@@ -7,32 +7,16 @@ import { chooseReplica, unreadOf } from './affinity.ts';
 import { needsOfLine, type LineNeeds } from './line-needs.ts';
 import { rememberedMax } from './opening.ts';
 import { refusal, whyNone } from './refusal.ts';
-import {
-  countsOf,
-  isExcluded,
-  loadOf,
-  meets,
-  newReplica,
-  nextAdmission,
-  noteOutcome,
-  TakenSlot,
-  type Outcome,
-  type Replica,
-  type ReplicaLoad,
-  type RouterStats,
-  type Slot,
-  type TakeOptions,
-  type Target,
-  type Waiter,
-  type Wish,
-} from './slot.ts';
+import { countsOf, isExcluded, loadOf, meets, newReplica, sumFlights, nextAdmission, noteOutcome } from './slot.ts';
+import type { Outcome, Replica, ReplicaLoad, RouterStats, Slot, TakeOptions, Target, Waiter, Wish } from './slot.ts';
+import { SpeedMeter } from './speed-meter.ts';
+import { TakenSlot } from './taken-slot.ts';
 import { TokenMeter } from './token-meter.ts';
 import { Waiting } from './waiting.ts';
 import { wakeCost } from './wake-offer.ts';
 
 /** When somebody who was turned away by a shut pool may look again. */
 const SHUT_MS: Ms = 60_000;
-
 /** A measurement gone wrong takes no replica out of use. */
 const PACE = { least: 0.1, most: 10 };
 
@@ -48,6 +32,7 @@ export class PoolRouter {
   readonly #phaseListeners = new Set<(phase: string) => void>();
   /** What its replicas were asked and made. */
   readonly meter = new TokenMeter();
+  readonly speeds = new SpeedMeter();
   #spec: PoolSpec;
   #arrivals = 0;
   #lastUsedMs: EpochMs = 0;
@@ -61,6 +46,9 @@ export class PoolRouter {
   readonly #release = {
     clock: { now: (): EpochMs => this.#clock.now() },
     meter: this.meter,
+    speeds: this.speeds,
+    onBegun: (ttftMs: Ms, cold: boolean): void =>
+      this.speeds.begin(ttftMs, this.#spec.slo.ttftMs + (cold ? (this.#startMs ?? 0) : 0)),
     onRelease: (replica: Replica, outcome: Outcome, busyMs: Ms): void => this.#released(replica, outcome, busyMs),
   };
   /** Replicas that failed are probed and dead ones taken away: waiting for that makes sense. */
@@ -100,6 +88,8 @@ export class PoolRouter {
       arrivals: this.#arrivals,
       lastUsedMs: this.#lastUsedMs,
       waitingSinceMs: this.#waiting.sinceMs,
+      begun: this.speeds.begun,
+      late: this.speeds.late,
     };
   }
 
@@ -134,6 +124,15 @@ export class PoolRouter {
   verified(id: string): void {
     this.#replicas.get(id)?.circuit.verified(this.#clock.now());
     this.#serveLine();
+  }
+
+  /** It does not answer a question: requests wait, or go elsewhere, until it has or is gone. */
+  hush(id: string): void {
+    this.#replicas.get(id)?.circuit.hushed(this.#clock.now());
+  }
+
+  expectStart(ms: Ms): void {
+    this.#startMs ??= ms;
   }
 
   setPhase(phase: string): void {
@@ -254,8 +253,10 @@ export class PoolRouter {
   }
 
   #occupy(replica: Replica, { opening }: Wish, waited: { readonly waitedMs: Ms; readonly cold: boolean }): Slot {
+    const nowMs = this.#clock.now();
+    sumFlights(replica, nowMs);
     replica.inFlight += 1;
-    replica.lastUsedMs = this.#clock.now();
+    replica.lastUsedMs = nowMs;
     replica.circuit.taken();
     const unread = opening ? unreadOf(replica, opening) : 0;
     if (opening) replica.remembered.note(opening);
@@ -265,6 +266,7 @@ export class PoolRouter {
   #released(replica: Replica, outcome: Outcome, busyMs: Ms): void {
     const nowMs = this.#clock.now();
     const { circuit } = replica;
+    sumFlights(replica, nowMs);
     replica.inFlight -= 1;
     replica.lastUsedMs = nowMs;
     this.#lastUsedMs = nowMs;

@@ -5,7 +5,6 @@ import type { EpochMs, Ms, NanoUsd, Tokens } from '../../units.ts';
 import { Bag } from './bag.ts';
 import { Circuit } from './circuit.ts';
 import { Remembered, type Opening } from './opening.ts';
-import type { TokenMeter } from './token-meter.ts';
 import type { WakeOffer } from './wake-offer.ts';
 
 /** A replica that takes requests: a model server that has answered a real probe. */
@@ -54,7 +53,19 @@ export interface Replica {
   readonly remembered: Remembered;
   /** Blocks that requests without a first token so far have to have read, what it has read before left out. */
   unread: number;
+  /** Requests at work whose first token has come. */
+  begun: number;
+  /** Requests at work, summed over time up to `flightsAtMs`: a difference makes a mean. */
+  flightsMs: number;
+  flightsAtMs: EpochMs;
   readonly circuit: Circuit;
+}
+
+/** Before the number of requests at work changes, or to read their sum. */
+export function sumFlights(replica: Replica, nowMs: EpochMs): number {
+  replica.flightsMs += replica.inFlight * Math.max(0, nowMs - replica.flightsAtMs);
+  replica.flightsAtMs = nowMs;
+  return replica.flightsMs;
 }
 
 /**
@@ -76,6 +87,8 @@ export interface Slot {
   onLost(listener: () => void): () => void;
   /** Tokens come from it. */
   alive(): void;
+  /** Its first token has come; a second call does nothing. */
+  began(): void;
   /** What an attempt on it was asked and made, and what was paid for that, where it is paid by tokens. */
   used(input: Tokens, output: Tokens, paidNanoUsd: NanoUsd): void;
   /** It claimed so many tokens more than it can have made. */
@@ -109,10 +122,15 @@ export interface RouterStats {
   readonly lastUsedMs: EpochMs;
   /** The oldest request in line, or null. */
   readonly waitingSinceMs: EpochMs | null;
+  /** Attempts that got their first token so far, and those that got it too late for what the pool promises. */
+  readonly begun: number;
+  readonly late: number;
 }
 
 export interface ReplicaLoad {
   readonly inFlight: number;
+  /** Of those, the ones whose first token has come. */
+  readonly begun: number;
   readonly lastUsedMs: EpochMs;
   readonly draining: boolean;
   readonly served: number;
@@ -180,79 +198,6 @@ export interface Waiter {
   readonly refuse: (error: AppError) => void;
 }
 
-/** A slot that is taken; what happens to it goes to its replica, and its end to the router. */
-export class TakenSlot implements Slot {
-  readonly waitedMs: Ms;
-  readonly cold: boolean;
-  readonly #replica: Replica;
-  readonly #onRelease: (replica: Replica, outcome: Outcome, busyMs: Ms) => void;
-  readonly #clock: { now(): EpochMs };
-  readonly #meter: TokenMeter;
-  #unread: number;
-  #held = true;
-
-  /** @param taken `unread`: blocks of its request that the replica has not read before */
-  constructor(
-    replica: Replica,
-    { waitedMs, cold, unread }: { readonly waitedMs: Ms; readonly cold: boolean; readonly unread: number },
-    router: {
-      readonly clock: { now(): EpochMs };
-      readonly meter: TokenMeter;
-      readonly onRelease: (replica: Replica, outcome: Outcome, busyMs: Ms) => void;
-    },
-  ) {
-    this.#replica = replica;
-    this.waitedMs = waitedMs;
-    this.cold = cold;
-    this.#unread = unread;
-    replica.unread += unread;
-    this.#clock = router.clock;
-    if (replica.inFlight === 1) replica.busySinceMs = this.#clock.now();
-    this.#meter = router.meter;
-    this.#onRelease = router.onRelease;
-  }
-
-  get target(): Target {
-    return this.#replica.target;
-  }
-
-  get lost(): boolean {
-    return this.#replica.lost;
-  }
-
-  onLost(listener: () => void): () => void {
-    return this.#replica.onLost.add(listener);
-  }
-
-  used(input: Tokens, output: Tokens, paidNanoUsd: NanoUsd): void {
-    this.#replica.paid += paidNanoUsd;
-    this.#meter.add(this.#clock.now(), input, output);
-  }
-
-  overclaimed(tokens: number): void {
-    this.#replica.overclaimed += tokens;
-  }
-
-  alive(): void {
-    if (this.#unread > 0) this.#read();
-    this.#replica.circuit.alive(this.#clock.now());
-  }
-
-  release(outcome: Outcome, busyMs: Ms = 0): void {
-    if (!this.#held) return;
-    this.#held = false;
-    this.#read();
-    if (this.#replica.inFlight === 1) this.#replica.busyMs += this.#clock.now() - this.#replica.busySinceMs;
-    this.#onRelease(this.#replica, outcome, busyMs);
-  }
-
-  /** Its prompt is read, or nobody wants it any more. */
-  #read(): void {
-    this.#replica.unread -= this.#unread;
-    this.#unread = 0;
-  }
-}
-
 /** @param remembered blocks of openings that its cache may hold */
 export function newReplica(target: Target, nowMs: EpochMs, remembered: number): Replica {
   const counts = {
@@ -266,15 +211,16 @@ export function newReplica(target: Target, nowMs: EpochMs, remembered: number): 
     lastUsedMs: nowMs,
     pace: 1,
     unread: 0,
+    ...{ begun: 0, flightsMs: 0, flightsAtMs: nowMs },
   };
   const own = { onLost: new Bag<() => void>(), remembered: new Remembered(remembered), circuit: new Circuit() };
   return { target, lost: false, draining: false, ...counts, ...own };
 }
 
 export function loadOf(replica: Replica): ReplicaLoad {
-  const { inFlight, lastUsedMs, draining, served, failed, overclaimed, paid, circuit } = replica;
+  const { inFlight, begun, lastUsedMs, draining, served, failed, overclaimed, paid, circuit } = replica;
   const { suspectMs, aliveMs } = circuit;
-  const counts = { inFlight, lastUsedMs, draining, served, failed, overclaimed };
+  const counts = { inFlight, begun, lastUsedMs, draining, served, failed, overclaimed };
   return { ...counts, paidNanoUsd: paid, busyMs: replica.busyMs, suspectMs, aliveMs };
 }
 

@@ -48,6 +48,13 @@ export class TokenMeter {
     return requests === 0 ? null : { input: input / requests, output: output / requests };
   }
 
+  /** Attempts that ended in the last hour, and what they were on the mean. */
+  means(nowMs: EpochMs): TokenRate & { readonly requests: number } {
+    const { requests, input, output } = this.#sum(nowMs, MINUTES);
+    const each = Math.max(1, requests);
+    return { requests, input: input / each, output: output / each };
+  }
+
   #sum(nowMs: EpochMs, minutes: number): Omit<Minute, 'at'> {
     const now = Math.floor(nowMs / MINUTE_MS);
     const sum = { requests: 0, input: 0, output: 0 };

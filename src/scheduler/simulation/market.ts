@@ -31,7 +31,7 @@ export type Trouble =
   | { readonly kind: 'prices_double'; readonly atMs: number };
 
 /** Akash's: a block every 6 s, no fees since March 2026. */
-export const TERMS: MarketTerms = {
+const TERMS: MarketTerms = {
   blockMs: 6000,
   takeFeeBp: 0,
   makeFeeBp: 0,
@@ -39,6 +39,13 @@ export const TERMS: MarketTerms = {
   settlement: 'uact',
   endsWithProcess: false,
 };
+
+/** Who is there, what goes wrong, and the market's rules: Akash's, if no others are said. */
+export interface MarketSetting {
+  readonly providers: readonly SimulatedProvider[];
+  readonly troubles: readonly Trouble[];
+  readonly terms?: MarketTerms;
+}
 
 interface Counts {
   used: number;
@@ -54,12 +61,14 @@ const START_SHARE_MOST = 1.25;
 /** Who bids for an order, when, and at what price. */
 export class SimulatedMarket {
   readonly providers: readonly SimulatedProvider[];
+  readonly terms: MarketTerms;
   readonly #random: Seeded;
   readonly #troubles: readonly Trouble[];
   readonly #counts = new Map<string, Counts>();
 
-  constructor(providers: readonly SimulatedProvider[], troubles: readonly Trouble[], random: Seeded) {
+  constructor({ providers, troubles, terms = TERMS }: MarketSetting, random: Seeded) {
     this.providers = providers;
+    this.terms = terms;
     this.#troubles = troubles;
     this.#random = random;
     for (const { id } of providers) this.#counts.set(id, { used: 0, leases: 0, failures: 0, gone: false });
@@ -76,7 +85,7 @@ export class SimulatedMarket {
     const answers = this.providers.map(({ id, bidMs }) => ({
       provider: id,
       // An order is seen in the block after it was sent.
-      afterMs: TERMS.blockMs + drawBetween(this.#random, 0.3, 1) * bidMs,
+      afterMs: this.terms.blockMs + drawBetween(this.#random, 0.3, 1) * bidMs,
     }));
     return answers.filter(({ provider, afterMs }) => this.#bids(provider, nowMs + afterMs));
   }
@@ -88,15 +97,15 @@ export class SimulatedMarket {
       id: `${orderId}/${providerId}`,
       orderId,
       provider: providerId,
-      priceNanoUsdPerBlock: perBlockFromPerHour(this.priceNanoUsdPerHour(providerId, nowMs), TERMS.blockMs),
+      priceNanoUsdPerBlock: perBlockFromPerHour(this.priceNanoUsdPerHour(providerId, nowMs), this.terms.blockMs),
       atMs: nowMs,
-      block: Math.floor(nowMs / TERMS.blockMs),
+      block: Math.floor(nowMs / this.terms.blockMs),
       note: '',
       startMs: null,
     };
     const record = recordOf(leases, failures);
     const score = scoreProvider({ record, fleet: EMPTY_FLEET, pool: null, poolStartMs: null, nowMs: 0 });
-    return { market: 'akash', terms: TERMS, bid, score, quarantinedUntilMs: 0 };
+    return { market: 'akash', terms: this.terms, bid, score, quarantinedUntilMs: 0 };
   }
 
   priceNanoUsdPerHour(providerId: string, nowMs: number): NanoUsd {

@@ -28,7 +28,7 @@ export class Requests {
   askedTokens = 0;
   #sinceMs = 0;
 
-  constructor(load: Load, { reference, model, spec }: Scenario) {
+  constructor(load: Load, { reference, model, spec, ttftMs }: Scenario) {
     const count = load.atMs.length;
     this.load = load;
     this.ttftMs = new Float64Array(count).fill(Number.NaN);
@@ -36,8 +36,8 @@ export class Requests {
     this.failed = new Uint8Array(count);
     this.#tokensLeft = Int32Array.from(load.outputTokens);
     // A pool with a minimum promises to be warm, whatever happens to it.
-    this.#coldMs = spec.replicasMin === 0 ? coldAllowanceMs(model) : 0;
-    this.#limitMs = (request) => TTFT_MS + prefillMs(reference, load.inputTokens[request] ?? 1);
+    this.#coldMs = spec.replicasMin === 0 && ttftMs === undefined ? coldAllowanceMs(model) : 0;
+    this.#limitMs = (request) => (ttftMs ?? TTFT_MS) + prefillMs(reference, load.inputTokens[request] ?? 1);
   }
 
   get nextArrivalMs(): number {

@@ -3,7 +3,7 @@ import type { Action } from '../plan.ts';
 import { summarise, type Figures } from './figures.ts';
 import { SimulatedFleet, type SimulatedReplica } from './fleet.ts';
 import type { Load } from './load.ts';
-import { SimulatedMarket, TERMS, type Trouble } from './market.ts';
+import { SimulatedMarket, type Trouble } from './market.ts';
 import type { Policy, PolicyView } from './policy.ts';
 import { Heap } from './queue.ts';
 import { Requests } from './requests.ts';
@@ -37,7 +37,7 @@ class Run {
     this.#scenario = scenario;
     this.#policy = policy;
     this.#requests = new Requests(load, scenario);
-    this.#market = new SimulatedMarket(scenario.providers, scenario.troubles, seeded(seed, 'market'));
+    this.#market = new SimulatedMarket(scenario, seeded(seed, 'market'));
     this.#fleet = new SimulatedFleet(this.#market);
   }
 
@@ -195,7 +195,7 @@ class Run {
   #take(replica: SimulatedReplica, offer: Offer): void {
     this.#reserve(replica, offer);
     replica.state = 'accepting';
-    this.#at(this.#nowMs + TERMS.blockMs, () => {
+    this.#at(this.#nowMs + this.#market.terms.blockMs, () => {
       if (replica.state !== 'accepting') return;
       const { model, spec } = this.#scenario;
       this.#fleet.leased(replica, this.#nowMs);
@@ -208,7 +208,7 @@ class Run {
 
   #reserve(replica: SimulatedReplica, { bid }: Offer): void {
     replica.provider = bid.provider;
-    replica.priceNanoUsdPerHour = (bid.priceNanoUsdPerBlock * 3_600_000n) / BigInt(TERMS.blockMs);
+    replica.priceNanoUsdPerHour = (bid.priceNanoUsdPerBlock * 3_600_000n) / BigInt(this.#market.terms.blockMs);
     this.#market.take(bid.provider);
   }
 

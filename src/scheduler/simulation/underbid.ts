@@ -2,16 +2,12 @@ import { foldDemand, newHistory } from '../demand.ts';
 import { chooseBid } from '../choice.ts';
 import { expectedLifeMs } from '../life.ts';
 import { planPool } from '../plan.ts';
+import { expectStart, lossesPerHour } from '../pool-record.ts';
 import { quarantineMs } from '../reputation.ts';
 import { LATE_SHARE, wantedReplicas } from '../scale.ts';
+import { sampleWork, type MeasuredRates } from '../work-sample.ts';
 import { liveReplicas, readyCount, type GatewayTraits, type Policy, type PolicyView } from './policy.ts';
 import { TTFT_MS } from './speeds.ts';
-
-/** What replicas of the pool were measured to do: tokens a second of prompts, and of answers with every slot taken. */
-export interface MeasuredRates {
-  readonly prefillTokensPerS: number;
-  readonly outputTokensPerS: number;
-}
 
 /** Requests wait at zero, move when their replica goes and go on from the last token; silence is noticed in half a minute. */
 const TRAITS: GatewayTraits = {
@@ -23,13 +19,8 @@ const TRAITS: GatewayTraits = {
   drainLeastMs: 0,
 };
 
-/** Of the work of a full batch, what lies on a busy replica: on the mean its answers are half written. */
-const BATCH_SHARE = 0.4;
-const OUTPUT_GUESS = 200;
 const START_GUESS_MS = 180_000;
 const BACKOFF_MAX_MS = 60_000;
-/** Losses are judged as if a replica had run for so long and been lost once before. */
-const LOSS_PRIOR_HOURS = 200;
 
 /** This project's scheduler: the functions that decide in production, fed from what the simulation shows. */
 export function underbid(rates: MeasuredRates, lateShare = LATE_SHARE): Policy {
@@ -42,24 +33,21 @@ export function underbid(rates: MeasuredRates, lateShare = LATE_SHARE): Policy {
   let [losses, replicaHours] = [0, 0];
 
   const observe = (view: PolicyView): void => {
-    const asked = view.askedTokens - (before?.askedTokens ?? 0);
+    const { waiting, ended, inputTokens, outputTokens } = view;
     const arrived = view.arrivals - (before?.arrivals ?? 0);
-    const output = view.ended < 20 ? OUTPUT_GUESS : view.outputTokens / view.ended;
-    const totalMs = (view.inputTokens / rates.prefillTokensPerS + view.outputTokens / rates.outputTokensPerS) * 1000;
-    const workMs = (asked / rates.prefillTokensPerS + (arrived * output) / rates.outputTokensPerS) * 1000;
-    // An answer is no later for tokens that wait behind others' in the batch: a batch of them is always in the line.
-    const slackMs = TTFT_MS + (BATCH_SHARE * view.spec.slots * output * 1000) / rates.outputTokensPerS;
+    const askedTokens = view.askedTokens - (before?.askedTokens ?? 0);
+    const mean = { input: inputTokens / Math.max(1, ended), output: outputTokens / Math.max(1, ended) };
+    const came = { askedTokens, arrived, waiting, slots: view.spec.slots, ttftMs: TTFT_MS, ended, mean };
+    const { slackMs, ...work } = sampleWork(came, rates);
     history = foldDemand(
       history,
       {
         atMs: view.nowMs,
         slots: view.waiting + view.inFlight,
         slotsPerReplica: view.spec.slots,
-        workMs,
+        ...work,
         arrived,
         ready: readyCount(view),
-        promptMs: (asked / rates.prefillTokensPerS) * 1000,
-        lineMs: view.ended === 0 ? 0 : (view.waiting * totalMs) / view.ended,
         begun: view.begun - (before?.begun ?? 0),
         late: view.late - (before?.late ?? 0),
       },
@@ -70,7 +58,7 @@ export function underbid(rates: MeasuredRates, lateShare = LATE_SHARE): Policy {
     for (const { id, readyMs, orderedMs } of view.replicas) {
       if (readyMs === null || started.has(id)) continue;
       started.add(id);
-      if (readyMs > orderedMs) startMs = startMs === null ? readyMs - orderedMs : (startMs + readyMs - orderedMs) / 2;
+      if (readyMs > orderedMs) startMs = expectStart(startMs, readyMs - orderedMs);
     }
   };
 
@@ -111,8 +99,8 @@ export function underbid(rates: MeasuredRates, lateShare = LATE_SHARE): Policy {
         return state === 'ordering' && slots === 0 ? Infinity : idle;
       });
       const demand = { slots, waiting, idleMs: slots > 0 ? 0 : Math.min(Infinity, ...idleMs) };
-      const lossesPerHour = losses / (LOSS_PRIOR_HOURS + replicaHours);
-      const learned = { nowMs, history, startMs: startMs ?? START_GUESS_MS, lossesPerHour };
+      const lost = lossesPerHour({ losses, hours: replicaHours });
+      const learned = { nowMs, history, startMs: startMs ?? START_GUESS_MS, lossesPerHour: lost };
       const scale = wantedReplicas(spec, demand, idleMs, learned);
       const budget = { spentTodayNanoUsd: view.spentTodayNanoUsd };
       return planPool({ spec, scale, replicas: view.replicas, budget, backoffUntilMs: pauseUntilMs, nowMs });

@@ -17,6 +17,7 @@ interface Asker {
   readonly leave: AbortController;
   slot: Slot | null;
   error: AppError | null;
+  begun?: boolean;
 }
 
 const step = fc.oneof(
@@ -27,6 +28,7 @@ const step = fc.oneof(
     waitMs: fc.constantFrom(0, 100, 1000),
   }),
   fc.record({ type: fc.constant('release' as const), at: fc.nat(), twice: fc.boolean() }),
+  fc.record({ type: fc.constant('begin' as const), at: fc.nat() }),
   fc.record({ type: fc.constant('leave' as const), at: fc.nat() }),
   fc.record({ type: fc.constant('add' as const), id: fc.constantFrom(...IDS), slots: fc.integer({ min: 1, max: 3 }) }),
   fc.record({ type: fc.constant('drain' as const), id: fc.constantFrom(...IDS) }),
@@ -79,6 +81,10 @@ function setup() {
       const asker = pick(served(), one.at);
       for (let times = one.twice ? 2 : 1; times > 0; times -= 1) asker?.slot?.release('served');
       askers = askers.filter((other) => other !== asker);
+    } else if (one.type === 'begin') {
+      const asker = pick(served(), one.at);
+      asker?.slot?.began();
+      if (asker) asker.begun = true;
     } else if (one.type === 'leave') pick(waiting(), one.at)?.leave.abort();
     else if (one.type === 'add') {
       if (replicas.has(one.id)) return;
@@ -102,6 +108,8 @@ function setup() {
     for (const [id, { slots, draining }] of replicas) {
       const held = served().filter(({ slot }) => slot?.target.id === id && !slot.lost).length;
       assert.equal(router.load(id)?.inFlight, held);
+      const begun = served().filter((one) => one.begun && one.slot?.target.id === id && !one.slot.lost).length;
+      assert.equal(router.load(id)?.begun, begun);
       assert.ok(held <= slots, `${id} has ${slots} slots and works on ${held}`);
       const free = !draining && held < slots;
       const fitting = waiting().filter(({ exclude }) => !exclude.has(id));
@@ -115,7 +123,7 @@ function setup() {
     askers = [];
     await clock.advance(0);
     check();
-    for (const id of replicas.keys()) assert.equal(router.load(id)?.inFlight, 0);
+    for (const id of replicas.keys()) assert.deepEqual([router.load(id)?.inFlight, router.load(id)?.begun], [0, 0]);
     assert.deepEqual([router.stats.inFlight, router.stats.waiting, clock.pending], [0, 0, 0]);
   };
   return { act, check, end };

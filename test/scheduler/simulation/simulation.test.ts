@@ -71,6 +71,39 @@ test('no policy that keeps 99 % within the limit and fails nobody costs less tha
   assert.ok(compared >= 8, `only ${compared} runs kept the limit`);
 });
 
+test('no constant number of replicas, and none of the rules, is cheaper than the bound on any load', () => {
+  const shape = fc.record({
+    base: fc.double({ min: 0.05, max: 3, noNaN: true }),
+    burst: fc.double({ min: 0, max: 9, noNaN: true }),
+    everyMin: fc.integer({ min: 4, max: 40 }),
+    min: fc.integer({ min: 0, max: 3 }),
+    seed: fc.nat(1000),
+  });
+  let compared = 0;
+  fc.assert(
+    fc.property(shape, ({ base, burst, everyMin, min, seed }) => {
+      const load = chatLoad(1.5, (atMs) => (atMs % (everyMin * MINUTE_MS) < 2 * MINUTE_MS ? burst : base), seed);
+      const scenario = testScenario({ min });
+      const bound = boundUsd(scenario, load);
+      const makes = [...Object.values(POLICIES), ...[1, 2, 3, 5, 8].map((count) => () => staticPeak(count))];
+      for (const make of makes) {
+        const policy = make();
+        const {
+          within_slo_share: within,
+          failed_requests: failed,
+          cost_usd: usd,
+        } = simulate(scenario, load, policy, seed);
+        if (within < 0.99 || failed > 0) continue;
+        compared += 1;
+        // A price per block is a whole number of nano-USD.
+        assert.ok(usd >= bound * (1 - 1e-5), `${policy.name}: ${usd} below ${bound}`);
+      }
+    }),
+    { numRuns: 12 },
+  );
+  assert.ok(compared >= 20, `only ${compared} runs kept the limit`);
+});
+
 test('more work has a higher bound', () => {
   const usd = [1, 2, 4, 8].map((perS) =>
     boundUsd(

@@ -1,0 +1,105 @@
+import type { EpochMs, Ms, NanoUsd, Tokens } from '../../units.ts';
+import { sumFlights, type Outcome, type Replica, type Slot, type Target } from './slot.ts';
+import type { SpeedMeter } from './speed-meter.ts';
+import type { TokenMeter } from './token-meter.ts';
+
+/** A slot that is taken; what happens to it goes to its replica, and its end to the router. */
+export class TakenSlot implements Slot {
+  readonly waitedMs: Ms;
+  readonly cold: boolean;
+  readonly #replica: Replica;
+  readonly #onRelease: (replica: Replica, outcome: Outcome, busyMs: Ms) => void;
+  readonly #clock: { now(): EpochMs };
+  readonly #meter: TokenMeter;
+  readonly #speeds: SpeedMeter;
+  readonly #onBegun: (ttftMs: Ms, cold: boolean) => void;
+  readonly #takenMs: EpochMs;
+  readonly #flightsMs: number;
+  #begunMs: EpochMs | null = null;
+  #unread: number;
+  #held = true;
+
+  /** @param taken `unread`: blocks of its request that the replica has not read before */
+  constructor(
+    replica: Replica,
+    { waitedMs, cold, unread }: { readonly waitedMs: Ms; readonly cold: boolean; readonly unread: number },
+    router: {
+      readonly clock: { now(): EpochMs };
+      readonly meter: TokenMeter;
+      readonly speeds: SpeedMeter;
+      readonly onBegun: (ttftMs: Ms, cold: boolean) => void;
+      readonly onRelease: (replica: Replica, outcome: Outcome, busyMs: Ms) => void;
+    },
+  ) {
+    this.#replica = replica;
+    this.waitedMs = waitedMs;
+    this.cold = cold;
+    this.#unread = unread;
+    replica.unread += unread;
+    this.#clock = router.clock;
+    if (replica.inFlight === 1) replica.busySinceMs = this.#clock.now();
+    this.#meter = router.meter;
+    this.#speeds = router.speeds;
+    this.#onBegun = router.onBegun;
+    this.#onRelease = router.onRelease;
+    this.#takenMs = router.clock.now();
+    this.#flightsMs = sumFlights(replica, this.#takenMs);
+  }
+
+  get target(): Target {
+    return this.#replica.target;
+  }
+
+  get lost(): boolean {
+    return this.#replica.lost;
+  }
+
+  onLost(listener: () => void): () => void {
+    return this.#replica.onLost.add(listener);
+  }
+
+  used(input: Tokens, output: Tokens, paidNanoUsd: NanoUsd): void {
+    const replica = this.#replica;
+    const nowMs = this.#clock.now();
+    replica.paid += paidNanoUsd;
+    this.#meter.add(nowMs, input, output);
+    const tookMs = Math.max(1, nowMs - this.#takenMs);
+    const streams = Math.max(1, (sumFlights(replica, nowMs) - this.#flightsMs) / tookMs);
+    const times = { takenMs: this.#takenMs, begunMs: this.#begunMs, endMs: nowMs };
+    this.#speeds.add({ replica: replica.target.id, ...times, streams, outputTokens: output });
+  }
+
+  overclaimed(tokens: number): void {
+    this.#replica.overclaimed += tokens;
+  }
+
+  alive(): void {
+    if (this.#unread > 0) this.#read();
+    this.#replica.circuit.alive(this.#clock.now());
+  }
+
+  began(): void {
+    if (this.#begunMs !== null || !this.#held) return;
+    this.#begunMs = this.#clock.now();
+    this.#replica.begun += 1;
+    this.#onBegun(this.waitedMs + this.#begunMs - this.#takenMs, this.cold);
+    this.alive();
+  }
+
+  release(outcome: Outcome, busyMs: Ms = 0): void {
+    if (!this.#held) return;
+    this.#held = false;
+    this.#read();
+    if (this.#begunMs !== null) this.#replica.begun -= 1;
+    // Of an answer in one piece no more is known than how long it waited.
+    else if (outcome === 'served') this.#onBegun(this.waitedMs, this.cold);
+    if (this.#replica.inFlight === 1) this.#replica.busyMs += this.#clock.now() - this.#replica.busySinceMs;
+    this.#onRelease(this.#replica, outcome, busyMs);
+  }
+
+  /** Its prompt is read, or nobody wants it any more. */
+  #read(): void {
+    this.#replica.unread -= this.#unread;
+    this.#unread = 0;
+  }
+}
