@@ -1,6 +1,15 @@
 import { bigintOf, numberOf, textOf, type Sql } from '../store/sql.ts';
-import type { EpochMs, NanoUsd, Tokens } from '../units.ts';
-import type { UsageDetail, UsageStatus } from './operations.ts';
+import type { EpochMs, Ms, NanoUsd, Tokens } from '../units.ts';
+
+/** What of a usage row's detail tells whether a machine served it well. */
+export interface LeaseUsageDetail {
+  readonly lease?: string | null;
+  readonly before?: readonly string[];
+  readonly resumed?: number;
+  readonly firstTokenMs?: Ms | null;
+  readonly waitedMs?: Ms;
+  readonly totalMs?: Ms;
+}
 
 /** A request that a lease's machine worked on. */
 export interface LeaseUsage {
@@ -8,8 +17,9 @@ export interface LeaseUsage {
   readonly customer: string;
   readonly outputTokens: Tokens;
   readonly charged: NanoUsd;
-  readonly status: UsageStatus;
-  readonly detail: UsageDetail;
+  /** As in its usage row: `failed` and others. */
+  readonly status: string;
+  readonly detail: LeaseUsageDetail;
 }
 
 export interface LeaseUsageQuery {
@@ -37,7 +47,7 @@ export function leaseUsage(sql: Sql | null, { lease, fromMs, toMs }: LeaseUsageQ
     customer: textOf(row, 'account'),
     outputTokens: numberOf(row, 'output_tokens'),
     charged: bigintOf(row, 'charged'),
-    status: textOf(row, 'status') as UsageStatus,
-    detail: JSON.parse(textOf(row, 'detail')) as UsageDetail,
+    status: textOf(row, 'status'),
+    detail: JSON.parse(textOf(row, 'detail')) as LeaseUsageDetail,
   }));
 }
