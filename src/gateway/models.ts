@@ -24,8 +24,7 @@ function describeModel({ router }: Pool): Record<string, unknown> {
     state: stats.ready > 0 ? 'warm' : 'cold',
     expected_start_s: stats.ready > 0 ? 0 : expectedStartMs === null ? null : Math.ceil(expectedStartMs / 1000),
     trust: spec.trust,
-    // What is promised of answers; null: nothing.
-    sla: spec.sla ? describeSla(spec.sla) : null,
+    ...(spec.sla ? { sla: describeSla(spec.sla) } : {}),
     ...describeWakes(router),
   };
 }

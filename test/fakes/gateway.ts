@@ -56,6 +56,7 @@ export interface GatewaySettings {
   readonly bodiesBytes?: number;
   /** None: the admin routes of pools and leases are not there. */
   readonly fleet?: FleetOperations;
+  readonly slaCredits?: NonNullable<AppDeps['slaCredits']>;
   readonly reach?: AppDeps['reach'];
   /** A scheduler is over its pools. */
   readonly supervised?: boolean;
@@ -151,6 +152,7 @@ export async function startGateway(t: TestContext, settings: GatewaySettings = {
     newId: createIds(systemRandom),
     watch: () => watch,
     fleet: settings.fleet ?? null,
+    ...(settings.slaCredits ? { slaCredits: settings.slaCredits } : {}),
     reach: settings.reach,
     joining: settings.joining ?? null,
     adminKeyHash: hashKey('sk-ub-admin'),

@@ -17,6 +17,18 @@ onBothDoors('models are listed with what a buyer of tokens asks', async (t, door
   assert.deepEqual(await (await get(`/v1/models/${MODEL}`)).json(), { ...warm, state: 'cold', expected_start_s: 2 });
 });
 
+onBothDoors('a promise that a pool publishes is shown, and what an account got by one', async (t, door) => {
+  const { get } = await setup(t, {
+    door,
+    pool: { sla: { first_token_ms: 800, credit_percent: 50 } },
+    slaCredits: (account) => Promise.resolve([{ amount: 0.5, account }]),
+  });
+  const { sla } = (await (await get(`/v1/models/${MODEL}`)).json()) as { sla: Record<string, unknown> };
+  assert.deepEqual([sla['first_token_ms'], sla['credit_percent'], sla['credit']], [800, 50, 'promo']);
+  const { data } = (await (await get('/v1/credits')).json()) as { data: Record<string, unknown> };
+  assert.deepEqual(data['sla_credits'], [{ amount: 0.5, account: CUSTOMER }]);
+});
+
 test('a pool that never started does not guess how long it takes', async (t) => {
   const { get } = await setup(t, { servers: 0 });
   const { state, expected_start_s: start } = (await (await get(`/v1/models/${MODEL}`)).json()) as Record<
