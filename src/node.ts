@@ -21,9 +21,11 @@ import { createUndiciUpstream } from './gateway/undici-upstream.ts';
 import { Watch } from './gateway/watch.ts';
 import { openLedger } from './ledger/client.ts';
 import type { Ledger } from './ledger/operations.ts';
+import { viewCredits } from './node/dispute-operations.ts';
 import { fenceMarket } from './leases/fenced.ts';
 import type { LlamaRuntime } from './leases/local/runtime.ts';
 import { announce } from './node/announce.ts';
+import { canaryMeans, startSlaCredits } from './node/honesty.ts';
 import { openDemo } from './node/demo.ts';
 import { Leadership } from './node/leadership.ts';
 import { openMarkets, prepareLocal } from './node/markets.ts';
@@ -207,6 +209,7 @@ async function startGateway(parts: Parts): Promise<Gateway> {
     budget: settings.budget,
     probe: (target, spec, signal) => probeModelServer(upstream, target, spec, signal),
     proveResumption: (target, spec, signal) => proveResumption(upstream, target, spec, signal),
+    canary: canaryMeans({ settings, store, upstream }),
     measure: (target, pool, signal) =>
       measureSpeed({ upstream, clock, target, pool, nonce: randomText(systemRandom, 16), signal }),
   });
@@ -219,6 +222,8 @@ async function startGateway(parts: Parts): Promise<Gateway> {
   disputes.onUpheld(({ market, provider, breach }) => scheduler.book.disputed({ market, provider }, breach.reason));
   await scheduler.start();
   closers.push(() => scheduler.stop(options));
+  const { creditRows, stop: stopCredits } = startSlaCredits({ store, clock, ledger, pools, log });
+  closers.push(stopCredits);
   const watch = new Watch(clock);
   let refusing: string | null = null;
   const deps: AppDeps = {
@@ -232,7 +237,8 @@ async function startGateway(parts: Parts): Promise<Gateway> {
     upstream,
     watch: () => watch,
     transport: nodeTransport,
-    fleet: createOperations({ clock, pools, records, scheduler, markets, ledger, disputes, dataDir }),
+    fleet: createOperations({ clock, pools, records, scheduler, markets, ledger, disputes, creditRows, dataDir }),
+    slaCredits: (account) => viewCredits(creditRows, account),
     joining: joining.door,
     leader: () => leadership.view(),
     adminKeyHash: hashKey(adminKey),

@@ -10,6 +10,7 @@ import {
 } from './units.ts';
 import { containerSchema, parseContainer, type Container } from './spec/container.ts';
 import { parseShape, shapeSchema, type ModelShape } from './spec/fit.ts';
+import { honestyFields, parseHonesty, type Honesty } from './spec/honesty.ts';
 import { hardwareSchema, parseHardware, type Hardware } from './spec/hardware.ts';
 import { budgetSchema, parseBudget, type SpendingBudget } from './spec/budget.ts';
 import { pricePerMillionSchema, usdSchema } from './spec/money.ts';
@@ -136,6 +137,7 @@ export const poolSchema = z
       .describe('most tokens the chat template adds besides what the request holds'),
     resume: z.enum(['auto', 'prefill', 'continue_final_message', 'off']).default('auto'),
     image_tokens_max: count(0, 100_000).default(0).describe('most tokens an image becomes; 0: text only'),
+    ...honestyFields,
     show_prices: z.boolean().default(false).describe("whether customers may see what the pool's leases cost"),
   })
   .refine((pool) => pool.hardware.gpus === 0 || pool.hardware.gpu.length > 0, {
@@ -181,7 +183,7 @@ export interface PoolLimits {
   readonly waitingMax: number;
 }
 
-export interface PoolSpec {
+export interface PoolSpec extends Honesty {
   /** The public model id. */
   readonly id: string;
   readonly engine: Engine;
@@ -290,6 +292,7 @@ export function parsePool(id: string, input: unknown, loadedAtMs: EpochMs): Pool
     templateTokens: pool.template_tokens,
     resume: pool.resume,
     imageTokensMax: pool.image_tokens_max,
+    ...parseHonesty(pool),
     showPrices: pool.show_prices,
     loadedAtMs,
   };

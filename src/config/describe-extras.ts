@@ -2,11 +2,13 @@ import type { PoolSpec } from '../spec.ts';
 import { describeSchedule } from '../spec/schedule.ts';
 import { describeWake } from '../spec/wake.ts';
 import type { Registry, Weights } from '../spec/weights.ts';
+import { describeCanary } from '../spec/canary.ts';
+import { describeSla } from '../spec/sla.ts';
 import type { ModelShape } from '../spec/fit.ts';
 
 /** What a pool may say besides of its weights, its machines and its times, in the file's shape. */
 export function describeExtras(pool: PoolSpec): object {
-  const { weights, registry, shape, attributes, reclamationMs, schedule, paused, wake } = pool;
+  const { weights, registry, shape, attributes, reclamationMs, schedule, paused, wake, sla, canary } = pool;
   return {
     ...(schedule ? { schedule: describeSchedule(schedule) } : {}),
     ...(paused ? { paused } : {}),
@@ -15,6 +17,8 @@ export function describeExtras(pool: PoolSpec): object {
     ...(registry ? { registry: describeRegistry(registry) } : {}),
     ...(shape ? { shape: describeShape(shape) } : {}),
     ...(attributes && Object.keys(attributes).length > 0 ? { attributes } : {}),
+    ...(sla ? { sla: describeSla(sla) } : {}),
+    ...(canary ? { canary: describeCanary(canary) } : {}),
     ...(reclamationMs ? { reclamation_s: reclamationMs / 1000 } : {}),
   };
 }

@@ -14,7 +14,9 @@ export async function showCredits(context: Context<AppEnv>, deps: AppDeps): Prom
   if (!balance) throw new AppError('not_found', 'this account is gone');
   // Credit that expired is no credit any more: what is left is always the one less the other.
   const credits = balance.used + balance.posted;
-  return context.json({ data: { total_credits: usdNumber(credits), total_usage: usdNumber(balance.used) } });
+  const sla = (await deps.slaCredits?.(customer)) ?? [];
+  const data = { total_credits: usdNumber(credits), total_usage: usdNumber(balance.used) };
+  return context.json({ data: sla.length > 0 ? { ...data, sla_credits: sla } : data });
 }
 
 /** As OpenRouter names the windows; a limit for ever has none. */

@@ -53,6 +53,8 @@ export interface AppDeps {
   readonly limits: GatewayLimits;
   /** Left out: what the markets have is not known, so nothing is refused for it. */
   readonly reach?: Reach | undefined;
+  /** Credit that an account got for breaches of a pool's promise, the latest first. */
+  readonly slaCredits?: (account: string) => Promise<readonly Record<string, unknown>[]>;
   /** Why requests cannot be taken now, or null. */
   readonly notReady: () => string | null;
   /** Names of markets that take no orders now; requests are served all the same. */

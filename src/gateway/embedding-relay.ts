@@ -210,6 +210,7 @@ export class EmbeddingRelay {
       refused: this.#refused,
       target: this.#slot?.target ?? null,
       resumed: 0,
+      leases: this.#purchases.leases,
       error,
       timings: { ...timings, waitedMs: this.#waitedMs, coldStartMs: this.#coldStartMs },
     });

@@ -2,6 +2,7 @@ import type { Context } from 'hono';
 import { AppError } from '../errors.ts';
 import type { Pool } from '../scheduler/pool/pools.ts';
 import type { Price } from '../spec.ts';
+import { describeSla } from '../spec/sla.ts';
 import { formatPricePerToken, formatUsd } from '../units.ts';
 import { HonoCall } from './call.ts';
 import { identify } from './caller.ts';
@@ -23,6 +24,8 @@ function describeModel({ router }: Pool): Record<string, unknown> {
     state: stats.ready > 0 ? 'warm' : 'cold',
     expected_start_s: stats.ready > 0 ? 0 : expectedStartMs === null ? null : Math.ceil(expectedStartMs / 1000),
     trust: spec.trust,
+    // What is promised of answers; null: nothing.
+    sla: spec.sla ? describeSla(spec.sla) : null,
     ...describeWakes(router),
   };
 }

@@ -46,10 +46,13 @@ export function detailOf(answer: {
   readonly refused: Tokens;
   readonly target: Slot['target'] | null;
   readonly resumed: number;
+  /** Of all machines that worked on it. */
+  readonly leases: ReadonlySet<string>;
   readonly error: string | null;
   readonly timings: Timings;
 }): UsageDetail {
-  const { stream, finish, refused, target, resumed, error, timings } = answer;
+  const { stream, finish, refused, target, resumed, leases, error, timings } = answer;
+  const before = [...leases].filter((lease) => lease !== target?.leaseId);
   const { createdMs, nowMs, firstTokenMs, waitedMs, coldStartMs } = timings;
   return {
     stream,
@@ -64,5 +67,6 @@ export function detailOf(answer: {
     totalMs: nowMs - createdMs,
     ...(refused > 0 ? { refusedTokens: refused } : {}),
     ...(resumed > 0 ? { resumed } : {}),
+    ...(before.length > 0 ? { before } : {}),
   };
 }

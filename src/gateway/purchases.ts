@@ -6,6 +6,8 @@ import { nanoFromPicoUp } from '../units.ts';
 /** What one request's attempts used, and what is owed for that to whoever is paid by tokens: failed attempts too. */
 export class Purchases {
   readonly #all: Purchase[] = [];
+  /** Of every attempt. */
+  readonly leases = new Set<string>();
 
   get all(): readonly Purchase[] {
     return this.#all;
@@ -16,6 +18,7 @@ export class Purchases {
     const { tokenPrice, provider } = slot.target;
     const amount = tokenPrice ? nanoFromPicoUp(costPico(tokenPrice, tokens)) : 0n;
     if (amount > 0n) this.#all.push({ provider, amount });
+    this.leases.add(slot.target.leaseId);
     slot.used(tokens.inputTokens, tokens.outputTokens, amount);
   }
 }

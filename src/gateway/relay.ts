@@ -288,8 +288,7 @@ export class Relay {
       refused: this.#legs.reduce((sum, { counts }) => sum + counts.refused, 0),
       stream: this.#job.stream,
       target: this.#served,
-      resumed: this.#resumed,
-      error,
+      ...{ resumed: this.#resumed, leases: this.#purchases.leases, error },
       timings: {
         ...{ createdMs: this.#job.createdMs, nowMs: this.#deps.clock.now(), firstTokenMs: this.#firstTokenMs },
         ...{ waitedMs: this.#waitedMs, coldStartMs: this.#coldStartMs },

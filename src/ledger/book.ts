@@ -10,6 +10,7 @@ import { Deposits } from './deposits.ts';
 import { Holds } from './holds.ts';
 import { JournalFile, type Batch } from './journal-file.ts';
 import { Journal } from './journal.ts';
+import { leaseUsage } from './lease-usage.ts';
 import { migrateLedger } from './migrate.ts';
 import type {
   LedgerOp,
@@ -171,6 +172,8 @@ export class Book {
       }
       case 'usage':
         return this.#usage(query.request);
+      case 'leaseUsage':
+        return leaseUsage(this.#sql, query);
     }
   }
 
@@ -276,11 +279,8 @@ export class Book {
     if (!row) return null;
     const priceVersion = numberOf(row, 'price_version');
     return {
-      request,
-      customer: textOf(row, 'account'),
-      key: textOrNull(row, 'key'),
-      model: textOf(row, 'model'),
-      priceVersion,
+      ...{ request, customer: textOf(row, 'account'), key: textOrNull(row, 'key') },
+      ...{ model: textOf(row, 'model'), priceVersion },
       price: this.#prices.get(priceVersion)?.price ?? null,
       tokens: {
         inputTokens: numberOf(row, 'input_tokens'),

@@ -16,6 +16,7 @@ import type {
   SuspenseRecord,
 } from './access.ts';
 import type { AccountSpec } from './accounts.ts';
+import type { LeaseUsage, LeaseUsageQuery } from './lease-usage.ts';
 import type { TokenCounts } from './pricing.ts';
 
 /**
@@ -41,6 +42,8 @@ export interface UsageDetail {
   readonly refusedTokens?: number;
   /** How often another machine went on with the answer. */
   readonly resumed?: number;
+  /** Leases whose machines worked on it before, or beside, the last one. */
+  readonly before?: readonly string[];
 }
 
 /** What a client's Idempotency-Key comes to, without the key itself. */
@@ -150,6 +153,7 @@ export type Query =
   | { readonly op: 'balance'; readonly customer: string }
   | { readonly op: 'account'; readonly name: string }
   | { readonly op: 'usage'; readonly request: string }
+  | LeaseUsageQuery
   | { readonly op: 'check' };
 
 export type LedgerOp =
@@ -278,6 +282,7 @@ export interface LedgerReplies {
   balance: Balance | null;
   account: AccountRecord | null;
   usage: UsageRecord | null;
+  leaseUsage: readonly LeaseUsage[];
   check: CheckReport;
 }
 

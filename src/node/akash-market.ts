@@ -90,7 +90,7 @@ export async function openAkash(deps: AkashDeps, akash: AkashMarketSettings): Pr
 }
 
 /** Read for each order: what was put in a secret's place meanwhile goes with the next lease. */
-function readSecret(reference: string, { configFile }: Settings): string | null {
+export function readSecret(reference: string, { configFile }: Settings): string | null {
   const folder = configFile === null ? process.cwd() : dirname(configFile);
   const found = resolveSecret(reference, { env: process.env, folder });
   return typeof found === 'string' ? null : found.reveal();

@@ -5,9 +5,10 @@ import type { Dispute, Withheld } from '../leases/dispute.ts';
 import type { DisputeRecords } from '../leases/dispute-records.ts';
 import type { Market } from '../leases/market.ts';
 import { withheldTotal } from '../leases/withholding.ts';
+import type { CreditRows } from '../scheduler/sla/credit-rows.ts';
 import type { SchedulerRecords } from '../scheduler/records.ts';
 import type { MarketName } from '../spec.ts';
-import { formatUsd } from '../units.ts';
+import { formatUsd, usdNumber } from '../units.ts';
 import { found } from './lease-view.ts';
 import { iso } from './views.ts';
 
@@ -16,6 +17,7 @@ const LISTED = 500;
 export interface DisputeOperationsDeps {
   readonly clock: Clock;
   readonly disputes: DisputeRecords;
+  readonly creditRows: CreditRows;
   readonly records: SchedulerRecords;
   readonly markets: ReadonlyMap<MarketName, Market>;
 }
@@ -28,7 +30,7 @@ export function disputeOperations(
   const find = async (id: string): Promise<Dispute> => found(await disputes.find(id), `there is no dispute ${id}`);
   return {
     disputes: async () => (await disputes.list(LISTED)).map(line),
-    dispute: async (id) => view(await find(id)),
+    dispute: async (id) => ({ ...view(await find(id)), credits: await creditsOf(deps.creditRows, id) }),
     judgeDispute: async (id, { upheld, reason }) => {
       const { market: name, lease, pool, provider } = await find(id);
       const market = markets.get(name);
@@ -82,4 +84,27 @@ function viewWithheld(withheld: Withheld): Record<string, unknown> {
     take_fee_usd: formatUsd(takeFeeNanoUsd),
     make_fee_usd: formatUsd(makeFeeNanoUsd),
   };
+}
+
+/** What accounts got for it by their pool's promise; null: nothing is planned yet, or ever. */
+async function creditsOf(rows: CreditRows, dispute: string): Promise<unknown> {
+  const run = await rows.find(dispute);
+  if (run === null) return null;
+  return run.credits.map(({ account, amountNanoUsd, requests }) => {
+    return { account, usd: formatUsd(amountNanoUsd), requests, kind: run.kind, at: iso(run.atMs) };
+  });
+}
+
+/** An account's own: what it got, for what. */
+export async function viewCredits(rows: CreditRows, account: string): Promise<Record<string, unknown>[]> {
+  const runs = await rows.ofAccount(account);
+  return runs.flatMap(({ dispute, pool, kind, reason, atMs, expiresMs, credits }) =>
+    credits
+      .filter((credit) => credit.account === account)
+      .map(({ amountNanoUsd, requests }) => ({
+        ...{ amount: usdNumber(amountNanoUsd), kind, model: pool, dispute, reason, requests },
+        created_at: iso(atMs),
+        expires_at: iso(expiresMs),
+      })),
+  );
 }

@@ -4,6 +4,7 @@ import type { FleetOperations } from '../gateway/deps.ts';
 import type { Ledger } from '../ledger/operations.ts';
 import type { DisputeRecords } from '../leases/dispute-records.ts';
 import type { Market } from '../leases/market.ts';
+import type { CreditRows } from '../scheduler/sla/credit-rows.ts';
 import { viewAdvice } from '../scheduler/advising.ts';
 import type { Scheduler } from '../scheduler/loop.ts';
 import type { Pool, Pools } from '../scheduler/pool/pools.ts';
@@ -27,6 +28,7 @@ export interface OperationsDeps {
   readonly ledger: Ledger;
   readonly dataDir: string;
   readonly disputes: DisputeRecords;
+  readonly creditRows: CreditRows;
 }
 
 /** What the admin routes and the command line show and do, over scheduler, markets and records. */
@@ -133,8 +135,9 @@ async function putPool(deps: OperationsDeps, id: string, input: unknown): Promis
 /** What cannot be brought about while a pool runs, or from afar. */
 function refuseChange({ scheduler }: OperationsDeps, known: Pool | undefined, spec: PoolSpec): void {
   // Whoever may change pools could otherwise have any file of this machine sent to a provider.
-  if (spec.weights?.secret || spec.registry) {
-    const message = 'a pool with secrets (weights.secret, registry) belongs in the configuration file';
+  if (spec.weights?.secret || spec.registry || spec.canary?.reference?.key) {
+    const message =
+      'a pool with secrets (weights.secret, registry, canary.reference.key) belongs in the configuration file';
     throw new AppError('invalid_request', message, { param: spec.registry ? 'registry' : 'weights.secret' });
   }
   if (!known || known.router.spec.kind === spec.kind) return;

@@ -2,6 +2,7 @@ import { AppError, describeError } from '../errors.ts';
 import type { PoolSpec } from '../spec.ts';
 import { breachOf, type Breach } from '../spec/dispute.ts';
 import type { Ms } from '../units.ts';
+import { Canaries } from './canary/canaries.ts';
 import type { Ending } from './ending.ts';
 import { marketOf, type Parts } from './parts.ts';
 import type { Pool } from './pool/pools.ts';
@@ -27,12 +28,14 @@ function longest({ limits }: PoolSpec): Ms {
 export class Checking {
   readonly #parts: Parts;
   readonly #ending: Ending;
+  readonly #canaries: Canaries | null;
   /** Descriptions of pools whose proof is under way, or was tried, and on which replica. */
   readonly #tried = new WeakMap<PoolSpec, string>();
 
   constructor(parts: Parts, ending: Ending) {
     this.#parts = parts;
     this.#ending = ending;
+    this.#canaries = parts.canary ? new Canaries(parts, parts.canary) : null;
   }
 
   /** No problem when the model answers, else why not, and whether anything was said at all. */
@@ -101,6 +104,18 @@ export class Checking {
     const reason = `it has not answered for ${seconds} s: ${problem}`;
     await this.#dispute(record, breachOf({ kind: 'down', reason, fromMs: suspectMs, toMs: clock.now() }));
     await this.#ending.fail(record, reason, { provider: target.provider, cause: 'silent' });
+  }
+
+  /** Asks it now and then what a trusted one is asked, too; one that does not run its weights is disputed and replaced. */
+  async honesty(record: ReplicaRecord, pool: Pool, target: Target): Promise<void> {
+    const breach = this.#canaries?.found(target) ?? null;
+    if (breach === null) {
+      // Beside everything else: its answer may take a while, and whether it lives is looked at meanwhile.
+      this.#canaries?.look(record, pool, target).catch((error: unknown) => this.#parts.log(describeError(error)));
+      return;
+    }
+    await this.#dispute(record, breach);
+    await this.#ending.fail(record, breach.reason, { provider: target.provider, cause: 'wrong_weights' });
   }
 
   /**

@@ -1,6 +1,7 @@
 import type { Clock } from '../clock.ts';
 import type { Market } from '../leases/market.ts';
 import type { MarketName, PoolSpec } from '../spec.ts';
+import type { CanaryMeans } from './canary/means.ts';
 import type { Fleet } from './fleet.ts';
 import type { Pools } from './pool/pools.ts';
 import type { Target } from './pool/slot.ts';
@@ -45,6 +46,8 @@ export interface Parts {
   readonly probe: Probe;
   /** Absent where no pool's answers are resumed. */
   readonly proveResumption?: ProveResumption | undefined;
+  /** Absent where no replica is asked whether it is honest. */
+  readonly canary?: CanaryMeans | undefined;
   /** Absent where nothing is measured by questions. */
   readonly measure?: Measure | undefined;
   readonly decide: Decide;
@@ -62,7 +65,7 @@ export function marketOf({ markets }: Parts, { market }: ReplicaRecord): Market 
 
 export type SchedulerOptions = Pick<
   Parts,
-  'clock' | 'pools' | 'markets' | 'probe' | 'proveResumption' | 'measure' | 'newId' | 'epoch' | 'log'
+  'clock' | 'pools' | 'markets' | 'probe' | 'proveResumption' | 'canary' | 'measure' | 'newId' | 'epoch' | 'log'
 > & {
   readonly records: SchedulerRecords;
   /** Of all pools together; left out: none. */

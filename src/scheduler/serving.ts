@@ -92,7 +92,9 @@ export class Serving {
     await this.#measuring.look(pool);
     this.#measuring.ask(record, pool, target);
     // The pool's description may have changed since this replica showed it; one of before proves nothing of it.
-    if (isCurrent(record, pool.router.spec)) void this.#checking.prove(record, pool, target);
+    if (!isCurrent(record, pool.router.spec)) return;
+    void this.#checking.prove(record, pool, target);
+    await this.#checking.honesty(record, pool, target);
   }
 
   /** What there is of a leased replica; null when that was its end. */

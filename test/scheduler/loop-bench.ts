@@ -11,7 +11,8 @@ import { Pools, type Pool } from '../../src/scheduler/pool/pools.ts';
 import type { Slot } from '../../src/scheduler/pool/slot.ts';
 import { SchedulerRecords, type DecisionRecord, type ReplicaRecord } from '../../src/scheduler/records.ts';
 import type { MarketName, PoolSpec } from '../../src/spec.ts';
-import { openStore } from '../../src/store/open.ts';
+import type { CanaryMeans } from '../../src/scheduler/canary/means.ts';
+import { openStore, type Store } from '../../src/store/open.ts';
 import { FakeClock, turns } from '../fakes/clock.ts';
 import { MortalClock, runFor, runUntil } from '../fakes/clock-timeline.ts';
 import { FakeMarket, type FakeProvider } from '../fakes/markets.ts';
@@ -65,6 +66,7 @@ export interface BenchOptions {
   readonly markets: (clock: FakeClock) => readonly Market[];
   readonly records: typeof SchedulerRecords;
   readonly proveResumption: ProveResumption;
+  readonly canary: (store: Store) => CanaryMeans;
   readonly measure: Measure;
 }
 
@@ -106,6 +108,7 @@ export async function openBench(t: TestContext, options: Partial<BenchOptions> =
       markets: new Map(named),
       probe: probe.ask,
       proveResumption: options.proveResumption,
+      canary: options.canary?.(store),
       measure: options.measure,
       newId,
       epoch: store.epoch,

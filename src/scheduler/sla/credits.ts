@@ -1,0 +1,105 @@
+import type { Clock } from '../../clock.ts';
+import { describeError } from '../../errors.ts';
+import type { Ledger } from '../../ledger/operations.ts';
+import type { EpochMs, Ms, NanoUsd } from '../../units.ts';
+import type { Pools } from '../pool/pools.ts';
+import { isAffected, planCredits } from './credit-plan.ts';
+import type { CreditRows, CreditRun, DisputedLease } from './credit-rows.ts';
+
+export interface SlaCreditsOptions {
+  readonly clock: Clock;
+  readonly ledger: Ledger;
+  readonly rows: CreditRows;
+  readonly pools: Pools;
+  readonly log: (line: string) => void;
+}
+
+const LOOK_MS: Ms = 30_000;
+/** An older dispute that nothing was planned for was filed when its pool promised nothing. */
+const PAST_MS: Ms = 7 * 86_400_000;
+
+/**
+ * Credit for what a breach did to customers, by the promise that their pool publishes; whatever becomes of the dispute with
+ * the provider. The plan is on disk before the first grant, and a grant's id is made of dispute and account: a crash at any
+ * point leaves nothing granted twice or forgotten.
+ */
+export class SlaCredits {
+  readonly #options: SlaCreditsOptions;
+  #stopTimer: (() => void) | null = null;
+  #working: Promise<void> = Promise.resolve();
+
+  constructor(options: SlaCreditsOptions) {
+    this.#options = options;
+  }
+
+  start(): void {
+    const { clock, log } = this.#options;
+    this.#stopTimer = clock.timer(LOOK_MS, () => {
+      this.#working = this.look()
+        .catch((error: unknown) => log(`credit for breaches: ${describeError(error)}`))
+        .then(() => {
+          if (this.#stopTimer) this.start();
+        });
+    });
+  }
+
+  async stop(): Promise<void> {
+    this.#stopTimer?.();
+    this.#stopTimer = null;
+    await this.#working;
+  }
+
+  /** Grants what is planned, and plans for the disputes whose requests have all ended. */
+  async look(): Promise<void> {
+    const { clock, rows, pools } = this.#options;
+    for (const run of await rows.planned()) await this.#grant(run);
+    const nowMs = clock.now();
+    for (const dispute of await rows.unplanned(nowMs - PAST_MS, nowMs)) {
+      const spec = pools.find(dispute.pool)?.router.spec;
+      const { sla = null } = spec ?? {};
+      if (!spec || sla === null || nowMs < dispute.filedMs + spec.limits.totalMs) continue;
+      const { id, lease, pool, breach, filedMs } = dispute;
+      const toMs = filedMs + spec.limits.totalMs;
+      const usage = await this.#options.ledger.ask({ op: 'leaseUsage', lease, fromMs: breach.fromMs, toMs });
+      const affected = usage.filter((one) => isAffected(one, lease, breach.kind, sla));
+      const granted = await this.#grantedSince(monthOf(nowMs));
+      const run: CreditRun = {
+        ...{ dispute: id, pool, kind: sla.credit, atMs: nowMs, reason: reasonOf(dispute) },
+        expiresMs: sla.credit === 'promo' ? nowMs + sla.expiresMs : null,
+        credits: planCredits(affected, sla, (account) => granted.get(account) ?? 0n),
+      };
+      await rows.save(run, 'planned');
+      await this.#grant(run);
+    }
+  }
+
+  async #grant(run: CreditRun): Promise<void> {
+    const { ledger, rows, log } = this.#options;
+    const { dispute, kind, reason, atMs, expiresMs, credits } = run;
+    for (const { account, amountNanoUsd: amount, requests } of credits) {
+      const grant = { id: `sla:${dispute}:${account}`, customer: account, kind, amount, expiresMs, atMs };
+      const told = `${reason}: ${requests} requests`;
+      const result = await ledger.ask({ op: 'grant', ...grant, actor: 'sla', reason: told });
+      // Its account may be gone; the others get theirs.
+      if (!result.ok) log(`credit of ${account} for ${dispute}: ${result.why}`);
+    }
+    await rows.save(run, 'granted');
+  }
+
+  async #grantedSince(ms: EpochMs): Promise<Map<string, NanoUsd>> {
+    const sums = new Map<string, NanoUsd>();
+    for (const { credits } of await this.#options.rows.since(ms))
+      for (const { account, amountNanoUsd } of credits) sums.set(account, (sums.get(account) ?? 0n) + amountNanoUsd);
+    return sums;
+  }
+}
+
+/** Its beginning, UTC. */
+function monthOf(ms: EpochMs): EpochMs {
+  const date = new Date(ms);
+  return Date.UTC(date.getUTCFullYear(), date.getUTCMonth(), 1);
+}
+
+function reasonOf({ id, breach }: DisputedLease): string {
+  return `a breach of the promised service (${breach.kind}), ${id}`;
+}
