@@ -68,7 +68,8 @@ test('a start-up that comes to nothing counts for a third while nobody has broug
   assert.ok(Math.abs(weight() - 0.3) < 0.001, 'it may have been the description');
   const [lease] = market().open();
   await market().close(lease?.id ?? '', 'tenant');
-  await bench.pass(60_000);
+  // Ten minutes long it would be passed over while another bids.
+  await bench.pass(600_000);
   await serveOne();
   assert.ok(weight() > 1.29, 'another has brought it up: it was the provider');
 });
