@@ -195,6 +195,12 @@ markets: {api: {endpoints: [{url: "https://api.example/v1", pool: n, model: x, u
     'trusted_proxies: [10.0.0.0/33]',
     '1:19 trusted_proxies[0]: must be an address or a network: 10.0.0.0/8',
   ],
+  ['a text for a list', `pools: {m: {${POOL}, wake: {needs: allowance}}}`, '1:127 pools.m.wake.needs: must be a list'],
+  [
+    'a name without its unit',
+    `pools: {m: {${POOL}, idle: 60}}`,
+    '1:113 pools.m.idle: unknown key: did you mean idle_s?',
+  ],
 ];
 
 void test('has one clear line for each kind of mistake', (t) => {
