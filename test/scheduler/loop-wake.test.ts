@@ -150,7 +150,11 @@ async function setup(t: TestContext, wake: PoolInput['wake']) {
   assert.ok(made);
   const market: FakeMarket = made;
   let count = 0;
-  const take = (account: string, of: { value?: bigint; fee?: bigint; signal?: AbortSignal } = {}, on = bench.run): Taking => {
+  const take = (
+    account: string,
+    of: { value?: bigint; fee?: bigint; signal?: AbortSignal } = {},
+    on = bench.run,
+  ): Taking => {
     count += 1;
     const { value: valueNanoUsd = 1n, fee: feeNanoUsd = 0n, signal = new AbortController().signal } = of;
     const offer = new WakeOffer({ request: `r${count}`, valueNanoUsd, feeNanoUsd });

@@ -41,7 +41,9 @@ export class CreditRows {
       .select({ body: disputes.body })
       .from(disputes)
       .leftJoin(slaRuns, eq(slaRuns.dispute, disputes.id))
-      .where(and(isNull(slaRuns.dispute), gte(disputes.atMs, fromMs), lte(disputes.atMs, toMs), inArray(pool, [...pools])))
+      .where(
+        and(isNull(slaRuns.dispute), gte(disputes.atMs, fromMs), lte(disputes.atMs, toMs), inArray(pool, [...pools])),
+      )
       .orderBy(asc(disputes.atMs))
       .limit(LATEST);
     return rows.map(({ body }) => body as DisputedLease);
