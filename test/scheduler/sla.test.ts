@@ -130,6 +130,18 @@ test('disputes of pools that promise nothing keep nobody from the credit of thos
   await bench.close();
 });
 
+test('a pool that is being deleted keeps its promise', async (t) => {
+  const bench = await setup(t);
+  await bench.serve('r1', 'ann', 'L');
+  await bench.dispute('L', 'wrong_weights');
+  await bench.clock.advance(900_000);
+  const [{ id } = { id: '' }] = bench.pools.list().map(({ router }) => router.spec);
+  bench.pools.remove(id);
+  await bench.credits().look();
+  assert.deepEqual(await bench.granted(), { ann: bench.charged / 2n, ben: 0n });
+  await bench.close();
+});
+
 test('who reads his answer slowly makes no breach of it', () => {
   const slow: UsageDetail = { lease: 'L', firstTokenMs: 10, totalMs: 60_000 };
   const of = (detail: UsageDetail): boolean =>

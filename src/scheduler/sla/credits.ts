@@ -56,7 +56,8 @@ export class SlaCredits {
     const { clock, rows, pools } = this.#options;
     for (const run of await rows.planned()) await this.#grant(run);
     const nowMs = clock.now();
-    const promising = pools.list().flatMap(({ router: { spec } }) => (spec.sla ? [spec.id] : []));
+    const known = [...pools.list(), ...pools.retired()];
+    const promising = known.flatMap(({ router: { spec } }) => (spec.sla ? [spec.id] : []));
     for (const dispute of await rows.unplanned(promising, nowMs - PAST_MS, nowMs)) {
       const spec = pools.find(dispute.pool)?.router.spec;
       const { sla = null } = spec ?? {};
