@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import fc from 'fast-check';
 import type { LeaseUsage } from '../../src/ledger/lease-usage.ts';
-import type { Ledger, UsageDetail } from '../../src/ledger/operations.ts';
+import type { Ledger, LedgerOp, UsageDetail } from '../../src/ledger/operations.ts';
 import { newDispute, WINDOWS } from '../../src/leases/dispute.ts';
 import { DisputeRecords } from '../../src/leases/dispute-records.ts';
 import { Pools } from '../../src/scheduler/pool/pools.ts';
@@ -142,6 +142,24 @@ test('a pool that is being deleted keeps its promise', async (t) => {
   await bench.close();
 });
 
+test('what a breach of days did is asked of the ledger in steps: requests are charged in between', async (t) => {
+  const bench = await setup(t);
+  await bench.serve('r1', 'ann', 'L');
+  await bench.clock.advance(3 * 86_400_000);
+  await bench.serve('r2', 'ben', 'L');
+  await bench.dispute('L', 'wrong_weights');
+  await bench.clock.advance(900_000);
+  const spans: number[] = [];
+  await bench
+    .credits(undefined, ({ op, ...query }) => {
+      if (op === 'leaseUsage' && 'toMs' in query) spans.push(query.toMs - query.fromMs);
+    })
+    .look();
+  assert.deepEqual(await bench.granted(), { ann: bench.charged / 2n, ben: bench.charged / 2n });
+  assert.ok(Math.max(...spans) <= 600_000 && spans.length < 1000, `${spans.length} of ${Math.max(...spans)} ms`);
+  await bench.close();
+});
+
 test('who reads his answer slowly makes no breach of it', () => {
   const slow: UsageDetail = { lease: 'L', firstTokenMs: 10, totalMs: 60_000 };
   const of = (detail: UsageDetail): boolean =>
@@ -187,11 +205,15 @@ async function setup(t: TestContext, month = '0.00075') {
     const made = { market: 'local' as const, lease: of, breach, atMs: clock.now(), local: true, withheld: null };
     await new DisputeRecords(store).save(newDispute({ ...made, windows: WINDOWS }));
   };
-  const credits = (around: Around = (effect) => effect()): SlaCredits => {
+  const credits = (around: Around = (effect) => effect(), see: (asked: LedgerOp) => void = () => undefined) => {
     const rows = new CreditRows(store);
     const save = rows.save.bind(rows);
     rows.save = (run, state) => around(() => save(run, state));
-    const asked: Ledger = { ask: (operation) => around(() => ledger.ask(operation)), close: () => ledger.close() };
+    const ask: Ledger['ask'] = (operation) => {
+      see(operation);
+      return around(() => ledger.ask(operation));
+    };
+    const asked: Ledger = { ask, close: () => ledger.close() };
     return new SlaCredits({ clock, ledger: asked, rows, pools, log: () => undefined });
   };
   const grantedOf = async (customer: string): Promise<bigint> =>
