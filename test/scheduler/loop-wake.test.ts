@@ -54,6 +54,22 @@ test('an order falls when who was to pay for it leaves: nobody in line gets for 
   assert.equal(next.offer.feeDueNanoUsd, 50_000_000n);
 });
 
+test('a lease that is made while its payer leaves is given back, and nobody in line gets it for nothing', async (t) => {
+  const { bench, market, take } = await setup(t, { needs: ['fee'], fee_usd: '0.05' });
+  const gone = new AbortController();
+  const accepting = Promise.withResolvers<void>();
+  market.mishaps.accept = [accepting.promise];
+  take('ann', { fee: 50_000_000n, signal: gone.signal });
+  await bench.until('its bid is being taken', () => market.count('accept') === 1);
+  const free = take('ann');
+  gone.abort();
+  accepting.resolve();
+  await bench.until('it is told', () => free.error !== null || free.slot !== null, 60_000);
+  assert.deepEqual([free.slot, market.open().length], [null, 0]);
+  const next = take('bob', { fee: 50_000_000n });
+  await bench.until('it is served', () => next.slot !== null);
+});
+
 test('a fee is not due when no machine came, and pays for one that comes later', async (t) => {
   const { bench, take } = await setup(t, { needs: ['fee'], fee_usd: '0.05' });
   bench.probe.answer = () => Promise.reject(new Error('not yet'));
