@@ -21,7 +21,8 @@ pools:
   ${POOL}:
     engine: llama.cpp
     model: ${POOL}
-    context: 2048
+    # Small: the question by which the gateway measures a new replica is as long as a quarter of it.
+    context: 256
     price: { input: "0.02", cached_input: "0.01", output: "0.05" }
     replicas: { min: ${min}, max: ${max} }
     slots: ${SLOTS}

@@ -55,7 +55,7 @@ export function imitate({ min, max, idleS }: Setting, { rate, startMs }: Measure
   const spec = parsePool(
     'replay',
     {
-      ...{ engine: 'llama.cpp', model: 'replay', context: 2048, price: { input: '0.02', output: '0.05' } },
+      ...{ engine: 'llama.cpp', model: 'replay', context: 256, price: { input: '0.02', output: '0.05' } },
       ...{ replicas: { min, max }, slots: SLOTS, ceiling_usd_per_hour: '0.10', limits: { start_s: 60 } },
     },
     0,
@@ -88,7 +88,8 @@ export function imitate({ min, max, idleS }: Setting, { rate, startMs }: Measure
 /** The gateway's rule for a pool with an idle time of its own. */
 function fixedIdle(idleMs: number, ours: Policy): Policy {
   return {
-    ...{ name: 'fixed-idle', traits: ours.traits, tickMs: 250, wakes: true, choose: ours.choose },
+    ...{ name: 'fixed-idle', traits: ours.traits, tickMs: 250, wakes: true },
+    choose: (offers, view) => ours.choose(offers, view),
     decide: (view) => {
       const live = liveReplicas(view);
       const needed = Math.ceil((view.waiting + view.inFlight) / view.spec.slots);
