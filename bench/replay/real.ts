@@ -111,11 +111,14 @@ export async function paidUsd({ gateway }: RealRun): Promise<number> {
   return data.reduce((sum, lease) => sum + Number(lease.rent_usd) + Number(lease.take_fee_usd), 0);
 }
 
-/** Milliseconds from an order to the first probe that was answered, of every start-up. */
-export async function startUps({ gateway }: RealRun): Promise<number[]> {
-  const path = '/admin/decisions';
-  const { data } = (await get(gateway.port, path, gateway.adminKey)) as {
-    data: { kind: string; detail: { start_ms?: number } }[];
-  };
-  return data.filter(({ kind }) => kind === 'replica.ready').flatMap(({ detail }) => detail.start_ms ?? []);
+/** Newest first: what the scheduler decided and why, and what a start-up took. */
+export interface DecisionView {
+  readonly kind: string;
+  readonly reason: string;
+  readonly start_ms?: number;
+}
+
+export async function decisions({ gateway }: RealRun): Promise<readonly DecisionView[]> {
+  const { data } = (await get(gateway.port, '/admin/decisions', gateway.adminKey)) as { data: DecisionView[] };
+  return data;
 }

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { ServerRate } from '../../src/scheduler/simulation/speeds.ts';
 import { median, UsageError, type BenchContext, type Benchmark, type BenchResult } from '../benchmark.ts';
 import { comparePairs, disagreements, outcomeOf, reportOf, type Outcome } from './comparison.ts';
-import { ask, paidUsd, startReal, startUps, type Answer, type RealRun } from './real.ts';
+import { ask, decisions, paidUsd, startReal, type Answer, type RealRun } from './real.ts';
 import { imitate, questionsAndPauses, SETTINGS, SIZES, SLOTS, SPAN_MS, type Setting } from './simulated.ts';
 
 /**
@@ -17,7 +17,7 @@ export const benchmark: Benchmark = {
 };
 
 /** All of a setting, once its gateway is there. */
-const SETTING_MS = 95_000;
+const SETTING_MS = 110_000;
 
 /** By so many words one prompt is longer than the other: the difference is reading. */
 const MORE_WORDS = 80;
@@ -88,7 +88,11 @@ async function playSetting(setting: Setting, context: BenchContext): Promise<Pla
     if (answers.every(({ ttftMs }) => ttftMs === null)) {
       throw new Error(`no question was answered; the last one: ${answers.at(-1)?.problem}`);
     }
-    const startsMs = setting.min > 0 ? [] : await startUps(running);
+    const decided = await decisions(running);
+    for (const { reason } of decided.filter(({ kind }) => kind === 'replica.draining')) say(`given up: ${reason}`);
+    // A minimum is started together: its machines share the cores.
+    const startsMs = setting.min > 0 ? [] : decided.flatMap(({ start_ms }) => start_ms ?? []);
+    if (setting.min === 0 && startsMs.length === 0) throw new Error('its decisions tell of no start-up');
     return { answers, costUsd, startsMs, rate };
   } catch (error) {
     if (!late.aborted || context.signal.aborted) throw error;

@@ -2,7 +2,7 @@ import { loadOf, type Load } from '../../src/scheduler/simulation/load.ts';
 import { liveReplicas, moveTowards, type Policy } from '../../src/scheduler/simulation/policy.ts';
 import type { Scenario } from '../../src/scheduler/simulation/scenario.ts';
 import { simulate } from '../../src/scheduler/simulation/simulation.ts';
-import { tokenMs, type ServerRate } from '../../src/scheduler/simulation/speeds.ts';
+import type { ServerRate } from '../../src/scheduler/simulation/speeds.ts';
 import { underbid } from '../../src/scheduler/simulation/underbid.ts';
 import { parsePool } from '../../src/spec.ts';
 import type { Outcome } from './comparison.ts';
@@ -34,6 +34,8 @@ const PROMPT_TOKENS = 46;
 const ASKED_MS = [1000, 11_000, 21_000, 31_000, 41_000, 51_000];
 const SEED = 1;
 const BID_MS = 350;
+/** As often as the gateway decides. */
+const TICK_MS = 500;
 
 /** One question at a time, with pauses that are longer than a start-up. */
 export function questionsAndPauses(): Load {
@@ -78,8 +80,8 @@ export function imitate({ min, max, idleS }: Setting, { rate, startMs }: Measure
       endsWithProcess: true,
     },
   };
-  const rates = { prefillTokensPerS: rate.prefillTokensPerS, outputTokensPerS: 1000 / tokenMs(rate, SLOTS) };
-  const ours = { ...underbid(rates), tickMs: 250 };
+  // A pool as young as this has no measured speeds to plan with: it counts requests.
+  const ours = { ...underbid(null), tickMs: TICK_MS };
   const figures = simulate(scenario, questionsAndPauses(), idleS === null ? ours : fixedIdle(idleS * 1000, ours), SEED);
   const { cost_usd, within_slo_share, ttft_p50_s, ttft_p99_s, failed_requests } = figures;
   return { cost_usd, within_share: within_slo_share, ttft_p50_s, ttft_p99_s, failed_requests };
@@ -88,7 +90,7 @@ export function imitate({ min, max, idleS }: Setting, { rate, startMs }: Measure
 /** The gateway's rule for a pool with an idle time of its own. */
 function fixedIdle(idleMs: number, ours: Policy): Policy {
   return {
-    ...{ name: 'fixed-idle', traits: ours.traits, tickMs: 250, wakes: true },
+    ...{ name: 'fixed-idle', traits: ours.traits, tickMs: TICK_MS, wakes: true },
     choose: (offers, view) => ours.choose(offers, view),
     decide: (view) => {
       const live = liveReplicas(view);
