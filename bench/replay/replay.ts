@@ -3,7 +3,7 @@ import type { ServerRate } from '../../src/scheduler/simulation/speeds.ts';
 import { median, UsageError, type BenchContext, type Benchmark, type BenchResult } from '../benchmark.ts';
 import { comparePairs, disagreements, outcomeOf, reportOf, type Outcome } from './comparison.ts';
 import { ask, decisions, paidUsd, startReal, type Answer, type RealRun } from './real.ts';
-import { imitate, questionsAndPauses, SETTINGS, SIZES, SLOTS, SPAN_MS, type Setting } from './simulated.ts';
+import { imitate, questionsAndPauses, SETTINGS, SIZES, SLOTS, SPAN_MS, stepOf, type Setting } from './simulated.ts';
 
 /**
  * The same small load on the real gateway with real model servers, once with machines that are always there, once with a
@@ -82,7 +82,9 @@ async function playSetting(setting: Setting, context: BenchContext): Promise<Pla
     let rate: ServerRate | null = null;
     if (setting.min > 0) {
       rate = await measureRate(running, signal);
-      say(`${rate.stepMs.toFixed(0)} ms a token, ${rate.prefillTokensPerS.toFixed(0)} tokens of a prompt a second`);
+      say(
+        `${(rate.stepMs + rate.stepPerStreamMs).toFixed(0)} ms a token, ${rate.prefillTokensPerS.toFixed(0)} tokens of a prompt a second`,
+      );
     }
     const { answers, costUsd } = await play(running, { signal, say });
     if (answers.every(({ ttftMs }) => ttftMs === null)) {
@@ -121,14 +123,9 @@ async function measureRate(running: RealRun, signal: AbortSignal): Promise<Serve
   const step = ({ tookMs, ttftMs, tokens }: Answer): number => (tookMs - (ttftMs ?? 0)) / Math.max(1, tokens - 1);
   const firstMs = (answers: readonly Answer[]): number => median(answers.map(({ ttftMs }) => ttftMs ?? 0));
   const [alone, together] = [median(short.map(step)), median(both.map(step))];
-  const stepPerStreamMs = Math.max(0, together - alone) / (SLOTS - 1);
-  return {
-    gpu: 'cpu',
-    // 1.4 tokens a word.
-    prefillTokensPerS: (MORE_WORDS * 1.4 * 1000) / Math.max(20, firstMs(long) - firstMs(short)),
-    stepMs: Math.max(0.1, alone - stepPerStreamMs),
-    stepPerStreamMs,
-  };
+  // 1.4 tokens a word.
+  const prefillTokensPerS = (MORE_WORDS * 1.4 * 1000) / Math.max(20, firstMs(long) - firstMs(short));
+  return { gpu: 'cpu', prefillTokensPerS, ...stepOf(alone, together) };
 }
 
 interface Play {

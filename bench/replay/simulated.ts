@@ -52,6 +52,15 @@ export interface Measured {
   readonly startMs: number;
 }
 
+/**
+ * A step by what a token took with one stream, and with all slots taken. One stream alone is what the load has most: that is
+ * kept where noise makes the others dearer than that allows.
+ */
+export function stepOf(aloneMs: number, togetherMs: number): Pick<ServerRate, 'stepMs' | 'stepPerStreamMs'> {
+  const stepPerStreamMs = Math.min(aloneMs, Math.max(0, togetherMs - aloneMs) / (SLOTS - 1));
+  return { stepMs: Math.max(0.1, aloneMs - stepPerStreamMs), stepPerStreamMs };
+}
+
 /** One setting in the simulation: the embedded market's block, two providers like the two that win there. */
 export function imitate({ min, max, idleS }: Setting, { rate, startMs }: Measured, limitMs: number): Outcome {
   const spec = parsePool(

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { comparePairs, disagreements, outcomeOf, reportOf, type Outcome } from '../../bench/replay/comparison.ts';
-import { imitate, SETTINGS } from '../../bench/replay/simulated.ts';
+import { imitate, SETTINGS, stepOf } from '../../bench/replay/simulated.ts';
 
 test('a question that failed or was answered after the limit is late', () => {
   const answers = [{ ttftMs: 100 }, { ttftMs: 3000 }, { ttftMs: null }, { ttftMs: 200 }];
@@ -72,6 +72,12 @@ test('a young pool, which has measured nothing, gives its machine up after as lo
   const { always, learned } = simulated({ startMs: 2500, stepMs: 15 });
   assert.ok(learned.cost_usd < 0.4 * always.cost_usd);
   assert.equal(learned.within_share, 0);
+});
+
+test('a step of one stream is what was measured, however much dearer noise made the others', () => {
+  assert.deepEqual(stepOf(10, 14), { stepMs: 6, stepPerStreamMs: 4 });
+  assert.deepEqual(stepOf(10, 90), { stepMs: 0.1, stepPerStreamMs: 10 });
+  assert.deepEqual(stepOf(10, 8), { stepMs: 10, stepPerStreamMs: 0 });
 });
 
 interface Simulated {
