@@ -250,6 +250,13 @@ void test('fetches secrets from variables and from files beside the configuratio
   assert.equal(settings.markets.local, null);
 });
 
+void test('a key of a canary reference that cannot be read is seen at the start, not at the first question', (t) => {
+  const { mistakes } = setup(t);
+  const reference = '{ url: "http://10.0.0.5:8000", key: "env:NONE" }';
+  const pool = `{ engine: vllm, model: m, context: 100, price: { input: "1", output: "1" }, ceiling_usd_per_hour: "1", canary: { reference: ${reference} } }`;
+  assert.match(mistakes(`pools: { m: ${pool} }`).join(), /canary\.reference\.key: the variable NONE is not set/);
+});
+
 void test('providers who may join have names and keys of their own', (t) => {
   const { load, mistakes, cwd } = setup(t);
   const file = (...joining: string[]): string =>
