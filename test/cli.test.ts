@@ -171,7 +171,7 @@ void test('advises on every pool in a line each, and on one in full', async (t) 
   });
   assert.deepEqual((await run('pools', 'advise')).out.split('\n'), [
     'model  gpu          tokens/s  costs $/h  $/M full  even at  ceiling to set  $/M to ask  verdict',
-    'org/m  1 x rtx4090     458.2     0.3900    0.2364     0.78          0.2250      0.0867  idle',
+    'org/m  1 x rtx4090     458.2     0.3900    0.2364  78 %             0.2250      0.0867  idle',
     '',
   ]);
   const { out } = await run('pools', 'advise', 'org/m');
@@ -184,8 +184,8 @@ void test('lists pools by what tells them apart; a reply of another shape is pri
   const spec = { engine: 'vllm', model: 'org/m', slots: 4, price: { input: '1', output: '2' }, replicas: { max: 3 } };
   const { run } = await setup(t, { 'GET /admin/pools': { data: [{ id: 'm', state: { ready: 1 }, spec }] } });
   assert.deepEqual((await run('pools', 'list')).out.split('\n'), [
-    'id  state.ready  model  engine  price.input  price.output  replicas.max',
-    'm             1  org/m  vllm              1             2             3',
+    'id  ready  engine  price.input  price.output  replicas.max',
+    'm       1  vllm              1             2             3',
     '',
   ]);
   const other = await setup(t, { 'GET /admin/pools': { data: [{ id: 'm', phase: 'asleep' }] } });

@@ -195,6 +195,12 @@ markets: {api: {endpoints: [{url: "https://api.example/v1", pool: n, model: x, u
     'trusted_proxies: [10.0.0.0/33]',
     '1:19 trusted_proxies[0]: must be an address or a network: 10.0.0.0/8',
   ],
+  ['a text for a list', `pools: {m: {${POOL}, wake: {needs: allowance}}}`, '1:127 pools.m.wake.needs: must be a list'],
+  [
+    'a name without its unit',
+    `pools: {m: {${POOL}, idle: 60}}`,
+    '1:113 pools.m.idle: unknown key: did you mean idle_s?',
+  ],
 ];
 
 void test('has one clear line for each kind of mistake', (t) => {
@@ -242,6 +248,13 @@ void test('fetches secrets from variables and from files beside the configuratio
     ],
   );
   assert.equal(settings.markets.local, null);
+});
+
+void test('a key of a canary reference that cannot be read is seen at the start, not at the first question', (t) => {
+  const { mistakes } = setup(t);
+  const reference = '{ url: "http://10.0.0.5:8000", key: "env:NONE" }';
+  const pool = `{ engine: vllm, model: m, context: 100, price: { input: "1", output: "1" }, ceiling_usd_per_hour: "1", canary: { reference: ${reference} } }`;
+  assert.match(mistakes(`pools: { m: ${pool} }`).join(), /canary\.reference\.key: the variable NONE is not set/);
 });
 
 void test('providers who may join have names and keys of their own', (t) => {

@@ -22,7 +22,7 @@ export function withJson(command: Command): Command {
 export function addListing(
   parent: Command,
   surface: Surface,
-  listing: { name: string; about: string; path: string; shape?: (body: unknown) => unknown },
+  listing: { name: string; about: string; path: string; shape?: ((body: unknown) => unknown) | undefined },
 ): void {
   withJson(parent.command(listing.name).description(listing.about)).action((options: OutputOptions) =>
     ask(surface, options, { method: 'GET', path: listing.path }, listing.shape),

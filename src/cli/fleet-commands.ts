@@ -1,9 +1,9 @@
 import type { Command } from 'commander';
-import { z } from 'zod';
 import { AdminClient } from './admin-client.ts';
 import { addListing, ask, parseId, pathTo, withJson } from './ask.ts';
 import { addLogsCommand } from './lease-logs.ts';
 import { readPoolFile } from './pool-file.ts';
+import { shortenAdvice, shortenDecisions, shortenPools, shortenProviders, shortenSwitch } from './shapes.ts';
 import type { OutputOptions, Surface } from './terminal.ts';
 
 /** Pools, and what runs for them. */
@@ -14,10 +14,19 @@ export function addFleetCommands(program: Command, surface: Surface): void {
     { name: 'replicas', about: 'running model servers' },
     { name: 'orders', about: 'orders with their bids, the choice and its reason' },
     { name: 'markets', about: 'where machines are rented, and why a market takes no orders now' },
-    { name: 'providers', about: 'providers with their scores' },
-    { name: 'decisions', about: 'what the scheduler did and why' },
+    { name: 'decisions', about: 'what the scheduler did and why; --json has the figures', shape: shortenDecisions },
   ];
-  for (const { name, about } of listings) addListing(program, surface, { name, about, path: pathTo('admin', name) });
+  for (const { name, about, shape } of listings) {
+    addListing(program, surface, { name, about, path: pathTo('admin', name), shape });
+  }
+  withJson(
+    program
+      .command('providers')
+      .description('providers with their scores; with an id: what it did, and what that makes of it')
+      .argument('[id]', 'default: every provider, in short', parseId),
+  ).action((id: string | undefined, options: OutputOptions) =>
+    ask(surface, options, { method: 'GET', path: '/admin/providers' }, (body) => shortenProviders(body, id)),
+  );
 }
 
 function addPoolCommands(program: Command, surface: Surface): void {
@@ -50,12 +59,17 @@ function addSwitchCommands(pools: Command, surface: Surface): void {
       .argument('<model>', 'public model id', parseId)
       .option('--reason <text>', 'told to those who are refused'),
   ).action((model: string, { reason, ...options }: OutputOptions & { readonly reason?: string }) =>
-    ask(surface, options, { method: 'POST', path: pathTo('admin', 'pools', model, 'pause'), body: { reason } }),
+    ask(
+      surface,
+      options,
+      { method: 'POST', path: pathTo('admin', 'pools', model, 'pause'), body: { reason } },
+      shortenSwitch,
+    ),
   );
   withJson(
     pools.command('resume').description('serve it again').argument('<model>', 'public model id', parseId),
   ).action((model: string, options: OutputOptions) =>
-    ask(surface, options, { method: 'POST', path: pathTo('admin', 'pools', model, 'resume'), body: {} }),
+    ask(surface, options, { method: 'POST', path: pathTo('admin', 'pools', model, 'resume'), body: {} }, shortenSwitch),
   );
 }
 
@@ -69,56 +83,6 @@ function addAdvice(pools: Command, surface: Surface): void {
     const path = model === undefined ? '/admin/advice' : `${pathTo('admin', 'pools', model)}/advice`;
     return ask(surface, options, { method: 'GET', path }, model === undefined ? shortenAdvice : undefined);
   });
-}
-
-const figures = z.record(z.string(), z.unknown());
-const advice = z.object({
-  model: z.string(),
-  gpu: z.string().nullable(),
-  tokens_per_second: figures,
-  usd_per_hour: figures,
-  usd_per_million_tokens: figures,
-  utilisation: figures,
-  recommended: figures,
-  verdict: z.string(),
-});
-const advised = z.object({ data: z.array(advice) });
-
-/** One line a pool; the command with a model has the rest, with sources and reasons. */
-function shortenAdvice(body: unknown): unknown {
-  const parsed = advised.safeParse(body);
-  if (!parsed.success) return body;
-  return {
-    data: parsed.data.data.map((one) => ({
-      model: one.model,
-      gpu: one.gpu,
-      'tokens/s': one.tokens_per_second['output'],
-      'costs $/h': one.usd_per_hour['costs'],
-      'earns $/h': one.usd_per_hour['earns_today'],
-      '$/M full': one.usd_per_million_tokens['full'],
-      '$/M today': one.usd_per_million_tokens['today'],
-      'in use': one.utilisation['today'],
-      'even at': one.utilisation['break_even'],
-      'ceiling to set': one.recommended['ceiling_usd_per_hour'],
-      '$/M to ask': one.recommended['output_usd_per_million'],
-      verdict: one.verdict,
-    })),
-  };
-}
-
-const pooled = z.object({ spec: z.record(z.string(), z.unknown()) }).loose();
-const listed = z.object({ data: z.array(pooled) });
-const LISTED = ['model', 'engine', 'context', 'price', 'replicas', 'ceiling_usd_per_hour'];
-
-/** All settings of all pools are no table that fits a terminal; `show` has them. */
-function shortenPools(body: unknown): unknown {
-  const parsed = listed.safeParse(body);
-  if (!parsed.success) return body;
-  return {
-    data: parsed.data.data.map(({ spec, ...rest }) => {
-      return { ...rest, ...Object.fromEntries(LISTED.map((key) => [key, spec[key]])) };
-    }),
-  };
 }
 
 async function putPools(surface: Surface, file: string, options: OutputOptions): Promise<void> {

@@ -38,14 +38,18 @@ export function addMoneyCommands(program: Command, surface: Surface): void {
     program
       .command('margin')
       .description('what came in and went out: charges, rent, fees, tokens bought, start-ups, idle and busy time')
-      .option('--from <time>', 'seconds since 1970, or 2030-01-31T00:00:00Z; default: a day before --to', parseTime)
+      .option(
+        '--from <time>',
+        '2030-01-31 (UTC), 2030-01-31T00:00:00Z or seconds since 1970; default: a day before --to',
+        parseTime,
+      )
       .option('--to <time>', 'default: now', parseTime)
       .addOption(new Option('--by <what>', 'a row for each').choices(['pool', 'account', 'provider']).default('pool')),
   ).action(({ from, to, by, ...options }: MarginOptions) => {
     const query = new URLSearchParams({ group_by: by });
     if (from !== undefined) query.set('from', String(from));
     if (to !== undefined) query.set('to', String(to));
-    return ask(surface, options, { method: 'GET', path: `/admin/reports/margin?${query.toString()}` });
+    return ask(surface, options, { method: 'GET', path: `/admin/reports/margin?${query.toString()}` }, joinTotal);
   });
   withJson(
     program
@@ -56,6 +60,21 @@ export function addMoneyCommands(program: Command, surface: Surface): void {
       .option('--status', 'only show whether everything is stopped, and what is still open')
       .option('--resume', 'let orders be placed again'),
   ).action((options: PanicOptions) => panic(surface, options));
+}
+
+const report = z.looseObject({
+  group_by: z.string(),
+  data: z.array(z.record(z.string(), z.unknown())),
+  total: z.record(z.string(), z.unknown()),
+});
+
+/** The total below its columns, as in the CSV. */
+function joinTotal(body: unknown): unknown {
+  const parsed = report.safeParse(body);
+  if (!parsed.success) return body;
+  const { data, total, ...rest } = parsed.data;
+  const { total: name, ...sums } = total;
+  return { data: [...data, { [rest.group_by]: name, ...sums }], ...rest };
 }
 
 async function panic(surface: Surface, options: PanicOptions): Promise<void> {

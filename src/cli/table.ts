@@ -3,6 +3,8 @@
  * other. All text passes through `clean`, since a provider's note may hold a terminal's escape codes.
  */
 const CELL_MAX = 72;
+/** Nothing stands behind it that it could push away. */
+const LAST_CELL_MAX = 400;
 const GAP = '  ';
 
 type Row = Readonly<Record<string, unknown>>;
@@ -66,7 +68,10 @@ export function formatTable(rows: readonly Row[]): string {
   const columns = [...new Set(rows.flatMap((row) => Object.keys(row)))].filter((column) =>
     rows.some((row) => formatCell(column, row[column]) !== ''),
   );
-  const cells = rows.map((row) => columns.map((column) => shorten(formatCell(column, row[column]))));
+  const last = columns.length - 1;
+  const cells = rows.map((row) =>
+    columns.map((column, index) => shorten(formatCell(column, row[column]), index === last ? LAST_CELL_MAX : CELL_MAX)),
+  );
   const widths = columns.map((column, index) =>
     Math.max(clean(column).length, ...cells.map((line) => line[index]?.length ?? 0)),
   );
@@ -118,8 +123,8 @@ export function cleanLine(text: string): string {
   return text.replaceAll('\t', '    ').replace(/[\p{Cc}\p{Cf}]/gu, '\u{fffd}');
 }
 
-function shorten(text: string): string {
-  return text.length > CELL_MAX ? `${text.slice(0, CELL_MAX - 1)}…` : text;
+function shorten(text: string, most: number): string {
+  return text.length > most ? `${text.slice(0, most - 1)}…` : text;
 }
 
 function indent(text: string): string {

@@ -27,6 +27,8 @@ export function parseSeconds(text: string): number {
   return Number(text);
 }
 
+/** A date alone is its midnight in UTC. */
 export function parseTime(text: string): number | string {
+  if (/^\d{4}-\d{2}-\d{2}$/.test(text)) return `${text}T00:00:00Z`;
   return /^\d+$/.test(text) ? Number(text) : text;
 }

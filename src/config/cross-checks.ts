@@ -62,6 +62,7 @@ function secretsOfPools(document: ConfigDocument): Path[] {
   return keysOf(valueAt(document.data, ['pools'])).flatMap((pool): Path[] => [
     ['pools', pool, 'weights', 'secret'],
     ['pools', pool, 'registry', 'password'],
+    ['pools', pool, 'canary', 'reference', 'key'],
   ]);
 }
 

@@ -9,7 +9,11 @@ import { didYouMean } from './spelling.ts';
  * and a choice that was misspelt: what stands in the wrong field may be a password.
  */
 export function findMistakes(error: z.ZodError, document: ConfigDocument, schema: JsonSchema): Mistake[] {
-  return error.issues.flatMap((issue) => explain(issue, document, schema));
+  // zod also counts the letters of a text that should be a list.
+  const mistyped = new Set(error.issues.flatMap((one) => (one.code === 'invalid_type' ? [one.path.join('.')] : [])));
+  return error.issues
+    .filter(({ code, path }) => !(code === 'too_big' || code === 'too_small') || !mistyped.has(path.join('.')))
+    .flatMap((issue) => explain(issue, document, schema));
 }
 
 const MISTAKES_MAX = 100;

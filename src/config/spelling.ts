@@ -10,7 +10,9 @@ export function closestTo(word: string, candidates: readonly string[]): string |
 }
 
 export function didYouMean(word: string, candidates: readonly string[]): string {
-  const closest = closestTo(word, candidates);
+  // A name whose unit was left out: `idle` for `idle_s`.
+  const longer = candidates.filter((candidate) => candidate.startsWith(`${word}_`));
+  const closest = longer.length === 1 ? (longer[0] ?? null) : closestTo(word, candidates);
   return closest === null ? '' : `: did you mean ${closest}?`;
 }
 

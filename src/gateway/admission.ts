@@ -21,6 +21,9 @@ import { BAD_KEY, type Caller } from './auth.ts';
 /** Below this, an answer is not worth starting. */
 const SHORTEST_ANSWER: Tokens = 16;
 
+/** Of what was asked, as its model server says: a machine that was woken for it is woken all the same. */
+const CLIENTS_FAULT: ReadonlySet<string> = new Set(['invalid_request', 'context_length_exceeded']);
+
 export interface HoldRequest {
   readonly request: string;
   readonly caller: Caller;
@@ -191,8 +194,8 @@ export class Reservation {
     this.#settled = true;
     this.#tokensUsed = tokens.inputTokens + tokens.outputTokens;
     const { request, price } = this.#ask;
-    // Who got no answer pays for no wake; who left while the machine came does.
-    const wakeFee = status === 'failed' ? 0n : this.wakeFee;
+    // Who got no answer pays for no wake; who left while the machine came, or asked what it refuses, does.
+    const wakeFee = status === 'failed' && !CLIENTS_FAULT.has(detail.error ?? '') ? 0n : this.wakeFee;
     const result: SettleResult = await this.#ledger.ask({
       op: 'settle',
       request,

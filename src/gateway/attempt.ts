@@ -149,6 +149,7 @@ export class Attempt implements UpstreamHandler, Watched {
 
   pause(): void {
     this.#paused = true;
+    this.#slot.heldBack();
     // So long may a client read nothing: it holds a slot that others wait for.
     this.expectMore();
     this.#call?.pause();

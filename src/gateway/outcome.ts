@@ -49,9 +49,10 @@ export function detailOf(answer: {
   /** Of all machines that worked on it. */
   readonly leases: ReadonlySet<string>;
   readonly error: string | null;
+  readonly slowClient?: boolean;
   readonly timings: Timings;
 }): UsageDetail {
-  const { stream, finish, refused, target, resumed, leases, error, timings } = answer;
+  const { stream, finish, refused, target, resumed, leases, error, slowClient = false, timings } = answer;
   const before = [...leases].filter((lease) => lease !== target?.leaseId);
   const { createdMs, nowMs, firstTokenMs, waitedMs, coldStartMs } = timings;
   return {
@@ -65,6 +66,7 @@ export function detailOf(answer: {
     waitedMs,
     firstTokenMs: firstTokenMs === null ? null : firstTokenMs - createdMs,
     totalMs: nowMs - createdMs,
+    ...(slowClient ? { slowClient } : {}),
     ...(refused > 0 ? { refusedTokens: refused } : {}),
     ...(resumed > 0 ? { resumed } : {}),
     ...(before.length > 0 ? { before } : {}),

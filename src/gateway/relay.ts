@@ -36,6 +36,7 @@ export class Relay {
   readonly #patience: Patience | null;
   readonly #budget: Budget;
   #slowClient = false;
+  #wasSlow = false;
   #firstTokenMs: EpochMs | null = null;
   #waitedMs: Ms = 0;
   #coldStartMs: Ms = 0;
@@ -204,7 +205,7 @@ export class Relay {
   #flush(): void {
     if (this.#reply.flush() || this.#slowClient) return;
     // The client reads slower than the model writes: the model server is held back, not our memory filled.
-    this.#slowClient = true;
+    this.#slowClient = this.#wasSlow = true;
     this.#pace();
     void this.#job.sink.drained().then(() => {
       this.#slowClient = false;
@@ -288,7 +289,7 @@ export class Relay {
       refused: this.#legs.reduce((sum, { counts }) => sum + counts.refused, 0),
       stream: this.#job.stream,
       target: this.#served,
-      ...{ resumed: this.#resumed, leases: this.#purchases.leases, error },
+      ...{ resumed: this.#resumed, leases: this.#purchases.leases, error, slowClient: this.#wasSlow },
       timings: {
         ...{ createdMs: this.#job.createdMs, nowMs: this.#deps.clock.now(), firstTokenMs: this.#firstTokenMs },
         ...{ waitedMs: this.#waitedMs, coldStartMs: this.#coldStartMs },

@@ -9,11 +9,14 @@ export interface LeaseUsageDetail {
   readonly firstTokenMs?: Ms | null;
   readonly waitedMs?: Ms;
   readonly totalMs?: Ms;
+  readonly slowClient?: boolean;
 }
 
 /** A request that a lease's machine worked on. */
 export interface LeaseUsage {
   readonly request: string;
+  /** Its end. */
+  readonly atMs: EpochMs;
   readonly customer: string;
   readonly outputTokens: Tokens;
   readonly charged: NanoUsd;
@@ -37,13 +40,14 @@ const ROWS_MAX = 50_000n;
 export function leaseUsage(sql: Sql | null, { lease, fromMs, toMs }: LeaseUsageQuery): LeaseUsage[] {
   const rows =
     sql?.all(
-      `SELECT request, account, output_tokens, charged, status, detail FROM usage WHERE at_ms >= ? AND at_ms <= ?
+      `SELECT request, at_ms, account, output_tokens, charged, status, detail FROM usage WHERE at_ms >= ? AND at_ms <= ?
        AND (json_extract(detail, '$.lease') = ?
          OR EXISTS (SELECT 1 FROM json_each(detail, '$.before') WHERE value = ?)) ORDER BY seq LIMIT ?`,
       [BigInt(fromMs), BigInt(toMs), lease, lease, ROWS_MAX],
     ) ?? [];
   return rows.map((row) => ({
     request: textOf(row, 'request'),
+    atMs: numberOf(row, 'at_ms'),
     customer: textOf(row, 'account'),
     outputTokens: numberOf(row, 'output_tokens'),
     charged: bigintOf(row, 'charged'),

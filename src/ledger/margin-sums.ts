@@ -30,7 +30,8 @@ const CHARGES = `SELECT account, model, COUNT(*) AS requests, SUM(charged) AS to
 
 const SIDE = (own: string, other: string, sign: string): string =>
   `SELECT ${own}.name AS name, ${own}.kind AS kind, ${own}.asset AS asset,
-     CASE WHEN ${other}.name LIKE 'escrow:%' OR ${other}.name LIKE 'payable:%' THEN ${other}.name ELSE '' END AS other,
+     CASE WHEN ${other}.name LIKE 'escrow:%' OR ${other}.name LIKE 'payable:%' OR ${other}.name LIKE 'withheld:%'
+       THEN ${other}.name ELSE '' END AS other,
      ${sign}t.amount AS amount
    FROM transfers t JOIN accounts d ON d.no = t.debit JOIN accounts c ON c.no = t.credit
    WHERE t.at_ms >= ? AND t.at_ms < ? AND ${own}.kind =`;

@@ -38,6 +38,8 @@ export interface UsageDetail {
   readonly waitedMs?: number;
   readonly firstTokenMs?: number | null;
   readonly totalMs?: number;
+  /** Its client read more slowly than the model wrote: its time says nothing of the machine. */
+  readonly slowClient?: boolean;
   /** Tokens that a model server claimed beyond what we counted or allowed; never charged. */
   readonly refusedTokens?: number;
   /** How often another machine went on with the answer. */

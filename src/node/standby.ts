@@ -73,6 +73,7 @@ function createStandbyApp(
     // Anybody may ask: where the leader runs is not for them.
     const seenS = leader && Math.max(0, Math.round((clock.now() - Date.parse(leader.beat)) / 1000));
     const known = leader && { leader: { epoch: leader.epoch, seen_s: seenS } };
+    context.header('retry-after', String(RETRY_AFTER_S));
     return context.json({ status: 'standby', reason: describe(), ...known }, 503);
   });
   app.all('*', () => {

@@ -1,4 +1,5 @@
 import type { MarginSums } from '../ledger/margin-sums.ts';
+import { leaseOfDispute } from '../spec/dispute.ts';
 import type { EpochMs, Ms, NanoUsd } from '../units.ts';
 import type { ReplicaRecord } from './records.ts';
 import { splitByWeight } from './wake.ts';
@@ -73,7 +74,7 @@ export function marginOf(input: MarginInput): Margin {
   const other: { account: string; asset: string; amount: bigint }[] = [];
   for (const { name, asset, other: side, amount } of sums.movements) {
     if (name.startsWith('revenue:usage:') || name.startsWith('revenue:wake:')) continue;
-    const replica = byLease.get(side.split(':').slice(2).join(':'));
+    const replica = byLease.get(leaseOf(side));
     const provider =
       replica?.provider ?? (side.startsWith('payable:api:') ? side.slice('payable:api:'.length) : 'unknown');
     if (name.startsWith(RENT)) {
@@ -107,6 +108,12 @@ export function marginOf(input: MarginInput): Margin {
     total,
     other: merged(other),
   };
+}
+
+/** Of an escrow, or of a dispute's rent. */
+function leaseOf(side: string): string {
+  const id = side.split(':').slice(2).join(':');
+  return side.startsWith('withheld:') ? leaseOfDispute(id) : id;
 }
 
 /** By account: what it pays less what its wakes cost; else all that came in less all that went out. */

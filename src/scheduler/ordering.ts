@@ -10,6 +10,7 @@ import type { Pool } from './pool/pools.ts';
 import { canRise } from './prices.ts';
 import type { OrderRecord, ReplicaRecord } from './records.ts';
 import { Tender, type OrderOptions, type Seen } from './tender.ts';
+import { payerOf } from './waking.ts';
 import { bidWindow } from './window.ts';
 
 /** From "one more replica" to a lease: an order, its bids, the choice, the deposit. */
@@ -145,8 +146,11 @@ export class Ordering {
     const { clock, fleet, decide } = this.#parts;
     const order = await fleet.order(record.orderId);
     // Noted before anything can fail: whatever becomes of this replica, its order falls everywhere else.
-    const { uncancelled } = fleet.notes(record.id);
+    const { uncancelled, payer } = fleet.notes(record.id);
     for (const { name } of order?.markets ?? []) if (name !== record.market) uncancelled.add(name);
+    // It is settled without its fee if it left while the bid was taken, and whoever else is in line would ride on that.
+    const { wake = null } = record;
+    const unpaid = payer !== null && wake !== null && payerOf(pool.router, wake) === null;
     const starting = await fleet.save({ ...record, state: 'starting', leaseId: lease.id, leasedMs: clock.now() });
     fleet.book.bid({ market: record.market ?? '', provider: lease.provider }, 'won');
     if (order) await fleet.saveOrder({ ...order, state: 'won', closedMs: clock.now() });
@@ -154,6 +158,7 @@ export class Ordering {
     const { id, provider, depositNanoUsd } = lease;
     const detail = { order: record.orderId, lease: id, provider, deposit_usd: formatUsd(depositNanoUsd) };
     await decide({ pool: record.pool, kind: 'lease.opened', reason: record.reason, detail });
+    if (unpaid) return this.#ending.end(starting, 'who was to pay for the wake left before it was leased');
     await this.#ending.cancelElsewhere(starting);
   }
 

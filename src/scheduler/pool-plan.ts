@@ -9,6 +9,7 @@ import type { LineNeeds } from './pool/line-needs.ts';
 import type { PoolRouter } from './pool/router.ts';
 import type { ReplicaRecord } from './records.ts';
 import { wantedReplicas, type Learned } from './scale.ts';
+import { payerOf } from './waking.ts';
 import { planTurnover, type Extra, type Turnover } from './turnover.ts';
 
 export interface PoolPlanInput {
@@ -34,6 +35,21 @@ export interface PoolPlanInput {
 
 /** Pure: all that is to be done for a pool: what its load asks for, and what is exchanged or had besides. */
 export function planWhole(input: PoolPlanInput): Action[] {
+  const { router, records } = input;
+  const unpaid = records.filter((record) => isUnpaid(record, router));
+  if (unpaid.length === 0) return planPaid(input);
+  const reason = 'who was to pay for the wake has left';
+  const falls: Action[] = unpaid.map(({ id }) => ({ type: 'withdraw', replica: id, reason }));
+  // Whoever else is in line is looked at as if it had never been ordered.
+  return [...falls, ...planPaid({ ...input, records: records.filter((record) => !unpaid.includes(record)) })];
+}
+
+/** Ordered on the word of a request that is in line no more, and not leased yet. */
+function isUnpaid({ state, wake }: ReplicaRecord, router: PoolRouter): boolean {
+  return state === 'ordering' && wake?.way === 'fee' && payerOf(router, wake) === null;
+}
+
+function planPaid(input: PoolPlanInput): Action[] {
   const { router, spec = router.spec, records, rolloutPaused, move = null, nowMs, sinceMs } = input;
   const { needs: line } = router;
   const { replicas } = observePool(router, records, { nowMs, sinceMs });

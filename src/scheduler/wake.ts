@@ -149,8 +149,10 @@ export function splitByWeight(amount: NanoUsd, shares: readonly WakeShare[]): Ma
   }
   for (const { account } of shares) {
     if (left === 0n) break;
-    parts.set(account, (parts.get(account) ?? 0n) + 1n);
-    left -= 1n;
+    // What was paid may come back, too.
+    const one = left > 0n ? 1n : -1n;
+    parts.set(account, (parts.get(account) ?? 0n) + one);
+    left -= one;
   }
   return parts;
 }

@@ -82,3 +82,8 @@ export function noteOfBreach(
 export function disputeIdOf(lease: string, kind: BreachKind): string {
   return `dispute-${lease}-${kind}`;
 }
+
+export function leaseOfDispute(id: string): string {
+  const kind = BREACH_KINDS.find((one) => id.endsWith(`-${one}`)) ?? '';
+  return id.slice('dispute-'.length, id.length - kind.length - 1);
+}

@@ -21,7 +21,10 @@ export function lockDataFolder(dataDir: string): () => void {
   } catch (error) {
     database.close();
     if (!(error instanceof Error && 'code' in error && error.code === 'SQLITE_BUSY')) throw error;
-    throw new AppError('data_in_use', `another underbid process is using the data folder ${dataDir}`, { cause: error });
+    throw new AppError(
+      'data_in_use',
+      `another underbid process is using the data folder ${dataDir}: add --standby to wait for it`,
+    );
   }
   let held = true;
   return () => {

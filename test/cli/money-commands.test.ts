@@ -56,6 +56,25 @@ test('treasury prints every list as a table', async (t) => {
   assert.deepEqual(requests, ['GET /admin/treasury']);
 });
 
+test('margin has its total below its columns, and takes a date as midnight in UTC', async (t) => {
+  const { run, requests } = await setup(t, [
+    {
+      from: '2026-11-01T00:00:00.000Z',
+      group_by: 'pool',
+      data: [{ pool: 'm', rent_usd: '1.00', margin_usd: '2.00' }],
+      total: { total: 'total', rent_usd: '1.50', margin_usd: '1.50' },
+      other: [],
+    },
+  ]);
+  const { out } = await run(['margin', '--from', '2026-11-01'], null);
+  assert.deepEqual(out.split('\n').slice(0, 3), [
+    'pool   rent_usd  margin_usd',
+    'm          1.00        2.00',
+    'total      1.50        1.50',
+  ]);
+  assert.deepEqual(requests, ['GET /admin/reports/margin?group_by=pool&from=2026-11-01T00%3A00%3A00Z']);
+});
+
 interface Finished {
   readonly code: number;
   readonly out: string;

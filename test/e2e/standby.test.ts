@@ -16,6 +16,7 @@ test('a standby says what it is, takes nothing, and leads within seconds once th
   const get = (path: string, init?: RequestInit): Promise<Response> => fetch(`${standby.url}${path}`, init);
   assert.equal((await get('/healthz')).status, 200);
   const readiness = await get('/readyz');
+  assert.equal(readiness.headers.get('retry-after'), '1');
   assert.equal(readiness.status, 503);
   const said = (await readiness.json()) as { status: string; leader: { epoch: number } };
   assert.deepEqual([said.status, said.leader.epoch], ['standby', epochOf(await leader.admin('/admin/leader'))]);

@@ -137,9 +137,10 @@ test('listens for the loss of its machine while it is at work, and no longer', a
 });
 
 test('a choice that starts while the client is slow is held back from its first byte', () => {
-  const { leg, upstream, start } = setup({ idle: true });
+  const { leg, slot, upstream, start } = setup({ idle: true });
   leg.pause(false);
   start();
+  assert.equal(slot.held, 1, 'its time says nothing of the machine');
   assert.deepEqual(upstream.calls, ['send', 'pause']);
   leg.resume();
   leg.resume();
@@ -253,10 +254,11 @@ function openUpstream(broken: boolean) {
   return upstream;
 }
 
-function slotOf(lost: boolean): Slot & { readonly listeners: Set<() => void> } {
+function slotOf(lost: boolean): Slot & { readonly listeners: Set<() => void>; held: number } {
   const listeners = new Set<() => void>();
   const place = { url: 'http://replica', apiKey: null, market: 'owned', provider: 'p', leaseId: 'l' };
-  return {
+  const slot: ReturnType<typeof slotOf> = {
+    held: 0,
     ...{ target: { id: 'r', engine: 'vllm', slots: 1, ...place }, waitedMs: 0, cold: false, lost, listeners },
     onLost: (listener) => {
       listeners.add(listener);
@@ -266,6 +268,8 @@ function slotOf(lost: boolean): Slot & { readonly listeners: Set<() => void> } {
     began: () => undefined,
     used: () => undefined,
     overclaimed: () => undefined,
+    heldBack: () => void (slot.held += 1),
     release: () => undefined,
   };
+  return slot;
 }

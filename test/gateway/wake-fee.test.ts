@@ -5,8 +5,8 @@ import type { WakeOffer } from '../../src/scheduler/pool/wake-offer.ts';
 import { adminOf } from '../fakes/admin.ts';
 import { until } from '../fakes/clock.ts';
 import { MODEL, onBothDoors, startGateway, type Door, type Gateway } from '../fakes/gateway.ts';
-import { answer } from '../fakes/model-replies.ts';
-import { startModelServer } from '../fakes/model-server.ts';
+import { answer, json } from '../fakes/model-replies.ts';
+import { startModelServer, type Script } from '../fakes/model-server.ts';
 
 /** A request that accepts a fee for a wake: held, charged when the pool was woken for it, told, and never above its word. */
 
@@ -102,6 +102,18 @@ test('who leaves once a machine was leased for it pays, who is failed does not',
   assert.equal(gateway.ledger.settlements[1]?.charged, 0n);
 });
 
+onBothDoors('who woke a machine for a request that its model server refuses pays for the wake', async (t, door) => {
+  const { gateway, offer, serve } = await setup(t, door);
+  const asked = gateway.chat({ max_tokens: 8 }, { headers: { [HEADER]: '0.05' } });
+  await offer();
+  await serve(json(422, { error: { message: 'temperature: too hot' } }));
+  assert.equal((await asked).status, 400);
+  assert.deepEqual(
+    gateway.ledger.settlements.map(({ charged, wakeFee }) => [charged, wakeFee]),
+    [[50_000_000n, 50_000_000n]],
+  );
+});
+
 test('GET /v1/models says what wakes a model, and a key shows what it accepts', async (t) => {
   const { gateway } = await setup(t, 'node');
   const models = (await (await gateway.get('/v1/models')).json()) as { data: Record<string, unknown>[] };
@@ -132,9 +144,9 @@ async function setup(t: TestContext, door: Door, creditUsd = '5.00') {
     assert.ok(last);
     return last;
   };
-  const serve = async (): Promise<void> => {
+  const serve = async (says: Script = answer()): Promise<void> => {
     gateway.router.waiters[0]?.wake?.follow('leased');
-    gateway.addReplica(await startModelServer(t, answer()), { id: 'woken' });
+    gateway.addReplica(await startModelServer(t, says), { id: 'woken' });
   };
   return { gateway, offer, serve };
 }

@@ -38,6 +38,38 @@ test('while a machine comes nobody else pays, and whoever waits is served by it'
   assert.equal(market.count('tender'), 1);
 });
 
+test('an order falls when who was to pay for it leaves: nobody in line gets for nothing what was ordered on his word', async (t) => {
+  const { bench, market, take } = await setup(t, { needs: ['fee'], fee_usd: '0.05' });
+  const gone = new AbortController();
+  // Its bids take their time.
+  market.mishaps.order = Array.from({ length: 20 }, () => 'throws');
+  const paying = take('ann', { fee: 50_000_000n, signal: gone.signal });
+  await bench.until('an order stands', () => market.count('tender') === 1);
+  const free = take('ann');
+  gone.abort();
+  await bench.until('it is told', () => free.error !== null || free.slot !== null, 60_000);
+  assert.deepEqual([free.slot, paying.offer.feeDueNanoUsd, market.open().length], [null, 0n, 0]);
+  const next = take('bob', { fee: 50_000_000n });
+  await bench.until('it is served', () => next.slot !== null);
+  assert.equal(next.offer.feeDueNanoUsd, 50_000_000n);
+});
+
+test('a lease that is made while its payer leaves is given back, and nobody in line gets it for nothing', async (t) => {
+  const { bench, market, take } = await setup(t, { needs: ['fee'], fee_usd: '0.05' });
+  const gone = new AbortController();
+  const accepting = Promise.withResolvers<void>();
+  market.mishaps.accept = [accepting.promise];
+  take('ann', { fee: 50_000_000n, signal: gone.signal });
+  await bench.until('its bid is being taken', () => market.count('accept') === 1);
+  const free = take('ann');
+  gone.abort();
+  accepting.resolve();
+  await bench.until('it is told', () => free.error !== null || free.slot !== null, 60_000);
+  assert.deepEqual([free.slot, market.open().length], [null, 0]);
+  const next = take('bob', { fee: 50_000_000n });
+  await bench.until('it is served', () => next.slot !== null);
+});
+
 test('a fee is not due when no machine came, and pays for one that comes later', async (t) => {
   const { bench, take } = await setup(t, { needs: ['fee'], fee_usd: '0.05' });
   bench.probe.answer = () => Promise.reject(new Error('not yet'));
@@ -134,12 +166,15 @@ async function setup(t: TestContext, wake: PoolInput['wake']) {
   assert.ok(made);
   const market: FakeMarket = made;
   let count = 0;
-  const take = (account: string, of: { value?: bigint; fee?: bigint } = {}, on = bench.run): Taking => {
+  const take = (
+    account: string,
+    of: { value?: bigint; fee?: bigint; signal?: AbortSignal } = {},
+    on = bench.run,
+  ): Taking => {
     count += 1;
-    const { value: valueNanoUsd = 1n, fee: feeNanoUsd = 0n } = of;
+    const { value: valueNanoUsd = 1n, fee: feeNanoUsd = 0n, signal = new AbortController().signal } = of;
     const offer = new WakeOffer({ request: `r${count}`, valueNanoUsd, feeNanoUsd });
     const taking: Taking = { slot: null, error: null, offer };
-    const { signal } = new AbortController();
     on.pool.router.take({ account, maxWaitMs: 900_000, signal, wake: offer }).then(
       (slot) => (taking.slot = slot),
       (error: unknown) => (taking.error = error),

@@ -2,12 +2,13 @@ import assert from 'node:assert/strict';
 import { dirname } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import * as fc from 'fast-check';
-import { escrow, leaseExpense, marketFees, operatorEquity, treasury } from '../../src/ledger/accounts.ts';
+import { escrow, leaseExpense, marketFees, operatorEquity, treasury, withheldRent } from '../../src/ledger/accounts.ts';
 import { runMargin } from '../../src/ledger/client.ts';
 import { sumMargin, type MarginSums } from '../../src/ledger/margin-sums.ts';
 import { marginOf, marginOfRow, type MarginRow } from '../../src/scheduler/margin.ts';
 import type { ReplicaRecord } from '../../src/scheduler/records.ts';
 import type { Cause } from '../../src/scheduler/wake.ts';
+import { disputeIdOf } from '../../src/spec/dispute.ts';
 import { booksOn, customer, grant, hold, price, settle, tokens, transfer } from '../ledger/fixtures/books.ts';
 
 test('the report is what the journal has, split by what machines did and put down to who woke them', (t) => {
@@ -39,6 +40,27 @@ test('the report is what the journal has, split by what machines did and put dow
   const captured = sql.all(`SELECT SUM(amount) AS n FROM transfers WHERE type IN ('capture', 'wake_fee')`);
   const rent = sql.all(`SELECT SUM(amount) AS n FROM transfers WHERE type = 'lease_rent'`);
   assert.deepEqual([captured[0]?.['n'], rent[0]?.['n']], [total.tokens + total.wakeFees, total.rent]);
+});
+
+test('withheld rent is taken off the lease and the provider that it is of, also where nothing else of it is in the span', (t) => {
+  const { sql, add } = setup(t);
+  const dispute = withheldRent('local', disputeIdOf('l1', 'slow'));
+  add(transfer('held', 7n, { type: 'rent_withheld', debit: dispute, credit: leaseExpense('m'), atMs: 5000 }));
+  const replicas = [replica('l1', { leasedMs: 0, readyMs: 250, closedMs: 6000, wake: CAUSE })];
+  for (const [fromMs, rent] of [
+    [0, 23n],
+    [4000, -7n],
+  ] as const) {
+    const span = { fromMs, toMs: 7000, nowMs: 7000 };
+    const { rows, total } = marginOf({ sums: sumMargin(sql, fromMs, 7000), replicas, busyOf: () => null, ...span });
+    const cheap = rows.provider.find(({ key }) => key === 'cheap');
+    assert.equal(cheap?.rent, rent);
+    assert.equal(total.startUp + total.busy + total.idle, total.rent + total.marketFees);
+    assert.equal(
+      rows.account.reduce((sum, { wakes }) => sum + wakes, 0n),
+      total.wakes,
+    );
+  }
 });
 
 test('only what lies between the two times counts, and the thread reads the same from the file', async (t) => {
@@ -132,5 +154,9 @@ function setup(t: TestContext) {
   apply(transfer('x', 30n, { ...drawn, type: 'lease_rent', debit: leaseExpense('m') }));
   apply(transfer('y', 10n, { ...drawn, type: 'market_fee', debit: marketFees('local') }));
   book.commit();
-  return { sql, path };
+  const add = (operation: ReturnType<typeof transfer>): void => {
+    apply(operation);
+    book.commit();
+  };
+  return { sql, path, add };
 }

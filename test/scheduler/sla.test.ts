@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import fc from 'fast-check';
 import type { LeaseUsage } from '../../src/ledger/lease-usage.ts';
-import type { Ledger, UsageDetail } from '../../src/ledger/operations.ts';
+import type { Ledger, LedgerOp, UsageDetail } from '../../src/ledger/operations.ts';
 import { newDispute, WINDOWS } from '../../src/leases/dispute.ts';
 import { DisputeRecords } from '../../src/leases/dispute-records.ts';
 import { Pools } from '../../src/scheduler/pool/pools.ts';
@@ -107,13 +107,74 @@ test('nothing is granted before the requests of a breach have had their time to 
   await bench.close();
 });
 
+test('a request that two breaches hit is credited once, on one lease as on two', async (t) => {
+  const bench = await setup(t, '1');
+  await bench.serve('r1', 'ann', 'L');
+  await bench.serve('r2', 'ben', 'M', { before: ['L'], resumed: 1 });
+  for (const kind of ['wrong_weights', 'wrong_hardware'] as const) await bench.dispute('L', kind);
+  await bench.dispute('M', 'wrong_weights');
+  await bench.clock.advance(900_000);
+  for (let look = 0; look < 2; look += 1) await bench.credits().look();
+  assert.deepEqual(await bench.granted(), { ann: bench.charged / 2n, ben: bench.charged / 2n });
+  await bench.close();
+});
+
+test('disputes of pools that promise nothing keep nobody from the credit of those that do', async (t) => {
+  const bench = await setup(t);
+  for (let at = 0; at < 120; at += 1) await bench.dispute(`silent-${at}`, 'down', 'no-promise');
+  await bench.serve('r1', 'ann', 'L');
+  await bench.dispute('L', 'wrong_weights');
+  await bench.clock.advance(900_000);
+  await bench.credits().look();
+  assert.deepEqual(await bench.granted(), { ann: bench.charged / 2n, ben: 0n });
+  await bench.close();
+});
+
+test('a pool that is being deleted keeps its promise', async (t) => {
+  const bench = await setup(t);
+  await bench.serve('r1', 'ann', 'L');
+  await bench.dispute('L', 'wrong_weights');
+  await bench.clock.advance(900_000);
+  const [{ id } = { id: '' }] = bench.pools.list().map(({ router }) => router.spec);
+  bench.pools.remove(id);
+  await bench.credits().look();
+  assert.deepEqual(await bench.granted(), { ann: bench.charged / 2n, ben: 0n });
+  await bench.close();
+});
+
+test('what a breach of days did is asked of the ledger in steps: requests are charged in between', async (t) => {
+  const bench = await setup(t);
+  await bench.serve('r1', 'ann', 'L');
+  await bench.clock.advance(3 * 86_400_000);
+  await bench.serve('r2', 'ben', 'L');
+  await bench.dispute('L', 'wrong_weights');
+  await bench.clock.advance(900_000);
+  const spans: number[] = [];
+  await bench
+    .credits(undefined, ({ op, ...query }) => {
+      if (op === 'leaseUsage' && 'toMs' in query) spans.push(query.toMs - query.fromMs);
+    })
+    .look();
+  assert.deepEqual(await bench.granted(), { ann: bench.charged / 2n, ben: bench.charged / 2n });
+  assert.ok(Math.max(...spans) <= 600_000 && spans.length < 1000, `${spans.length} of ${Math.max(...spans)} ms`);
+  await bench.close();
+});
+
+test('who reads his answer slowly makes no breach of it', () => {
+  const slow: UsageDetail = { lease: 'L', firstTokenMs: 10, totalMs: 60_000 };
+  const of = (detail: UsageDetail): boolean =>
+    isAffected({ ...usage('a', 100n), detail, outputTokens: 10 }, 'L', 'slow', SLA);
+  assert.equal(of(slow), true);
+  assert.equal(of({ ...slow, slowClient: true }), false);
+});
+
 function usage(customer: string, charged: bigint): LeaseUsage {
-  return { request: 'r', customer, outputTokens: 1, charged, status: 'done', detail: { lease: 'L' } };
+  return { request: 'r', atMs: START, customer, outputTokens: 1, charged, status: 'done', detail: { lease: 'L' } };
 }
 
 type Around = <T>(effect: () => Promise<T>) => Promise<T>;
 
-async function setup(t: TestContext) {
+async function setup(t: TestContext, month = '0.00075') {
   const folder = mkdtempSync(join(tmpdir(), 'underbid-sla-'));
   t.after(() => rmSync(folder, { recursive: true, force: true }));
   const store = await openStore(join(folder, 'underbid.db'));
@@ -121,7 +182,7 @@ async function setup(t: TestContext) {
   const clock = new FakeClock(START);
   const pools = new Pools(clock, true);
   // A request costs 1,000,000 nano-USD; half of it is credited, one and a half requests' worth a month at most.
-  const sla = { credit_percent: 50, credit_max_usd_per_month: '0.00075' };
+  const sla = { credit_percent: 50, credit_max_usd_per_month: month };
   const spec = testSpec({ price: { input: '1', output: '1' }, sla });
   const priceVersion = await ledger.ask({ op: 'price', model: spec.id, price: spec.price, atMs: START });
   pools.put(spec, priceVersion, 'file');
@@ -130,25 +191,29 @@ async function setup(t: TestContext) {
     const grant = { id: `paid:${id}`, customer: id, kind: 'paid' as const, amount: 10n ** 9n, expiresMs: null };
     await ledger.ask({ op: 'grant', ...grant, actor: 'test', reason: 'paid', atMs: START });
   }
-  const serve = async (request: string, customer: string, lease: string): Promise<void> => {
+  const serve = async (request: string, customer: string, lease: string, more: UsageDetail = {}): Promise<void> => {
     const hold = { request, customer, key: null, model: spec.id, priceVersion, amount: 10n ** 7n };
     const held = await ledger.ask({ op: 'hold', ...hold, atMs: clock.now(), deadlineMs: clock.now() + 1000 });
     assert.equal(held.ok, true);
     const tokens = { inputTokens: 500, cachedTokens: 0, outputTokens: 500 };
-    const detail = { lease, firstTokenMs: 10, totalMs: 20 };
+    const detail = { lease, firstTokenMs: 10, totalMs: 20, ...more };
     await ledger.ask({ op: 'settle', request, tokens, status: 'done', detail, atMs: clock.now() });
   };
-  const dispute = async (lease: string, kind: BreachKind): Promise<void> => {
+  const dispute = async (lease: string, kind: BreachKind, pool = spec.id): Promise<void> => {
     const breach = breachOf({ kind, reason: 'x', fromMs: START - 1000, toMs: clock.now() });
-    const of = { id: lease, pool: spec.id, provider: 'desk' };
+    const of = { id: lease, pool, provider: 'desk' };
     const made = { market: 'local' as const, lease: of, breach, atMs: clock.now(), local: true, withheld: null };
     await new DisputeRecords(store).save(newDispute({ ...made, windows: WINDOWS }));
   };
-  const credits = (around: Around = (effect) => effect()): SlaCredits => {
+  const credits = (around: Around = (effect) => effect(), see: (asked: LedgerOp) => void = () => undefined) => {
     const rows = new CreditRows(store);
     const save = rows.save.bind(rows);
     rows.save = (run, state) => around(() => save(run, state));
-    const asked: Ledger = { ask: (operation) => around(() => ledger.ask(operation)), close: () => ledger.close() };
+    const ask: Ledger['ask'] = (operation) => {
+      see(operation);
+      return around(() => ledger.ask(operation));
+    };
+    const asked: Ledger = { ask, close: () => ledger.close() };
     return new SlaCredits({ clock, ledger: asked, rows, pools, log: () => undefined });
   };
   const grantedOf = async (customer: string): Promise<bigint> =>

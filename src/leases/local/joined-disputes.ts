@@ -26,7 +26,11 @@ export class JoinedDisputes {
 
   messages(): DisputeMessage[] {
     this.news = false;
-    return [...this.#disputes.values()].slice(0, TOLD_MAX).map(({ dispute }) => messageOf(dispute));
+    const all = [...this.#disputes.values()].map(({ dispute }) => dispute);
+    // Silence loses an open one: those that wait for a judgement must not stand before it.
+    const open = all.filter(({ state }) => state === 'open');
+    const others = all.filter(({ state }) => state !== 'open');
+    return [...open, ...others].slice(0, TOLD_MAX).map(messageOf);
   }
 
   /** @throws AppError `not_found`, or `conflict` when it is too late */

@@ -89,6 +89,8 @@ export interface Slot {
   alive(): void;
   /** Its first token has come; a second call does nothing. */
   began(): void;
+  /** It waits for its client, or for money: the time that it takes is not its machine's. */
+  heldBack(): void;
   /** What an attempt on it was asked and made, and what was paid for that, where it is paid by tokens. */
   used(input: Tokens, output: Tokens, paidNanoUsd: NanoUsd): void;
   /** It claimed so many tokens more than it can have made. */

@@ -18,6 +18,7 @@ export class TakenSlot implements Slot {
   #begunMs: EpochMs | null = null;
   #unread: number;
   #held = true;
+  #heldBack = false;
 
   /** @param taken `unread`: blocks of its request that the replica has not read before */
   constructor(
@@ -63,10 +64,15 @@ export class TakenSlot implements Slot {
     const nowMs = this.#clock.now();
     replica.paid += paidNanoUsd;
     this.#meter.add(nowMs, input, output);
+    if (this.#heldBack) return;
     const tookMs = Math.max(1, nowMs - this.#takenMs);
     const streams = Math.max(1, (sumFlights(replica, nowMs) - this.#flightsMs) / tookMs);
     const times = { takenMs: this.#takenMs, begunMs: this.#begunMs, endMs: nowMs };
     this.#speeds.add({ replica: replica.target.id, ...times, streams, outputTokens: output });
+  }
+
+  heldBack(): void {
+    this.#heldBack = true;
   }
 
   overclaimed(tokens: number): void {

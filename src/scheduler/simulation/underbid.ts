@@ -22,8 +22,11 @@ const TRAITS: GatewayTraits = {
 const START_GUESS_MS = 180_000;
 const BACKOFF_MAX_MS = 60_000;
 
-/** This project's scheduler: the functions that decide in production, fed from what the simulation shows. */
-export function underbid(rates: MeasuredRates, lateShare = LATE_SHARE): Policy {
+/**
+ * This project's scheduler: the functions that decide in production, fed from what the simulation shows.
+ * @param rates what a replica was measured to do; null: a young pool, where nothing was measured for long enough yet
+ */
+export function underbid(rates: MeasuredRates | null, lateShare = LATE_SHARE): Policy {
   let history = newHistory(0);
   let before: PolicyView | null = null;
   let startMs: number | null = null;
@@ -38,7 +41,7 @@ export function underbid(rates: MeasuredRates, lateShare = LATE_SHARE): Policy {
     const askedTokens = view.askedTokens - (before?.askedTokens ?? 0);
     const mean = { input: inputTokens / Math.max(1, ended), output: outputTokens / Math.max(1, ended) };
     const came = { askedTokens, arrived, waiting, slots: view.spec.slots, ttftMs: TTFT_MS, ended, mean };
-    const { slackMs, ...work } = sampleWork(came, rates);
+    const { slackMs = TTFT_MS, ...work } = rates ? sampleWork(came, rates) : { workMs: null, lineMs: 0 };
     history = foldDemand(
       history,
       {

@@ -1,4 +1,4 @@
-import { and, eq, gte, isNull, lte, sql } from 'drizzle-orm';
+import { and, asc, eq, gte, inArray, isNull, lte, sql } from 'drizzle-orm';
 import type { Breach } from '../../spec/dispute.ts';
 import type { Store } from '../../store/open.ts';
 import { disputes, slaRuns } from '../../store/schema.ts';
@@ -34,14 +34,28 @@ export class CreditRows {
     this.#store = store;
   }
 
-  /** Disputes filed within a time for which nothing was planned yet. */
-  async unplanned(fromMs: EpochMs, toMs: EpochMs): Promise<DisputedLease[]> {
+  /** Disputes of these pools, filed within a time, for which nothing was planned yet; the oldest first. */
+  async unplanned(pools: readonly string[], fromMs: EpochMs, toMs: EpochMs): Promise<DisputedLease[]> {
+    const pool = sql<string>`json_extract(${disputes.body}, '$.pool')`;
     const rows = await this.#store.db
       .select({ body: disputes.body })
       .from(disputes)
       .leftJoin(slaRuns, eq(slaRuns.dispute, disputes.id))
-      .where(and(isNull(slaRuns.dispute), gte(disputes.atMs, fromMs), lte(disputes.atMs, toMs)))
+      .where(
+        and(isNull(slaRuns.dispute), gte(disputes.atMs, fromMs), lte(disputes.atMs, toMs), inArray(pool, [...pools])),
+      )
+      .orderBy(asc(disputes.atMs))
       .limit(LATEST);
+    return rows.map(({ body }) => body as DisputedLease);
+  }
+
+  /** Disputes of these leases for which something was. */
+  async plannedOf(leases: readonly string[]): Promise<DisputedLease[]> {
+    const rows = await this.#store.db
+      .select({ body: disputes.body })
+      .from(disputes)
+      .innerJoin(slaRuns, eq(slaRuns.dispute, disputes.id))
+      .where(inArray(disputes.lease, [...leases]));
     return rows.map(({ body }) => body as DisputedLease);
   }
 

@@ -1,9 +1,10 @@
 import type { Clock } from '../../clock.ts';
 import { describeError } from '../../errors.ts';
+import type { LeaseUsage } from '../../ledger/lease-usage.ts';
 import type { Ledger } from '../../ledger/operations.ts';
 import type { EpochMs, Ms, NanoUsd } from '../../units.ts';
 import type { Pools } from '../pool/pools.ts';
-import { isAffected, planCredits } from './credit-plan.ts';
+import { isAffected, isCredited, leasesOf, planCredits } from './credit-plan.ts';
 import type { CreditRows, CreditRun, DisputedLease } from './credit-rows.ts';
 
 export interface SlaCreditsOptions {
@@ -17,6 +18,12 @@ export interface SlaCreditsOptions {
 const LOOK_MS: Ms = 30_000;
 /** An older dispute that nothing was planned for was filed when its pool promised nothing. */
 const PAST_MS: Ms = 7 * 86_400_000;
+/** That the requests of one breach were worked on by: far more than there are. */
+const LEASES_MAX = 10_000;
+/** Of a breach's time in one question to the ledger, questions, and requests in all. */
+const STEP_MS: Ms = 600_000;
+const STEPS_MAX = 5000;
+const USAGE_MAX = 100_000;
 
 /**
  * Credit for what a breach did to customers, by the promise that their pool publishes; whatever becomes of the dispute with
@@ -54,23 +61,39 @@ export class SlaCredits {
     const { clock, rows, pools } = this.#options;
     for (const run of await rows.planned()) await this.#grant(run);
     const nowMs = clock.now();
-    for (const dispute of await rows.unplanned(nowMs - PAST_MS, nowMs)) {
+    const known = [...pools.list(), ...pools.retired()];
+    const promising = known.flatMap(({ router: { spec } }) => (spec.sla ? [spec.id] : []));
+    for (const dispute of await rows.unplanned(promising, nowMs - PAST_MS, nowMs)) {
       const spec = pools.find(dispute.pool)?.router.spec;
       const { sla = null } = spec ?? {};
       if (!spec || sla === null || nowMs < dispute.filedMs + spec.limits.totalMs) continue;
       const { id, lease, pool, breach, filedMs } = dispute;
       const toMs = filedMs + spec.limits.totalMs;
-      const usage = await this.#options.ledger.ask({ op: 'leaseUsage', lease, fromMs: breach.fromMs, toMs });
+      const usage = await this.#usageOf(lease, breach.fromMs, toMs);
       const affected = usage.filter((one) => isAffected(one, lease, breach.kind, sla));
+      const leases = [...new Set([lease, ...affected.flatMap(leasesOf)])].slice(0, LEASES_MAX);
+      const before = (await rows.plannedOf(leases)).map((one) => ({ ...one, toMs: one.filedMs + spec.limits.totalMs }));
+      const owed = affected.filter((one) => !isCredited(one, before, sla));
       const granted = await this.#grantedSince(monthOf(nowMs));
       const run: CreditRun = {
         ...{ dispute: id, pool, kind: sla.credit, atMs: nowMs, reason: reasonOf(dispute) },
         expiresMs: sla.credit === 'promo' ? nowMs + sla.expiresMs : null,
-        credits: planCredits(affected, sla, (account) => granted.get(account) ?? 0n),
+        credits: planCredits(owed, sla, (account) => granted.get(account) ?? 0n),
       };
       await rows.save(run, 'planned');
       await this.#grant(run);
     }
+  }
+
+  /** Step by step: the ledger's writer reads every request of that time, and others wait to be charged. */
+  async #usageOf(lease: string, fromMs: EpochMs, toMs: EpochMs): Promise<LeaseUsage[]> {
+    const stepMs = Math.max(STEP_MS, Math.ceil((toMs - fromMs) / STEPS_MAX));
+    const found: LeaseUsage[] = [];
+    for (let atMs = fromMs; atMs <= toMs && found.length < USAGE_MAX; atMs += stepMs) {
+      const step = { lease, fromMs: atMs, toMs: Math.min(toMs, atMs + stepMs - 1) };
+      for (const one of await this.#options.ledger.ask({ op: 'leaseUsage', ...step })) found.push(one);
+    }
+    return found;
   }
 
   async #grant(run: CreditRun): Promise<void> {

@@ -29,6 +29,23 @@ test('a free slot is given at once, warm and without waiting', async () => {
   assert.notEqual(router.tryTake(), null);
 });
 
+test('an answer that its client holds back says nothing of the speed of its machine', async () => {
+  const { router, add, clock } = setup();
+  add('a', 1);
+  for (const slow of [true, false]) {
+    const slot = router.tryTake();
+    slot?.began();
+    if (slow) slot?.heldBack();
+    await clock.advance(slow ? 60_000 : 1000);
+    slot?.used(10, 101, 0n);
+    slot?.release('served');
+  }
+  assert.deepEqual(
+    router.speeds.take().map(({ tokensPerS }) => tokensPerS),
+    [100],
+  );
+});
+
 test('who waits is woken the moment a slot is given back', async () => {
   const { add, take, clock, router } = setup();
   add('a', 1);
