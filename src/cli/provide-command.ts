@@ -56,6 +56,7 @@ async function runProvide(surface: Surface, options: ProvideFlags): Promise<void
   const key = flags.keyOf(options, surface);
   const market = flags.marketOf(options);
   const provider = flags.providerOf(options);
+  for (const warning of flags.gpuWarnings(provider)) surface.err(warning);
   const stopped = new AbortController();
   const stop = (): void => stopped.abort(new AppError('setup_failed', 'stopped while preparing'));
   process.on('SIGINT', stop).on('SIGTERM', stop);

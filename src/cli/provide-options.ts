@@ -5,6 +5,7 @@ import type { Secret } from '../config/secret.ts';
 import { resolveSecret } from '../config/secret-references.ts';
 import { AppError } from '../errors.ts';
 import { parseSize, type LocalProvider, type PricePolicy } from '../spec.ts';
+import { GPUS } from '../spec/gpu-table.ts';
 import { sizeSchema } from '../spec/size.ts';
 import { parseUsd } from '../units.ts';
 import type { Surface } from './terminal.ts';
@@ -69,6 +70,17 @@ function parseGpus(text: string): string[] {
   if (match?.[1] === undefined || count < 1 || count > 24)
     throw new AppError('invalid_request', '--gpu takes a model, or a model and how many a machine has: h100x8');
   return Array.from({ length: count }, () => match[1] ?? '');
+}
+
+/** A GPU's name is compared letter by letter: one that nobody orders would join, and never win. */
+export function gpuWarnings({ gpus }: Pick<LocalProvider, 'gpus'>): string[] {
+  return [...new Set(gpus)]
+    .filter((name) => !GPUS.some(({ model }) => model === name))
+    .map((name) => {
+      const meant = GPUS.filter(({ model }) => model.endsWith(name.toLowerCase())).map(({ model }) => model);
+      const hint = meant.length === 0 ? '' : ` (did you mean ${meant.join(' or ')}?)`;
+      return `no GPU model ${name} is known here${hint}: pools name theirs exactly, and one that none names wins no order`;
+    });
 }
 
 /** Never repeats what was given: it may be the key itself. @throws AppError `invalid_request` or `setup_failed` */
