@@ -18,6 +18,8 @@ export interface FakeModelServer {
   usually(script: Script): void;
   /** Plays for questions of tokens, which are no requests; unless told otherwise it has no tokenizer. */
   tokenizes(script: Script): void;
+  /** Plays for what it is asked of itself, which are no requests either; unless told otherwise it says nothing. */
+  tells(script: Script): void;
   readonly questions: readonly Turn[];
   /** The request with this number (0 is the first), as soon as its body has come. */
   request(number: number): Promise<Turn>;
@@ -116,7 +118,9 @@ export async function startModelServer(t: TestContext, usual: Script): Promise<F
   const scripts: Script[] = [];
   const waiting: { readonly number: number; readonly give: (turn: Turn) => void }[] = [];
   const questions: Turn[] = [];
-  let tokenizer: Script = (turn) => (turn.head(404, {}), turn.end());
+  const nothing: Script = (turn) => (turn.head(404, {}), turn.end());
+  let tokenizer = nothing;
+  let about = nothing;
   let connections = 0;
   let fallback = usual;
   const server = createServer({ noDelay: true, keepAliveTimeout: 60_000 }, (request, response) => {
@@ -129,10 +133,8 @@ export async function startModelServer(t: TestContext, usual: Script): Promise<F
           await tokenizer(turn);
           return;
         }
-        // What its engine says of itself: nothing.
         if (request.method === 'GET') {
-          turn.head(404, {});
-          turn.end();
+          await about(turn);
           return;
         }
         requests.push(turn);
@@ -161,6 +163,9 @@ export async function startModelServer(t: TestContext, usual: Script): Promise<F
     questions,
     tokenizes: (script) => {
       tokenizer = script;
+    },
+    tells: (script) => {
+      about = script;
     },
     request: (number) => {
       const known = requests[number];

@@ -12,13 +12,16 @@ const WORDS = Array.from({ length: 48 }, (_, at) => ` word${at}`);
 test('a model server is timed by its own stream: when its first token came, and its last', async (t) => {
   const list = eventsOf({ pieces: WORDS, finish: 'length' });
   const { measure, server } = await setup(t, async (turn) => {
-    if (turn.path === '/props') return json(200, { devices: [{ name: 'Tesla T4', memory_total: 16e9 }] })(turn);
     turn.streamHead();
     await turn.sleep(60);
     await turn.write(list.slice(0, 10).join(''));
     await turn.sleep(60);
     await turn.write(list.slice(10).join(''));
     return turn.end();
+  });
+  server.tells((turn) => {
+    assert.equal(turn.path, '/props');
+    return json(200, { devices: [{ name: 'Tesla T4', memory_total: 16e9 }] })(turn);
   });
   const seen = await measure();
   assert.ok(seen.firstMs >= 50 && seen.totalMs - seen.firstMs >= 50, JSON.stringify(seen));
@@ -35,7 +38,7 @@ test('what it claims beyond what was asked for is not believed', async (t) => {
       .replace(/"completion_tokens":\d+/g, '"completion_tokens":100000')
       .replace(/"predicted_n":\d+/g, '"predicted_n":100000'),
   );
-  const { measure } = await setup(t, (turn) => (turn.path === '/props' ? json(404, {}) : events(list))(turn));
+  const { measure } = await setup(t, events(list));
   assert.ok((await measure()).outputTokens <= 48);
 });
 
@@ -44,9 +47,7 @@ test('one that refuses, or streams nothing, is not measured; one that says nothi
   await assert.rejects(refuses.measure());
   const empty = await setup(t, events(eventsOf({ pieces: [], finish: 'stop' })));
   await assert.rejects(empty.measure(), /no answer/);
-  const silent = await setup(t, (turn) => {
-    return (turn.path === '/props' ? json(404, {}) : events(eventsOf({ pieces: WORDS, finish: 'length' })))(turn);
-  });
+  const silent = await setup(t, events(eventsOf({ pieces: WORDS, finish: 'length' })));
   const { gpu, memoryBytes } = await silent.measure();
   assert.deepEqual([gpu, memoryBytes], [null, null]);
 });
