@@ -47,7 +47,7 @@ export interface ChainMessage {
 }
 
 /** Requests that wait take what has been bid two blocks after the first bid: with such blocks all of the providers' bids. */
-export const UNHURRIED = ['--block-ms', '2000'] as const;
+export const UNHURRIED = ['--block-ms', '3000'] as const;
 
 export async function startDevnet(t: TestContext, args: readonly string[] = []): Promise<DevnetProcess> {
   const folder = mkdtempSync(join(tmpdir(), 'underbid-e2e-devnet-'));

@@ -1,14 +1,22 @@
 import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
 import { answer, json, reset } from '../fakes/model-replies.ts';
-import { startModelServer, type FakeModelServer } from '../fakes/model-server.ts';
+import { startModelServer, type FakeModelServer, type Script } from '../fakes/model-server.ts';
 import { startGateway, until, type GatewayProcess } from './gateway-process.ts';
+
+const ASKED = 'a '.repeat(100);
 
 /** What the entry puts together, seen from outside: parts that work alone and are of no use unless they are wired. */
 
 test('the only machine of a pool fails a request, answers its probe and serves it after all', async (t) => {
   const { server, chat, gateway } = await setup(t);
-  server.play(reset);
+  // The gateway asks questions of its own, too.
+  const breakChat: Script = (turn) => {
+    if (turn.text.includes(ASKED)) return reset(turn);
+    server.play(breakChat);
+    return answer()(turn);
+  };
+  server.play(breakChat);
   assert.equal(await chat(gateway.demoKey, {}), 200);
   const { data } = (await gateway.admin('/admin/decisions')) as { data: { kind: string }[] };
   assert.ok(data.some(({ kind }) => kind === 'replica.verified'));
@@ -63,7 +71,7 @@ async function setup(t: TestContext) {
     return data.some(({ state }) => state === 'ready') ? true : null;
   });
   const chat = async (key: string, fields: Record<string, unknown>): Promise<number> => {
-    const messages = [{ role: 'user', content: 'a '.repeat(100) }];
+    const messages = [{ role: 'user', content: ASKED }];
     const reply = await fetch(`${gateway.url}/v1/chat/completions`, {
       method: 'POST',
       headers: { authorization: `Bearer ${key}`, 'content-type': 'application/json' },

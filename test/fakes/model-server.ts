@@ -129,6 +129,12 @@ export async function startModelServer(t: TestContext, usual: Script): Promise<F
           await tokenizer(turn);
           return;
         }
+        // What its engine says of itself: nothing.
+        if (request.method === 'GET') {
+          turn.head(404, {});
+          turn.end();
+          return;
+        }
         requests.push(turn);
         for (const { number, give } of waiting) if (number === requests.length - 1) give(turn);
         await (scripts.shift() ?? fallback)(turn);
