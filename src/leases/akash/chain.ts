@@ -47,6 +47,8 @@ export interface ChainOptions {
 const STALLED_MS: Ms = 120_000;
 /** Blocks over which the time of one is measured: about a quarter of an hour. */
 const MEASURED_BLOCKS = 150;
+/** What a chain begins with comes in no time. */
+const FIRST_MEASURED = 3;
 
 /** The Akash chain as the market needs it: its one door to cosmjs and chain-sdk. */
 export class Chain {
@@ -111,8 +113,8 @@ export class Chain {
   /** Milliseconds of one block, measured over the last ones. Null: the chain is too young to say. */
   async blockMs(): Promise<Ms | null> {
     const head = this.#pool.head;
-    if (!head || head.height < 3) return null;
-    const from = Math.max(1, head.height - MEASURED_BLOCKS);
+    if (!head || head.height < FIRST_MEASURED + 2) return null;
+    const from = Math.max(FIRST_MEASURED, head.height - MEASURED_BLOCKS);
     const { block } = await this.#comet.block(from);
     const measured = (head.timeMs - block.header.time.getTime()) / (head.height - from);
     return measured > 0 ? measured : null;
