@@ -62,7 +62,7 @@ test('a new user gets answers from a machine won at auction, pays exactly for th
     'credit less the exact price of the tokens',
   );
   assert.equal(account['held_usd'], '0.00');
-  await assertGeneration(gateway, warm.data.id, priceOf(usage));
+  await assertGeneration(gateway, warm.data.id, usage);
 
   const [open] = ((await gateway.admin('/admin/leases')) as { data: LeaseView[] }).data;
   assert.ok(open);
@@ -135,13 +135,13 @@ async function assertRefused(gateway: GatewayProcess): Promise<void> {
   );
 }
 
-async function assertGeneration(gateway: GatewayProcess, id: string, cost: bigint): Promise<void> {
+async function assertGeneration(gateway: GatewayProcess, id: string, usage: OpenAI.CompletionUsage): Promise<void> {
   const headers = { authorization: `Bearer ${gateway.demoKey}` };
   const reply = await fetch(`${gateway.url}/v1/generation?id=${id}`, { headers });
   const { data } = (await reply.json()) as { data: Record<string, unknown> };
-  assert.equal(data['tokens_completion'], 12);
+  assert.equal(data['tokens_completion'], usage.completion_tokens);
   assert.equal(data['cancelled'], false);
-  assert.equal(Math.round(Number(data['total_cost']) * 1e9), Number(cost));
+  assert.equal(Math.round(Number(data['total_cost']) * 1e9), Number(priceOf(usage)));
   assert.ok(data['lease']);
 }
 
