@@ -133,7 +133,7 @@ export async function startModelServer(t: TestContext, usual: Script): Promise<F
           await tokenizer(turn);
           return;
         }
-        if (request.method === 'GET') {
+        if (turn.path === '/props' || turn.path === '/get_server_info') {
           await about(turn);
           return;
         }
