@@ -16,10 +16,12 @@ const NOTE: AuditNote = {
 };
 
 test('an action is logged in the commit of the action itself: a crash loses both or neither', (t) => {
+  const crashed = setup(t);
+  crashed.ledger.do({ ...customer(), audit: NOTE }, 7);
+  const lost = crashed.open();
+  assert.deepEqual([lost.do({ op: 'customers' }), auditsOf(lost)], [[], []]);
   const { ledger, open } = setup(t);
   ledger.do({ ...customer(), audit: NOTE }, 7);
-  const lost = open();
-  assert.deepEqual([lost.do({ op: 'customers' }), auditsOf(lost)], [[], []]);
   ledger.book.commit();
   const kept = open();
   assert.equal(kept.do({ op: 'customers' }).length, 1);

@@ -75,7 +75,7 @@ test('a question for tasks waits, is answered at once when there is one, and a s
   const ask = (after: number) => bidder.tasks({ session: SESSION, after, wait_s: 20 }, never);
   const first = ask(0);
   const second = ask(0);
-  assert.deepEqual(await first, { tasks: [], leases: [] });
+  assert.deepEqual(await first, { tasks: [], leases: [], disputes: [] });
   const started = bidder.start(startOf('l1'));
   started.catch(() => undefined);
   const { tasks, leases } = await second;
