@@ -83,7 +83,7 @@ test('a question for tasks waits, is answered at once when there is one, and a s
   const after = tasks.at(-1)?.n ?? 0;
   const third = ask(after);
   await clock.advance(20_000);
-  assert.deepEqual(await third, { tasks: [], leases: ['l1'] }, 'what it knows is not sent again');
+  assert.deepEqual(await third, { tasks: [], leases: ['l1'], disputes: [] }, 'what it knows is not sent again');
 });
 
 test('reports are heard once, only for its own open leases, and only for where it may be', async () => {
