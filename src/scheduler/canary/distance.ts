@@ -42,7 +42,7 @@ function gap(mine: Position, theirs: Position): number {
     sum += Math.min(GAP_MAX, Math.abs(a - b));
     count += 1;
   }
-  const best = Math.max(...theirs.top.map(({ logprob }) => logprob));
+  const best = Math.max(LOGPROB_MIN, ...theirs.top.map(({ logprob }) => logprob));
   // At temperature 0 the likeliest is chosen: another choice is a tie that fell the other way, or no temperature 0.
   const choice = mine.token === theirs.token ? 0 : Math.min(GAP_MAX, best - logprobOf(theirs, mine.token));
   return (count === 0 ? 0 : sum / count) + choice;

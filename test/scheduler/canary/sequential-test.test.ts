@@ -115,6 +115,9 @@ test('answers are compared as far as they say the same, and a choice that is not
   assert.equal(distance([], [at('a')]), null);
   // Not temperature 0: its lists are right, what it chose is not. What comes after is about other texts.
   assert.equal(distance([at('b'), at('a', 3)], [at('a'), at('a')]), 1.5);
+  // A list with nothing likely in it makes no other choice better than none.
+  const hopeless: Position = { token: 'b', top: [{ token: 'a', logprob: -11 }] };
+  assert.equal(distance([{ token: 'a', top: [{ token: 'a', logprob: 0 }] }], [hopeless]), 3);
   fc.assert(
     fc.property(fc.array(positions, { maxLength: 5 }), fc.array(positions, { maxLength: 5 }), (mine, theirs) => {
       const found = distance(mine, theirs);
