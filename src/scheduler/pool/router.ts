@@ -251,7 +251,7 @@ export class PoolRouter {
     return this.#shut === null ? chooseReplica(this.#replicas.values(), wish, this.#clock.now()) : undefined;
   }
 
-  #occupy(replica: Replica, { opening }: Wish, waited: { readonly waitedMs: Ms; readonly cold: boolean }): Slot {
+  #occupy(replica: Replica, { opening, request }: Wish, waited: { waitedMs: Ms; cold: boolean }): Slot {
     const nowMs = this.#clock.now();
     sumFlights(replica, nowMs);
     replica.inFlight += 1;
@@ -259,7 +259,7 @@ export class PoolRouter {
     replica.circuit.taken();
     const unread = opening ? unreadOf(replica, opening) : 0;
     if (opening) replica.remembered.note(opening);
-    return new TakenSlot(replica, { ...waited, unread }, this.#release);
+    return new TakenSlot(replica, { ...waited, unread, request }, this.#release);
   }
 
   #released(replica: Replica, outcome: Outcome, busyMs: Ms): void {

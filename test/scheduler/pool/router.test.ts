@@ -244,6 +244,25 @@ test('outcomes are counted by replica; a cancelled request is nobody’s fault',
   assert.deepEqual([served, failed, inFlight], [2, 1, 0]);
 });
 
+test('the requests that a breach of a replica shows in are those at work on it and those that it failed since', () => {
+  const { router, add } = setup();
+  const hit = (): readonly string[] | undefined => router.load('a')?.hit();
+  add('a', 8);
+  const [one, two, three] = ['one', 'two', 'three'].map((request) => router.tryTake({ request }));
+  router.tryTake()?.release('failed');
+  assert.deepEqual(hit(), ['one', 'two', 'three'], 'a question of our own has no name');
+  one?.release('failed');
+  two?.release('cancelled');
+  assert.deepEqual(hit(), ['one', 'three']);
+  three?.release('served');
+  assert.deepEqual(hit(), [], 'it has made good what it failed before');
+  const again = router.tryTake({ request: 'four' });
+  again?.release('failed');
+  assert.deepEqual(hit(), ['four']);
+  router.verified('a');
+  assert.deepEqual(hit(), []);
+});
+
 test('what start-ups take is learned, half from the last one', () => {
   const { add, router } = setup();
   assert.equal(router.expectedStartMs, null);
