@@ -182,6 +182,7 @@ export class Relay {
       const left = leg.begun ? Math.min(maxWaitMs, leg.untilMs - now) : createdMs + maxWaitMs - now;
       const slot = await router.take({
         ...{ ...wish, account, wake: reservation.offer },
+        begun: leg.begun && this.#job.stream,
         maxWaitMs: left,
         signal: (this.#ended ??= new AbortController()).signal,
       });

@@ -6,6 +6,7 @@ import { Bag } from './bag.ts';
 import { Circuit } from './circuit.ts';
 import { NamedRequests } from './named-requests.ts';
 import { Remembered, type Opening } from './opening.ts';
+import type { InLine } from './turns.ts';
 import type { WakeOffer } from './wake-offer.ts';
 
 /** A replica that takes requests: a model server that has answered a real probe. */
@@ -115,6 +116,8 @@ export interface TakeOptions extends Wish {
   readonly account: string;
   readonly maxWaitMs: Ms;
   readonly signal: AbortSignal;
+  /** It goes on with an answer that its client has the beginning of. */
+  readonly begun?: boolean;
   /** What it is worth, and pays, to have the pool woken. */
   readonly wake?: WakeOffer | undefined;
 }
@@ -192,11 +195,8 @@ export function nextAdmission(replicas: Iterable<Replica>, nowMs: EpochMs): Epoc
 }
 
 /** A request in line. */
-export interface Waiter {
+export interface Waiter extends InLine {
   readonly account: string;
-  readonly sinceMs: EpochMs;
-  /** It leaves then. */
-  readonly untilMs: EpochMs;
   readonly wake: WakeOffer | undefined;
   readonly wish: Wish;
   readonly needs: Needs | undefined;

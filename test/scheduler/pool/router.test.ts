@@ -92,6 +92,41 @@ test('accounts take turns at a slot', async () => {
   assert.deepEqual(order, ['greedy', 'other', 'greedy', 'greedy']);
 });
 
+test('who is late already makes room for those who can still be in time, and nobody for an answer that goes on', async () => {
+  const { add, take, clock } = setup();
+  add('a', 1);
+  const first = await take();
+  const order: string[] = [];
+  const wait = async (name: string, begun = false): Promise<void> => {
+    const slot = await take({ begun });
+    order.push(name);
+    slot.release('served');
+  };
+  const waits = [wait('late'), wait('moved', true)];
+  await clock.advance(4500);
+  waits.push(wait('new'));
+  first.release('served');
+  await Promise.all(waits);
+  assert.deepEqual(order, ['moved', 'new', 'late']);
+});
+
+test('who found no machine was told so: a cold start takes its time without making anybody late', async () => {
+  const { router, add, take, clock } = setup();
+  router.expectStart(20_000);
+  const order: string[] = [];
+  const wait = async (name: string): Promise<void> => {
+    const slot = await take();
+    order.push(name);
+    slot.release('served');
+  };
+  const waits = [wait('cold')];
+  await clock.advance(15_000);
+  waits.push(wait('new'));
+  add('a', 1);
+  await Promise.all(waits);
+  assert.deepEqual(order, ['cold', 'new']);
+});
+
 test('the line is bounded, and who is turned away hears when to come back', async () => {
   const { take, router } = setup({ waiting_max: 2 });
   void take().catch(() => undefined);
