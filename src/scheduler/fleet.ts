@@ -256,8 +256,9 @@ export class Fleet {
   }
 }
 
-function isAllowance({ wake, state, leaseId }: ReplicaRecord): boolean {
-  return wake?.way === 'allowance' && (leaseId !== null || (state !== 'closing' && state !== 'closed'));
+/** One that came to nothing is none, as nobody pays a fee for it. */
+function isAllowance(record: ReplicaRecord): boolean {
+  return record.wake?.way === 'allowance' && wakeStage(record) !== 'open';
 }
 
 /** What a replica's state says of the wake that it was ordered for: failed before it was ready, it was none. */

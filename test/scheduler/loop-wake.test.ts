@@ -119,6 +119,23 @@ test('an allowance counts wakes of the day over a restart, and an admin sets it 
   assert.equal(await wake('ann', third), true, 'another day');
 });
 
+test('a start-up that failed is no wake of its account: its allowance goes before a fee all the same', async (t) => {
+  const { bench, take } = await setup(t, { needs: ['allowance', 'fee'], allowance_per_day: 1, fee_usd: '0.05' });
+  bench.probe.answer = () => Promise.reject(new Error('not yet'));
+  const paying = take('ann', { fee: 50_000_000n });
+  const failed = async (): Promise<boolean> => (await bench.decisions('replica.failed')).length > 0;
+  await bench.until('its start failed', failed, 400_000);
+  bench.probe.answer = () => Promise.resolve();
+  await bench.until('another one serves it', () => paying.slot !== null, 400_000);
+  assert.deepEqual(
+    (await bench.replicas()).map(({ wake }) => wake?.way),
+    ['allowance', 'allowance'],
+  );
+  assert.equal(paying.offer.feeDueNanoUsd, 0n);
+  const { allowances } = bench.run.scheduler;
+  assert.deepEqual(allowances.stateOf('ann', bench.run.pool.router.spec), { perDay: 1, used: 1 });
+});
+
 test('without the setting anybody wakes the pool, and it is noted whom that is put down to', async (t) => {
   const { bench, take } = await setup(t, undefined);
   const taking = take('ann', { value: 7n });
