@@ -131,8 +131,7 @@ export class Relay {
       }
       this.#served = slot.target;
       try {
-        await leg.run(slot).finally(() => this.#purchases.note(slot, leg.used));
-        slot.release('served');
+        await this.#attempt(leg, slot);
         return;
       } catch (error) {
         const failure = leg.begun && this.#job.stream ? notTheClients(toAppError(error)) : toAppError(error);
@@ -153,6 +152,15 @@ export class Relay {
         if (leg.begun && this.#job.stream) this.#resumed += 1;
       }
     }
+  }
+
+  async #attempt(leg: Leg, slot: Slot): Promise<void> {
+    try {
+      await leg.run(slot);
+    } finally {
+      this.#purchases.note(slot, leg.used);
+    }
+    slot.release('served');
   }
 
   #mayGoOn(leg: Leg, slot: Slot, error: AppError, attempts: Attempts): boolean {
