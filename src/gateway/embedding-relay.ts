@@ -97,14 +97,14 @@ export class EmbeddingRelay {
   }
 
   async #take(): Promise<Slot> {
-    const { router, account, needs, maxWaitMs, createdMs, reservation } = this.#job;
+    const { id: request, router, account, needs, maxWaitMs, createdMs, reservation } = this.#job;
     if (this.#stopped) throw this.#stopped;
     const { failed: exclude, last } = this.#attempts;
-    const free = router.tryTake({ exclude, needs });
+    const free = router.tryTake({ exclude, needs, request });
     if (free) return (this.#slot = free);
     try {
       const left = createdMs + maxWaitMs - this.#deps.clock.now();
-      const who = { account, needs, wake: reservation.offer };
+      const who = { account, needs, request, wake: reservation.offer };
       const slot = await router.take({ ...who, maxWaitMs: left, signal: this.#ended.signal, exclude });
       this.#waitedMs = Math.max(this.#waitedMs, slot.waitedMs);
       if (slot.cold) this.#coldStartMs = Math.max(this.#coldStartMs, slot.waitedMs);

@@ -177,10 +177,10 @@ export class Relay {
 
   /** Null when the money ended meanwhile: there is nothing to start any more. */
   async #slot(leg: Leg, attempts: Attempts | null): Promise<Slot | null> {
-    const { router, account, needs, opening, maxWaitMs, createdMs, reservation } = this.#job;
+    const { id: request, router, account, needs, opening, maxWaitMs, createdMs, reservation } = this.#job;
     if (this.#stopped === MONEY_ENDED) return null;
     if (this.#stopped) throw this.#stopped;
-    const wish = { exclude: attempts?.failed, needs, opening };
+    const wish = { exclude: attempts?.failed, needs, opening, request };
     const free = router.tryTake(wish);
     if (free) return free;
     const leave = this.#patience?.begin();
@@ -190,6 +190,7 @@ export class Relay {
       const left = leg.begun ? Math.min(maxWaitMs, leg.untilMs - now) : createdMs + maxWaitMs - now;
       const slot = await router.take({
         ...{ ...wish, account, wake: reservation.offer },
+        begun: leg.begun && this.#job.stream,
         maxWaitMs: left,
         signal: (this.#ended ??= new AbortController()).signal,
       });

@@ -1,10 +1,11 @@
 import { AppError, describeError } from '../errors.ts';
 import type { PoolSpec } from '../spec.ts';
-import { breachOf, type Breach } from '../spec/dispute.ts';
+import { breachOf } from '../spec/dispute.ts';
 import type { Ms } from '../units.ts';
 import { Canaries } from './canary/canaries.ts';
+import { fileDispute } from './disputing.ts';
 import type { Ending } from './ending.ts';
-import { marketOf, type Parts } from './parts.ts';
+import type { Parts } from './parts.ts';
 import type { Pool } from './pool/pools.ts';
 import type { Target } from './pool/slot.ts';
 import type { ReplicaRecord } from './records.ts';
@@ -102,7 +103,9 @@ export class Checking {
     if (notes.silentProbes < SILENT_MAX) return;
     const seconds = Math.max(1, Math.round((clock.now() - suspectMs) / 1000));
     const reason = `it has not answered for ${seconds} s: ${problem}`;
-    await this.#dispute(record, breachOf({ kind: 'down', reason, fromMs: suspectMs, toMs: clock.now() }));
+    const requests = pool.router.load(record.id)?.hit() ?? [];
+    const breach = breachOf({ kind: 'down', reason, fromMs: suspectMs, toMs: clock.now(), requests });
+    await fileDispute(this.#parts, record, breach);
     await this.#ending.fail(record, reason, { provider: target.provider, cause: 'silent' });
   }
 
@@ -114,7 +117,7 @@ export class Checking {
       this.#canaries?.look(record, pool, target).catch((error: unknown) => this.#parts.log(describeError(error)));
       return;
     }
-    await this.#dispute(record, breach);
+    await fileDispute(this.#parts, record, breach);
     await this.#ending.fail(record, breach.reason, { provider: target.provider, cause: 'wrong_weights' });
   }
 
@@ -148,16 +151,6 @@ export class Checking {
     const { probeMs } = this.#parts.fleet.notes(record.id);
     if (probeMs === null || !load || load.begun < load.inFlight) return most;
     return Math.min(most, Math.max(SILENT_LEAST_MS, probeMs * SILENT_TIMES));
-  }
-
-  /** On the provider's lasting record: our own memory of it ends with this process. */
-  async #dispute(record: ReplicaRecord, breach: Breach): Promise<void> {
-    if (record.leaseId === null) return;
-    try {
-      await marketOf(this.#parts, record)?.dispute(record.leaseId, breach);
-    } catch (error) {
-      this.#parts.log(`lease ${record.leaseId} could not be disputed: ${describeError(error)}`);
-    }
   }
 
   /** Whether this pool's model servers can go on with an answer: asked once of a replica, until one has shown it. */

@@ -1,8 +1,8 @@
-import { describeError } from '../errors.ts';
 import type { PoolSpec } from '../spec.ts';
 import { breachOf, type Measurement } from '../spec/dispute.ts';
 import type { EpochMs, Ms } from '../units.ts';
-import { marketOf, type Parts } from './parts.ts';
+import { fileDispute } from './disputing.ts';
+import type { Parts } from './parts.ts';
 import type { ReplicaRecord } from './records.ts';
 
 /** Machines that are not replaced: they were not won by an order, so no order brings a better one. */
@@ -25,7 +25,7 @@ export class Condemning {
     cause: 'slow' | 'wrong_hardware',
     { reason, measured }: { readonly reason: string; readonly measured: readonly Measurement[] },
   ): Promise<void> {
-    const { clock, fleet, decide, log, signal } = this.#parts;
+    const { clock, fleet, decide, signal } = this.#parts;
     const record = fleet.find(replica.id);
     if (record?.state !== 'ready' || record.condemned || STANDING.has(record.market) || signal.aborted) return;
     const nowMs = clock.now();
@@ -38,13 +38,8 @@ export class Condemning {
     await saving;
     const { id, pool, leaseId, provider } = record;
     await decide({ pool, kind: 'replica.condemned', reason, detail: { replica: id, lease: leaseId, provider, cause } });
-    if (leaseId === null) return;
     const breach = breachOf({ kind: cause, reason, fromMs: record.readyMs ?? nowMs, toMs: nowMs, measured });
-    try {
-      await marketOf(this.#parts, record)?.dispute(leaseId, breach);
-    } catch (error) {
-      log(`lease ${leaseId} could not be disputed: ${describeError(error)}`);
-    }
+    await fileDispute(this.#parts, record, breach);
   }
 }
 

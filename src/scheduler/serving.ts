@@ -1,9 +1,9 @@
-import { describeError } from '../errors.ts';
 import type { Delivery, Lease, LeaseStatus, Market } from '../leases/market.ts';
 import type { PoolSpec } from '../spec.ts';
 import { breachOf } from '../spec/dispute.ts';
 import { formatUsd, type Ms, type NanoUsd } from '../units.ts';
 import { Checking } from './checking.ts';
+import { fileDispute } from './disputing.ts';
 import type { Ending } from './ending.ts';
 import { backoffKey } from './failures.ts';
 import { meterReplica } from './metering.ts';
@@ -43,7 +43,7 @@ export class Serving {
     const notes = fleet.notes(record.id);
     const sinceMs = notes.startSinceMs ?? record.leasedMs ?? record.orderedMs;
     if (clock.now() - sinceMs > spec.limits.startMs) {
-      return this.#tooLate(record, { market, spec, problem: notes.problem ?? delivery.detail });
+      return this.#tooLate(record, { spec, problem: notes.problem ?? delivery.detail });
     }
     if (delivery.state === 'none' && lease.state === 'active' && !notes.deployed) {
       const outcome = await market.deploy(lease.id, workloadOf(spec));
@@ -78,9 +78,7 @@ export class Serving {
     const record = await this.#foresee(before, found.status.lease);
     const { pool, market, status } = found;
     const { lease, delivery } = status;
-    if (delivery.state !== 'running') {
-      return this.#ending.fail(record, gone(delivery), { provider: lease.provider, cause: 'died' });
-    }
+    if (delivery.state !== 'running') return this.#died(record, pool, status);
     await this.#ending.cancelElsewhere(record);
     if (record.state !== 'ready') return;
     await meterReplica(this.#parts, record, false);
@@ -113,8 +111,8 @@ export class Serving {
     const { lease, delivery } = status;
     const { closeReason, provider } = lease;
     if (delivery.state === 'failed') {
-      const cause = record.readyMs === null ? 'delivery_failed' : 'died';
-      await this.#ending.fail(record, gone(delivery), { provider, cause });
+      if (record.readyMs !== null) await this.#died(record, pool, status);
+      else await this.#ending.fail(record, gone(delivery), { provider, cause: 'delivery_failed' });
       return null;
     }
     if (lease.state === 'closed') {
@@ -122,6 +120,18 @@ export class Serving {
       return null;
     }
     return { pool, market, status };
+  }
+
+  /** It served, and is gone: from the first request that it failed on, where there was one. */
+  async #died(record: ReplicaRecord, pool: Pool, { lease, delivery }: LeaseStatus): Promise<void> {
+    const reason = gone(delivery);
+    const toMs = this.#parts.clock.now();
+    const load = pool.router.load(record.id);
+    const fromMs = Math.min(delivery.sinceMs ?? toMs, load?.suspectMs ?? toMs);
+    const measured = [{ what: 'model server', value: reason, promised: 'running', atMs: delivery.sinceMs ?? toMs }];
+    const requests = load?.hit() ?? [];
+    await fileDispute(this.#parts, record, breachOf({ kind: 'down', reason, fromMs, toMs, measured, requests }));
+    return this.#ending.fail(record, reason, { provider: lease.provider, cause: 'died' });
   }
 
   /** A machine that its provider takes back is known to go: the plan finds another one first. */
@@ -139,7 +149,7 @@ export class Serving {
 
   async #tooLate(
     record: ReplicaRecord,
-    { market, spec, problem }: { readonly market: Market; readonly spec: PoolSpec; readonly problem: string },
+    { spec, problem }: { readonly spec: PoolSpec; readonly problem: string },
   ): Promise<void> {
     const seconds = spec.limits.startMs / 1000;
     const because = problem === '' ? '' : `: ${problem}`;
@@ -147,11 +157,7 @@ export class Serving {
     const blame = provider === null ? null : ({ provider, cause: 'not_ready' } as const);
     const [fromMs, toMs] = [record.leasedMs ?? record.orderedMs, this.#parts.clock.now()];
     const breach = breachOf({ kind: 'down', reason: `not ready within ${seconds} s${because}`, fromMs, toMs });
-    try {
-      if (record.leaseId !== null) await market.dispute(record.leaseId, breach);
-    } catch (error) {
-      this.#parts.log(`lease ${record.leaseId} could not be disputed: ${describeError(error)}`);
-    }
+    await fileDispute(this.#parts, record, breach);
     return this.#ending.fail(record, `it was not ready within ${seconds} s${because}`, blame);
   }
 

@@ -48,6 +48,7 @@ test('a model server killed in mid-answer is replaced, and the answer is what it
     const { data } = (await generation(gateway, [...answer.ids][0] ?? '')) as { data: Record<string, unknown> };
     assert.deepEqual([data['resumed'], data['status']], [1, 'done']);
     assert.match(answer.comments, /waiting: /);
+    await disputed(gateway, [...answer.ids][0] ?? '');
   }
   const check = (await gateway.admin('/admin/ledger/check')) as { ok: boolean };
   assert.equal(check.ok, true);
@@ -64,6 +65,19 @@ async function ask(gateway: GatewayProcess, onText: (soFar: string) => void): Pr
 async function generation(gateway: GatewayProcess, id: string): Promise<unknown> {
   const headers = { authorization: `Bearer ${gateway.demoKey}` };
   return (await fetch(`${gateway.url}/v1/generation?id=${id}`, { headers })).json();
+}
+
+/** Its machine's end is a breach that names it, and its provider's own log owns up to it. */
+async function disputed(gateway: GatewayProcess, request: string): Promise<void> {
+  const { data } = (await gateway.admin('/admin/disputes')) as { data: { id: string; kind: string; state: string }[] };
+  const all = await Promise.all(
+    data.map(async (dispute) => {
+      const shown = (await gateway.admin(`/admin/disputes/${dispute.id}`)) as { evidence: { requests: string[] } };
+      return { ...dispute, requests: shown.evidence.requests };
+    }),
+  );
+  const told = all.find(({ requests }) => requests.includes(request));
+  assert.deepEqual([told?.kind, told?.state], ['down', 'upheld'], JSON.stringify(all));
 }
 
 const nanoOf = (usd: number): bigint => BigInt(Math.round(usd * 1e9));

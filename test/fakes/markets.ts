@@ -61,6 +61,8 @@ export class FakeMarket implements Market {
   readonly world: FakeWorld;
   /** Every call in order: "accept ord-1-1". */
   readonly calls: string[] = [];
+  /** Of the disputes that were filed. */
+  readonly breaches: Breach[] = [];
   /** What the next calls of an operation meet; after that all goes well. */
   readonly mishaps: Partial<Record<Operation, Mishap[]>> = {};
   readonly #clock: Clock;
@@ -208,6 +210,7 @@ export class FakeMarket implements Market {
       const lease = this.world.leases.get(leaseId);
       if (!lease) return refused('there is no such lease');
       if (lease.dispute?.kind === breach.kind) return done(lease.dispute);
+      this.breaches.push(breach);
       const dispute = noteOfBreach(leaseId, breach, { atMs: this.#clock.now(), local: true });
       this.#put({ ...lease, dispute });
       return done(dispute);

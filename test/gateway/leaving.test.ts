@@ -144,6 +144,13 @@ test('a slow client gets every byte in the end', async (t) => {
   const { texts, done } = parseStream(text);
   assert.equal(done, true);
   assert.equal(texts[0], pieces.join(''));
+  assert.equal(gateway.ledger.settlements[0]?.detail.slowClient, true, 'its time says nothing of the machine');
+});
+
+onBothDoors('a client that keeps up is not noted as slow', async (t, door) => {
+  const { chat, ledger } = await setup(t, { door });
+  assert.equal((await streamOf(await chat(STREAM))).done, true);
+  assert.equal('slowClient' in (ledger.settlements[0]?.detail ?? assert.fail('not settled')), false);
 });
 
 test('others are served while one client reads nothing', async (t) => {

@@ -39,7 +39,7 @@ test('one that stays silent is replaced, within seconds when it refuses connecti
   bench.probe.answer = ({ leaseId }) =>
     leaseId === dead ? Promise.reject(new Error('ECONNREFUSED')) : Promise.resolve();
   const { router } = bench.run.pool;
-  router.tryTake()?.release('failed');
+  router.tryTake({ request: 'refused' })?.release('failed');
   const excluded = new Map([[id, bench.clock.now()]]);
   const waiting = router.take({
     account: 'a',
@@ -53,6 +53,7 @@ test('one that stays silent is replaced, within seconds when it refuses connecti
   assert.notEqual(slot.target.id, id);
   slot.release('served');
   const [failed] = await bench.decisions('replica.failed');
+  assert.deepEqual(market.breaches[0]?.requests, ['refused']);
   assert.match(failed?.reason ?? '', /has not answered for \d+ s: ECONNREFUSED/);
 });
 

@@ -99,6 +99,7 @@ test('a start that takes too long is disputed, closed and blamed on its provider
   assert.ok(took >= 40_000 && took < 45_000, `${took} ms`);
   const [lease] = market.world.leases.values();
   assert.deepEqual([lease?.provider, lease?.state, lease?.closeReason], ['slow', 'closed', 'delivery_failed']);
+  assert.equal(market.breaches.length, 1);
   assert.equal(lease?.dispute?.reason, 'not ready within 40 s: starting');
 });
 
@@ -128,14 +129,27 @@ test('a lease that its provider ends while ready is told to the router at once a
   assert.equal(failed?.reason, 'its lease ended: provider');
 });
 
-test('a model server that dies while ready is replaced', async (t) => {
+test('a model server that dies while ready is disputed and replaced, and the requests are named that it hit', async (t) => {
   const { bench, market } = await setup(t);
   const asking = bench.ask(1);
   await bench.until('it is served', () => served(asking).length === 1);
+  asking[0]?.slot?.release('served');
+  const { router } = bench.run.pool;
+  const [cut, begun] = ['cut', 'begun'].map((request) => router.tryTake({ request }));
   const [lease] = market.open();
+  bench.probe.answer = () => Promise.reject(new Error('ECONNREFUSED'));
+  cut?.release('failed');
+  const failedMs = bench.clock.now();
+  await bench.clock.advance(10);
   market.deliver(lease?.id ?? '', 'failed', 'out of memory');
   await bench.until('its lease is closed', () => market.world.leases.get(lease?.id ?? '')?.state === 'closed', 1000);
+  begun?.release('failed');
   assert.equal((await bench.decisions('replica.failed'))[0]?.reason, 'out of memory');
+  const [{ kind, reason, requests, measured, fromMs } = assert.fail('no dispute')] = market.breaches;
+  assert.deepEqual([kind, reason, requests], ['down', 'out of memory', ['cut', 'begun']]);
+  assert.equal(fromMs, failedMs, 'from the first request that it failed');
+  assert.equal(measured[0]?.value, 'out of memory');
+  assert.equal(market.breaches.length, 1);
 });
 
 test('a lease that ran dry is not blamed on its provider', async (t) => {

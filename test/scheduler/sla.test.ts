@@ -21,6 +21,8 @@ import { testSpec } from '../fakes/market-samples.ts';
 
 const SLA = parseSla(slaSchema.parse({ first_token_ms: 1000, between_tokens_ms: 100, credit_percent: 50 }));
 const START = 1_700_000_000_000;
+/** Longer than any request of a breach may last: its wait for a machine, and its answer. */
+const ENDED_MS = 300_000 + 900_000;
 
 test('a request is affected that failed, moved on, or was slower than promised; the others are not', () => {
   const fine: UsageDetail = { lease: 'L', firstTokenMs: 1900, waitedMs: 1000, totalMs: 2800 };
@@ -71,7 +73,7 @@ test('a crash at any write leaves every credit granted once, and the month has a
         if (when === 'after') await effect();
         throw new Error('the process ended');
       };
-      await bench.clock.advance(900_000);
+      await bench.clock.advance(ENDED_MS);
       await bench
         .credits(faulty)
         .look()
@@ -80,7 +82,7 @@ test('a crash at any write leaves every credit granted once, and the month has a
       const half = bench.charged / 2n;
       assert.deepEqual(await bench.granted(), { ann: half, ben: half }, `${when} call ${at}`);
       await bench.dispute('other', 'wrong_weights');
-      await bench.clock.advance(900_000);
+      await bench.clock.advance(ENDED_MS);
       await bench.credits().look();
       assert.deepEqual(await bench.granted(), { ann: bench.month, ben: half }, `${when} call ${at}: up to the limit`);
       assert.equal((await bench.ledger.ask({ op: 'check' })).ok, true);
@@ -96,7 +98,7 @@ test('nothing is granted before the requests of a breach have had their time to 
   const bench = await setup(t);
   await bench.serve('r1', 'ann', 'L');
   await bench.dispute('L', 'wrong_weights');
-  await bench.clock.advance(899_000);
+  await bench.clock.advance(ENDED_MS - 1000);
   await bench.credits().look();
   assert.deepEqual(await bench.granted(), { ann: 0n, ben: 0n });
   const [{ id } = { id: '' }] = bench.pools.list().map(({ router }) => router.spec);
@@ -107,13 +109,26 @@ test('nothing is granted before the requests of a breach have had their time to 
   await bench.close();
 });
 
+test('an answer that waited for another machine and ended as late as it may is credited', async (t) => {
+  const bench = await setup(t, '1', 'paid');
+  await bench.dispute('L', 'down');
+  await bench.clock.advance(ENDED_MS - 1000);
+  await bench.serve('r1', 'ann', 'M', { before: ['L'], resumed: 1 });
+  await bench.clock.advance(1000);
+  await bench.credits().look();
+  assert.deepEqual(await bench.granted(), { ann: bench.charged / 2n, ben: 0n });
+  const expense = await bench.ledger.ask({ op: 'account', name: 'expense:promo' });
+  assert.equal(expense?.posted, bench.charged / 2n, 'paid credit that nobody paid for is an expense, too');
+  await bench.close();
+});
+
 test('a request that two breaches hit is credited once, on one lease as on two', async (t) => {
   const bench = await setup(t, '1');
   await bench.serve('r1', 'ann', 'L');
   await bench.serve('r2', 'ben', 'M', { before: ['L'], resumed: 1 });
   for (const kind of ['wrong_weights', 'wrong_hardware'] as const) await bench.dispute('L', kind);
   await bench.dispute('M', 'wrong_weights');
-  await bench.clock.advance(900_000);
+  await bench.clock.advance(ENDED_MS);
   for (let look = 0; look < 2; look += 1) await bench.credits().look();
   assert.deepEqual(await bench.granted(), { ann: bench.charged / 2n, ben: bench.charged / 2n });
   await bench.close();
@@ -124,7 +139,7 @@ test('disputes of pools that promise nothing keep nobody from the credit of thos
   for (let at = 0; at < 120; at += 1) await bench.dispute(`silent-${at}`, 'down', 'no-promise');
   await bench.serve('r1', 'ann', 'L');
   await bench.dispute('L', 'wrong_weights');
-  await bench.clock.advance(900_000);
+  await bench.clock.advance(ENDED_MS);
   await bench.credits().look();
   assert.deepEqual(await bench.granted(), { ann: bench.charged / 2n, ben: 0n });
   await bench.close();
@@ -134,7 +149,7 @@ test('a pool that is being deleted keeps its promise', async (t) => {
   const bench = await setup(t);
   await bench.serve('r1', 'ann', 'L');
   await bench.dispute('L', 'wrong_weights');
-  await bench.clock.advance(900_000);
+  await bench.clock.advance(ENDED_MS);
   const [{ id } = { id: '' }] = bench.pools.list().map(({ router }) => router.spec);
   bench.pools.remove(id);
   await bench.credits().look();
@@ -148,7 +163,7 @@ test('what a breach of days did is asked of the ledger in steps: requests are ch
   await bench.clock.advance(3 * 86_400_000);
   await bench.serve('r2', 'ben', 'L');
   await bench.dispute('L', 'wrong_weights');
-  await bench.clock.advance(900_000);
+  await bench.clock.advance(ENDED_MS);
   const spans: number[] = [];
   await bench
     .credits(undefined, ({ op, ...query }) => {
@@ -174,7 +189,7 @@ function usage(customer: string, charged: bigint): LeaseUsage {
 
 type Around = <T>(effect: () => Promise<T>) => Promise<T>;
 
-async function setup(t: TestContext, month = '0.00075') {
+async function setup(t: TestContext, month = '0.00075', credit: 'promo' | 'paid' = 'promo') {
   const folder = mkdtempSync(join(tmpdir(), 'underbid-sla-'));
   t.after(() => rmSync(folder, { recursive: true, force: true }));
   const store = await openStore(join(folder, 'underbid.db'));
@@ -182,7 +197,7 @@ async function setup(t: TestContext, month = '0.00075') {
   const clock = new FakeClock(START);
   const pools = new Pools(clock, true);
   // A request costs 1,000,000 nano-USD; half of it is credited, one and a half requests' worth a month at most.
-  const sla = { credit_percent: 50, credit_max_usd_per_month: month };
+  const sla = { credit_percent: 50, credit_max_usd_per_month: month, credit };
   const spec = testSpec({ price: { input: '1', output: '1' }, sla });
   const priceVersion = await ledger.ask({ op: 'price', model: spec.id, price: spec.price, atMs: START });
   pools.put(spec, priceVersion, 'file');

@@ -30,7 +30,7 @@ export function answerByLog({ kind, fromMs, toMs }: Breach, health: DeliveryHeal
   ];
   if (kind === 'down' && runningMs === null)
     return { accepts: true, text: `our log: the model server never ran: ${detail}`, measured };
-  if (kind === 'down' && endedMs !== null && endedMs < toMs)
+  if (kind === 'down' && endedMs !== null && endedMs <= toMs)
     return { accepts: true, text: `our log: the model server ended: ${detail}`, measured };
   const late = runningMs !== null && runningMs > fromMs && kind === 'down';
   const text = late

@@ -17,18 +17,13 @@ export class Line<T> {
     this.#size += 1;
   }
 
-  /** The next one in turn that fits; its account goes to the end of the round. */
-  shift(fits: (item: T) => boolean = () => true): T | undefined {
-    for (const [account, queue] of this.#queues) {
-      const at = queue.findIndex(fits);
-      if (at < 0) continue;
-      const [item] = queue.splice(at, 1);
-      this.#size -= 1;
-      this.#queues.delete(account);
-      if (queue.length > 0) this.#queues.set(account, queue);
-      return item;
-    }
-    return undefined;
+  /**
+   * The next one in turn that fits; its account goes to the end of the round.
+   * @param first those like this go before all others
+   */
+  shift(fits: (item: T) => boolean = () => true, first?: (item: T) => boolean): T | undefined {
+    const favoured = first && this.#next((item) => first(item) && fits(item));
+    return favoured ?? this.#next(fits);
   }
 
   remove(account: string, item: T): boolean {
@@ -47,5 +42,18 @@ export class Line<T> {
     this.#queues.clear();
     this.#size = 0;
     return all;
+  }
+
+  #next(fits: (item: T) => boolean): T | undefined {
+    for (const [account, queue] of this.#queues) {
+      const at = queue.findIndex(fits);
+      if (at < 0) continue;
+      const [item] = queue.splice(at, 1);
+      this.#size -= 1;
+      this.#queues.delete(account);
+      if (queue.length > 0) this.#queues.set(account, queue);
+      return item;
+    }
+    return undefined;
   }
 }

@@ -43,12 +43,12 @@ export class PoolRouter {
   #resumes = false;
   /** Wakes the line when a replica that was left alone may be tried again. */
   #cancelWake: (() => void) | null = null;
+  readonly #coldMs = (cold: boolean): Ms => (cold ? (this.#startMs ?? 0) : 0);
   readonly #release = {
     clock: { now: (): EpochMs => this.#clock.now() },
     meter: this.meter,
     speeds: this.speeds,
-    onBegun: (ttftMs: Ms, cold: boolean): void =>
-      this.speeds.begin(ttftMs, this.#spec.slo.ttftMs + (cold ? (this.#startMs ?? 0) : 0)),
+    onBegun: (ttftMs: Ms, cold: boolean): void => this.speeds.begin(ttftMs, this.#spec.slo.ttftMs + this.#coldMs(cold)),
     onRelease: (replica: Replica, outcome: Outcome, busyMs: Ms): void => this.#released(replica, outcome, busyMs),
   };
   /** Replicas that failed are probed and dead ones taken away: waiting for that makes sense. */
@@ -84,12 +84,10 @@ export class PoolRouter {
   get stats(): RouterStats {
     return {
       ...countsOf(this.#replicas.values()),
-      waiting: this.#waiting.size,
+      ...{ waiting: this.#waiting.size, waitingSinceMs: this.#waiting.sinceMs },
       arrivals: this.#arrivals,
       lastUsedMs: this.#lastUsedMs,
-      waitingSinceMs: this.#waiting.sinceMs,
-      begun: this.speeds.begun,
-      late: this.speeds.late,
+      ...{ begun: this.speeds.begun, late: this.speeds.late },
     };
   }
 
@@ -207,6 +205,7 @@ export class PoolRouter {
     }
     if (signal.aborted) return Promise.reject(new AppError('client_closed', 'the client has gone'));
     const given = this.#waiting.join(options, {
+      ...{ promisedMs: this.#spec.slo.ttftMs, coldMs: this.#coldMs(cold) },
       give: (replica, waitedMs) => this.#occupy(replica, options, { waitedMs, cold }),
       refuse: () => none('no machine could be had in time'),
       left: () => {
@@ -252,7 +251,7 @@ export class PoolRouter {
     return this.#shut === null ? chooseReplica(this.#replicas.values(), wish, this.#clock.now()) : undefined;
   }
 
-  #occupy(replica: Replica, { opening }: Wish, waited: { readonly waitedMs: Ms; readonly cold: boolean }): Slot {
+  #occupy(replica: Replica, { opening, request }: Wish, waited: { waitedMs: Ms; cold: boolean }): Slot {
     const nowMs = this.#clock.now();
     sumFlights(replica, nowMs);
     replica.inFlight += 1;
@@ -260,7 +259,7 @@ export class PoolRouter {
     replica.circuit.taken();
     const unread = opening ? unreadOf(replica, opening) : 0;
     if (opening) replica.remembered.note(opening);
-    return new TakenSlot(replica, { ...waited, unread }, this.#release);
+    return new TakenSlot(replica, { ...waited, unread, request }, this.#release);
   }
 
   #released(replica: Replica, outcome: Outcome, busyMs: Ms): void {

@@ -4,7 +4,9 @@ import { shortfall, type Needs, type Trust } from '../../spec/trust.ts';
 import type { EpochMs, Ms, NanoUsd, Tokens } from '../../units.ts';
 import { Bag } from './bag.ts';
 import { Circuit } from './circuit.ts';
+import { NamedRequests } from './named-requests.ts';
 import { Remembered, type Opening } from './opening.ts';
+import type { InLine } from './turns.ts';
 import type { WakeOffer } from './wake-offer.ts';
 
 /** A replica that takes requests: a model server that has answered a real probe. */
@@ -59,6 +61,7 @@ export interface Replica {
   flightsMs: number;
   flightsAtMs: EpochMs;
   readonly circuit: Circuit;
+  readonly requests: NamedRequests;
 }
 
 /** Before the number of requests at work changes, or to read their sum. */
@@ -105,12 +108,16 @@ export interface Wish {
   readonly exclude?: ReadonlyMap<string, EpochMs> | undefined;
   readonly needs?: Needs | undefined;
   readonly opening?: Opening | undefined;
+  /** Its id: evidence, where its machine fails it. */
+  readonly request?: string | undefined;
 }
 
 export interface TakeOptions extends Wish {
   readonly account: string;
   readonly maxWaitMs: Ms;
   readonly signal: AbortSignal;
+  /** It goes on with an answer that its client has the beginning of. */
+  readonly begun?: boolean;
   /** What it is worth, and pays, to have the pool woken. */
   readonly wake?: WakeOffer | undefined;
 }
@@ -146,6 +153,8 @@ export interface ReplicaLoad {
   /** Since when it is under suspicion, and when it last sent tokens. */
   readonly suspectMs: EpochMs | null;
   readonly aliveMs: EpochMs;
+  /** Ids of requests that are at work on it, or that it failed since it is under suspicion. */
+  readonly hit: () => readonly string[];
 }
 
 /** Of those that take requests, and of all that have some. */
@@ -186,11 +195,8 @@ export function nextAdmission(replicas: Iterable<Replica>, nowMs: EpochMs): Epoc
 }
 
 /** A request in line. */
-export interface Waiter {
+export interface Waiter extends InLine {
   readonly account: string;
-  readonly sinceMs: EpochMs;
-  /** It leaves then. */
-  readonly untilMs: EpochMs;
   readonly wake: WakeOffer | undefined;
   readonly wish: Wish;
   readonly needs: Needs | undefined;
@@ -216,14 +222,16 @@ export function newReplica(target: Target, nowMs: EpochMs, remembered: number): 
     ...{ begun: 0, flightsMs: 0, flightsAtMs: nowMs },
   };
   const own = { onLost: new Bag<() => void>(), remembered: new Remembered(remembered), circuit: new Circuit() };
-  return { target, lost: false, draining: false, ...counts, ...own };
+  const requests = new NamedRequests();
+  return { target, lost: false, draining: false, ...counts, ...own, requests };
 }
 
 export function loadOf(replica: Replica): ReplicaLoad {
   const { inFlight, begun, lastUsedMs, draining, served, failed, overclaimed, paid, circuit } = replica;
   const { suspectMs, aliveMs } = circuit;
   const counts = { inFlight, begun, lastUsedMs, draining, served, failed, overclaimed };
-  return { ...counts, paidNanoUsd: paid, busyMs: replica.busyMs, suspectMs, aliveMs };
+  const hit = (): readonly string[] => replica.requests.hit(suspectMs !== null);
+  return { ...counts, paidNanoUsd: paid, busyMs: replica.busyMs, suspectMs, aliveMs, hit };
 }
 
 /** Whether a request that these replicas have failed may not have this one. */

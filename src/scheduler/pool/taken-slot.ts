@@ -19,11 +19,18 @@ export class TakenSlot implements Slot {
   #unread: number;
   #held = true;
   #heldBack = false;
+  readonly #request: string | undefined;
+  readonly #atWorkNoMore: (() => void) | undefined;
 
   /** @param taken `unread`: blocks of its request that the replica has not read before */
   constructor(
     replica: Replica,
-    { waitedMs, cold, unread }: { readonly waitedMs: Ms; readonly cold: boolean; readonly unread: number },
+    taken: {
+      readonly waitedMs: Ms;
+      readonly cold: boolean;
+      readonly unread: number;
+      readonly request?: string | undefined;
+    },
     router: {
       readonly clock: { now(): EpochMs };
       readonly meter: TokenMeter;
@@ -32,7 +39,10 @@ export class TakenSlot implements Slot {
       readonly onRelease: (replica: Replica, outcome: Outcome, busyMs: Ms) => void;
     },
   ) {
+    const { waitedMs, cold, unread, request } = taken;
     this.#replica = replica;
+    this.#request = request;
+    this.#atWorkNoMore = request === undefined ? undefined : replica.requests.taken(request);
     this.waitedMs = waitedMs;
     this.cold = cold;
     this.#unread = unread;
@@ -96,11 +106,18 @@ export class TakenSlot implements Slot {
     if (!this.#held) return;
     this.#held = false;
     this.#read();
+    this.#noteEnd(outcome);
     if (this.#begunMs !== null) this.#replica.begun -= 1;
     // Of an answer in one piece no more is known than how long it waited.
     else if (outcome === 'served') this.#onBegun(this.waitedMs, this.cold);
     if (this.#replica.inFlight === 1) this.#replica.busyMs += this.#clock.now() - this.#replica.busySinceMs;
     this.#onRelease(this.#replica, outcome, busyMs);
+  }
+
+  #noteEnd(outcome: Outcome): void {
+    this.#atWorkNoMore?.();
+    const { requests, circuit } = this.#replica;
+    if (this.#request !== undefined && outcome === 'failed') requests.failed(this.#request, circuit.suspectMs === null);
   }
 
   /** Its prompt is read, or nobody wants it any more. */

@@ -3,9 +3,13 @@ import { AppError } from '../../errors.ts';
 import type { EpochMs, Ms } from '../../units.ts';
 import { Line } from './line.ts';
 import type { Replica, Slot, TakeOptions, Waiter } from './slot.ts';
+import { dueMs, isForThoseInTime, isInTime } from './turns.ts';
 
 /** What becomes of a request in line. */
 export interface Turn {
+  /** What its pool promises for a first token, and what a cold start adds to that. */
+  readonly promisedMs: Ms;
+  readonly coldMs: Ms;
   /** Its slot on the replica that is its now. */
   readonly give: (replica: Replica, waitedMs: Ms) => Slot;
   /** Why it got none in time. */
@@ -19,6 +23,7 @@ export class Waiting {
   readonly #clock: Clock;
   readonly #line = new Line<Waiter>();
   readonly #all = new Set<Waiter>();
+  #turns = 0;
 
   constructor(clock: Clock) {
     this.#clock = clock;
@@ -39,9 +44,16 @@ export class Waiting {
     return [...this.#all];
   }
 
-  /** The next one in turn that fits, out of the line. */
+  /** The next one in turn that fits, out of the line: most turns are for those who can still be served in time. */
   shift(fits: (waiter: Waiter) => boolean): Waiter | undefined {
-    return this.#line.shift(fits);
+    const nowMs = this.#clock.now();
+    // They are in the order in which they came.
+    const [oldest] = this.#all;
+    const chosen = isForThoseInTime(this.#turns, oldest, nowMs)
+      ? this.#line.shift(fits, (waiter) => isInTime(waiter, nowMs))
+      : this.#line.shift(fits);
+    if (chosen) this.#turns += 1;
+    return chosen;
   }
 
   /** @throws AppError what `turn.refuse` gives, or `client_closed` */
@@ -58,6 +70,8 @@ export class Waiting {
       const waiter: Waiter = {
         account,
         sinceMs,
+        // Whoever reads an answer already is kept waiting by nobody.
+        dueMs: options.begun === true ? Infinity : dueMs(sinceMs, turn.promisedMs, turn.coldMs),
         untilMs: sinceMs + maxWaitMs,
         wake,
         wish: options,

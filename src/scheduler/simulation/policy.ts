@@ -43,6 +43,8 @@ export interface GatewayTraits {
   readonly retriesUnbegun: boolean;
   /** An answer that was cut goes on at another replica. */
   readonly resumes: boolean;
+  /** Who is late already makes room for those who can still be in time. */
+  readonly lateYields: boolean;
   /** Until a replica that takes requests and answers none is seen for what it is. Infinity: never. */
   readonly darkMs: Ms;
   /** What a closing replica may still answer for. */

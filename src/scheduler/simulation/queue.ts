@@ -94,6 +94,18 @@ export class Fifo {
     this.#head = 0;
   }
 
+  /** The first that is like this, else the first of all. */
+  take(wanted: (item: number) => boolean): number | undefined {
+    for (let at = this.#head; at < this.#items.length; at += 1) {
+      const item = this.#items[at];
+      if (item === undefined || !wanted(item)) continue;
+      if (at === this.#head) break;
+      this.#items.splice(at, 1);
+      return item;
+    }
+    return this.shift();
+  }
+
   shift(): number | undefined {
     const item = this.#items[this.#head];
     if (item === undefined) return undefined;

@@ -1,3 +1,4 @@
+import { dueMs, type InLine } from '../pool/turns.ts';
 import type { Load } from './load.ts';
 import { Fifo } from './queue.ts';
 import type { Scenario } from './scenario.ts';
@@ -14,6 +15,8 @@ export class Requests {
   readonly #tokensLeft: Int32Array;
   readonly #limitMs: (request: number) => number;
   readonly #coldMs: number;
+  /** What the gateway knows of it. */
+  readonly #promise: { readonly promisedMs: number; readonly coldMs: number; readonly patienceMs: number };
   arrivals = 0;
   /** In line or at work. */
   open = 0;
@@ -28,7 +31,7 @@ export class Requests {
   askedTokens = 0;
   #sinceMs = 0;
 
-  constructor(load: Load, { reference, model, spec, ttftMs }: Scenario) {
+  constructor(load: Load, { reference, model, spec, ttftMs, patienceMs }: Scenario) {
     const count = load.atMs.length;
     this.load = load;
     this.ttftMs = new Float64Array(count).fill(Number.NaN);
@@ -37,6 +40,7 @@ export class Requests {
     this.#tokensLeft = Int32Array.from(load.outputTokens);
     // A pool with a minimum promises to be warm, whatever happens to it.
     this.#coldMs = spec.replicasMin === 0 && ttftMs === undefined ? coldAllowanceMs(model) : 0;
+    this.#promise = { promisedMs: ttftMs ?? TTFT_MS, coldMs: coldAllowanceMs(model), patienceMs };
     this.#limitMs = (request) => (ttftMs ?? TTFT_MS) + prefillMs(reference, load.inputTokens[request] ?? 1);
   }
 
@@ -81,6 +85,14 @@ export class Requests {
   /** Time to first token within which this request is served as promised. */
   limitOf(request: number): number {
     return this.#limitMs(request) + (this.cold[request] === 1 ? this.#coldMs : 0);
+  }
+
+  /** As the line sees it: whoever reads an answer already is kept waiting by nobody. */
+  inLine(request: number): InLine {
+    const { promisedMs, coldMs, patienceMs } = this.#promise;
+    const sinceMs = this.arrivedMs(request);
+    const due = this.hasBegun(request) ? Infinity : dueMs(sinceMs, promisedMs, this.cold[request] === 1 ? coldMs : 0);
+    return { sinceMs, dueMs: due, untilMs: sinceMs + patienceMs };
   }
 
   end(request: number, nowMs: number): void {

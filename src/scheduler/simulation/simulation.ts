@@ -1,5 +1,6 @@
 import type { Offer } from '../choice.ts';
 import type { Action } from '../plan.ts';
+import { isForThoseInTime, isInTime } from '../pool/turns.ts';
 import { summarise, type Figures } from './figures.ts';
 import { SimulatedFleet, type SimulatedReplica } from './fleet.ts';
 import type { Load } from './load.ts';
@@ -32,6 +33,7 @@ class Run {
   readonly #timers = new Heap<() => void>();
   #nowMs = 0;
   #tickMs = 0;
+  #turns = 0;
 
   constructor(scenario: Scenario, load: Load, policy: Policy, seed: number) {
     this.#scenario = scenario;
@@ -104,13 +106,22 @@ class Run {
 
   #serveLine(): void {
     const { line } = this.#requests;
-    for (let oldest = line.first; oldest !== undefined; oldest = line.first) {
+    while (line.size > 0) {
       const replica = this.#leastLoaded();
       if (!replica?.server) return;
-      line.shift();
+      const next = this.#nextInLine();
+      if (next === undefined) return;
       replica.lastUsedMs = this.#nowMs;
-      replica.server.accept(this.#requests.job(oldest), this.#nowMs);
+      replica.server.accept(this.#requests.job(next), this.#nowMs);
     }
+  }
+
+  #nextInLine(): number | undefined {
+    const { line } = this.#requests;
+    if (!this.#policy.traits.lateYields || line.first === undefined) return line.shift();
+    this.#turns += 1;
+    if (!isForThoseInTime(this.#turns, this.#requests.inLine(line.first), this.#nowMs)) return line.shift();
+    return line.take((request) => isInTime(this.#requests.inLine(request), this.#nowMs));
   }
 
   #leastLoaded(): SimulatedReplica | null {

@@ -9,11 +9,15 @@ import { sampleWork, type MeasuredRates } from '../work-sample.ts';
 import { liveReplicas, readyCount, type GatewayTraits, type Policy, type PolicyView } from './policy.ts';
 import { TTFT_MS } from './speeds.ts';
 
-/** Requests wait at zero, move when their replica goes and go on from the last token; silence is noticed in half a minute. */
+/**
+ * Requests wait at zero, move when their replica goes and go on from the last token, and those who are late already yield to
+ * those who are not; silence is noticed in half a minute.
+ */
 const TRAITS: GatewayTraits = {
   holdsAtZero: true,
   retriesUnbegun: true,
   resumes: true,
+  lateYields: true,
   darkMs: 35_000,
   drainMs: 60_000,
   drainLeastMs: 0,

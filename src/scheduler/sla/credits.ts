@@ -2,6 +2,7 @@ import type { Clock } from '../../clock.ts';
 import { describeError } from '../../errors.ts';
 import type { LeaseUsage } from '../../ledger/lease-usage.ts';
 import type { Ledger } from '../../ledger/operations.ts';
+import type { PoolSpec } from '../../spec.ts';
 import type { EpochMs, Ms, NanoUsd } from '../../units.ts';
 import type { Pools } from '../pool/pools.ts';
 import { isAffected, isCredited, leasesOf, planCredits } from './credit-plan.ts';
@@ -66,13 +67,13 @@ export class SlaCredits {
     for (const dispute of await rows.unplanned(promising, nowMs - PAST_MS, nowMs)) {
       const spec = pools.find(dispute.pool)?.router.spec;
       const { sla = null } = spec ?? {};
-      if (!spec || sla === null || nowMs < dispute.filedMs + spec.limits.totalMs) continue;
-      const { id, lease, pool, breach, filedMs } = dispute;
-      const toMs = filedMs + spec.limits.totalMs;
+      if (!spec || sla === null || nowMs < endsMs(dispute, spec)) continue;
+      const { id, lease, pool, breach } = dispute;
+      const toMs = endsMs(dispute, spec);
       const usage = await this.#usageOf(lease, breach.fromMs, toMs);
       const affected = usage.filter((one) => isAffected(one, lease, breach.kind, sla));
       const leases = [...new Set([lease, ...affected.flatMap(leasesOf)])].slice(0, LEASES_MAX);
-      const before = (await rows.plannedOf(leases)).map((one) => ({ ...one, toMs: one.filedMs + spec.limits.totalMs }));
+      const before = (await rows.plannedOf(leases)).map((one) => ({ ...one, toMs: endsMs(one, spec) }));
       const owed = affected.filter((one) => !isCredited(one, before, sla));
       const granted = await this.#grantedSince(monthOf(nowMs));
       const run: CreditRun = {
@@ -100,7 +101,7 @@ export class SlaCredits {
     const { ledger, rows, log } = this.#options;
     const { dispute, kind, reason, atMs, expiresMs, credits } = run;
     for (const { account, amountNanoUsd: amount, requests } of credits) {
-      const grant = { id: `sla:${dispute}:${account}`, customer: account, kind, amount, expiresMs, atMs };
+      const grant = { id: `sla:${dispute}:${account}`, customer: account, kind, given: true, amount, expiresMs, atMs };
       const told = `${reason}: ${requests} requests`;
       const result = await ledger.ask({ op: 'grant', ...grant, actor: 'sla', reason: told });
       // Its account may be gone; the others get theirs.
@@ -115,6 +116,11 @@ export class SlaCredits {
       for (const { account, amountNanoUsd } of credits) sums.set(account, (sums.get(account) ?? 0n) + amountNanoUsd);
     return sums;
   }
+}
+
+/** When the last request has ended that was there when a dispute was filed: it may wait for another machine first. */
+function endsMs({ filedMs }: { readonly filedMs: EpochMs }, { limits }: PoolSpec): EpochMs {
+  return filedMs + limits.maxWaitMs + limits.totalMs;
 }
 
 /** Its beginning, UTC. */

@@ -240,6 +240,23 @@ test('grants are gone with the block after their date', async (t) => {
   assert.equal(await bench.chain.depositGrant(ends.from, ends.to), null);
 });
 
+test('how long a block is leaves out those that a chain begins with in no time', async (t) => {
+  const devnet = await openDevnet(t);
+  const dispatcher = new Agent();
+  t.after(() => dispatcher.destroy());
+  const chain = newChain(devnet, { dispatcher, signal: new AbortController().signal, log: () => undefined });
+  const pass = async (ms: number): Promise<number | null> => {
+    devnet.chain.nextBlock(devnet.chain.timeMs + ms);
+    await chain.refresh();
+    return chain.blockMs();
+  };
+  await chain.open();
+  assert.deepEqual([devnet.chain.height, await chain.blockMs()], [3, null]);
+  assert.equal(await pass(6000), null, 'one block may be any');
+  assert.equal(await pass(6000), 6000);
+  assert.equal(await pass(9000), 7000);
+});
+
 interface Proxy {
   readonly url: string;
   /** Its requests go through, their replies never come. */

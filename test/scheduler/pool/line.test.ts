@@ -86,3 +86,14 @@ function setup(counts: Record<string, number>): Line<string> {
   }
   return line;
 }
+
+test('those who are favoured go first, in their turns; then the others', () => {
+  const line = setup({ a: 3, b: 2 });
+  const order = Array.from({ length: 5 }, () =>
+    line.shift(
+      () => true,
+      (item) => item.endsWith('1'),
+    ),
+  );
+  assert.deepEqual(order, ['a-1', 'b-1', 'a-0', 'b-0', 'a-2']);
+});

@@ -92,6 +92,41 @@ test('accounts take turns at a slot', async () => {
   assert.deepEqual(order, ['greedy', 'other', 'greedy', 'greedy']);
 });
 
+test('who is late already makes room for those who can still be in time, and nobody for an answer that goes on', async () => {
+  const { add, take, clock } = setup();
+  add('a', 1);
+  const first = await take();
+  const order: string[] = [];
+  const wait = async (name: string, begun = false): Promise<void> => {
+    const slot = await take({ begun });
+    order.push(name);
+    slot.release('served');
+  };
+  const waits = [wait('late'), wait('moved', true)];
+  await clock.advance(4500);
+  waits.push(wait('new'));
+  first.release('served');
+  await Promise.all(waits);
+  assert.deepEqual(order, ['moved', 'new', 'late']);
+});
+
+test('who found no machine was told so: a cold start takes its time without making anybody late', async () => {
+  const { router, add, take, clock } = setup();
+  router.expectStart(20_000);
+  const order: string[] = [];
+  const wait = async (name: string): Promise<void> => {
+    const slot = await take();
+    order.push(name);
+    slot.release('served');
+  };
+  const waits = [wait('cold')];
+  await clock.advance(15_000);
+  waits.push(wait('new'));
+  add('a', 1);
+  await Promise.all(waits);
+  assert.deepEqual(order, ['cold', 'new']);
+});
+
 test('the line is bounded, and who is turned away hears when to come back', async () => {
   const { take, router } = setup({ waiting_max: 2 });
   void take().catch(() => undefined);
@@ -207,6 +242,25 @@ test('outcomes are counted by replica; a cancelled request is nobody’s fault',
   for (const outcome of ['served', 'failed', 'cancelled', 'served'] as const) (await take()).release(outcome);
   const { served, failed, inFlight } = router.load('a') ?? assert.fail();
   assert.deepEqual([served, failed, inFlight], [2, 1, 0]);
+});
+
+test('the requests that a breach of a replica shows in are those at work on it and those that it failed since', () => {
+  const { router, add } = setup();
+  const hit = (): readonly string[] | undefined => router.load('a')?.hit();
+  add('a', 8);
+  const [one, two, three] = ['one', 'two', 'three'].map((request) => router.tryTake({ request }));
+  router.tryTake()?.release('failed');
+  assert.deepEqual(hit(), ['one', 'two', 'three'], 'a question of our own has no name');
+  one?.release('failed');
+  two?.release('cancelled');
+  assert.deepEqual(hit(), ['one', 'three']);
+  three?.release('served');
+  assert.deepEqual(hit(), [], 'it has made good what it failed before');
+  const again = router.tryTake({ request: 'four' });
+  again?.release('failed');
+  assert.deepEqual(hit(), ['four']);
+  router.verified('a');
+  assert.deepEqual(hit(), []);
 });
 
 test('what start-ups take is learned, half from the last one', () => {

@@ -10,6 +10,7 @@ const TRAITS: GatewayTraits = {
   holdsAtZero: false,
   retriesUnbegun: true,
   resumes: false,
+  lateYields: false,
   darkMs: Infinity,
   drainMs: 10_000,
   drainLeastMs: 0,

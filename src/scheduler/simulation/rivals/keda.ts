@@ -12,6 +12,7 @@ const TRAITS: GatewayTraits = {
   holdsAtZero: true,
   retriesUnbegun: false,
   resumes: false,
+  lateYields: false,
   darkMs: 30_000,
   drainMs: 35_000,
   drainLeastMs: 5_000,

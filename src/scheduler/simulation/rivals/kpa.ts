@@ -14,6 +14,7 @@ const TRAITS: GatewayTraits = {
   holdsAtZero: true,
   retriesUnbegun: false,
   resumes: false,
+  lateYields: false,
   darkMs: 30_000,
   drainMs: 300_000,
   drainLeastMs: 30_000,

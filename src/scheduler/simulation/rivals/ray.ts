@@ -10,6 +10,7 @@ const TRAITS: GatewayTraits = {
   holdsAtZero: true,
   retriesUnbegun: true,
   resumes: false,
+  lateYields: false,
   darkMs: 90_000,
   drainMs: 300_000,
   drainLeastMs: 2_000,

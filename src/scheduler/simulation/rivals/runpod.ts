@@ -8,6 +8,7 @@ const TRAITS: GatewayTraits = {
   holdsAtZero: true,
   retriesUnbegun: true,
   resumes: false,
+  lateYields: false,
   darkMs: 420_000,
   drainMs: 600_000,
   drainLeastMs: 0,

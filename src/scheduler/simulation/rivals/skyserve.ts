@@ -18,6 +18,7 @@ const TRAITS: GatewayTraits = {
   holdsAtZero: false,
   retriesUnbegun: true,
   resumes: false,
+  lateYields: false,
   darkMs: 180_000,
   drainMs: 120_000,
   drainLeastMs: 120_000,

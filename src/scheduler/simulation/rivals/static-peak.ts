@@ -5,6 +5,7 @@ const TRAITS: GatewayTraits = {
   holdsAtZero: true,
   retriesUnbegun: true,
   resumes: false,
+  lateYields: false,
   darkMs: 60_000,
   drainMs: 60_000,
   drainLeastMs: 0,

@@ -1,0 +1,42 @@
+import type { EpochMs, Ms } from '../../units.ts';
+
+/**
+ * Pure: whose turn it is where more wait than can be served in time. First come, first served makes everybody late as soon as
+ * the line is longer than the promise, and until it has been worked off; so who is late already makes room for those who can
+ * still be in time. Nobody is left standing: some turns are the longest waiting one's, and many once its time runs out.
+ */
+
+export interface InLine {
+  readonly sinceMs: EpochMs;
+  /** Until then a slot is in time for what its pool promises. */
+  readonly dueMs: EpochMs;
+  /** It leaves then. */
+  readonly untilMs: EpochMs;
+}
+
+/** Of the promised time, the part that may go by in line: the rest is for reading, and for those that are read before. */
+const LINE_SHARE = 0.8;
+/** Each so manyth turn is the longest waiting one's; the second, when half of its time is over. */
+const OLDEST_EVERY = 16;
+const PRESSED_EVERY = 2;
+
+/** @param coldMs what a cold start adds to the promise; 0: there was a machine */
+export function dueMs(sinceMs: EpochMs, promisedMs: Ms, coldMs: Ms): EpochMs {
+  return sinceMs + LINE_SHARE * promisedMs + coldMs;
+}
+
+/**
+ * Whether only those who can be in time are asked first at this turn.
+ * @param turn how many were given a slot from this line before
+ * @param oldest the one that waits longest
+ */
+export function isForThoseInTime(turn: number, oldest: InLine | undefined, nowMs: EpochMs): boolean {
+  if (!oldest || oldest.dueMs > nowMs) return true;
+  const isPressed = (nowMs - oldest.sinceMs) * 2 >= oldest.untilMs - oldest.sinceMs;
+  const every = isPressed ? PRESSED_EVERY : OLDEST_EVERY;
+  return turn % every !== every - 1;
+}
+
+export function isInTime(one: InLine, nowMs: EpochMs): boolean {
+  return one.dueMs > nowMs;
+}
