@@ -75,7 +75,7 @@ const event = fc
     const delta = { ...one.more, content: one.content };
     const choices = [{ index: one.index, delta, logprobs: one.logprobs, finish_reason: one.finish }];
     const body: Json = { id: 'c', model: one.model, choices, error: one.error };
-    return one.countsFirst ? { ...one.counts, ...body } : { ...body, ...one.counts };
+    return (one.countsFirst ? { ...one.counts, ...body } : { ...body, ...one.counts }) as Json;
   });
 
 /** As servers write them, and as nobody should: with blanks, with a name twice, cut off. */
