@@ -131,9 +131,12 @@ export class Relay {
       }
       this.#served = slot.target;
       try {
-        await this.#attempt(leg, slot);
+        await leg.run(slot);
+        this.#purchases.note(slot, leg.used);
+        slot.release('served');
         return;
       } catch (error) {
+        this.#purchases.note(slot, leg.used);
         const failure = leg.begun && this.#job.stream ? notTheClients(toAppError(error)) : toAppError(error);
         const busyMs = failure instanceof AttemptFailure ? failure.busyMs : 0;
         slot.release(outcomeOf(failure, leg.begun), busyMs);
@@ -152,15 +155,6 @@ export class Relay {
         if (leg.begun && this.#job.stream) this.#resumed += 1;
       }
     }
-  }
-
-  async #attempt(leg: Leg, slot: Slot): Promise<void> {
-    try {
-      await leg.run(slot);
-    } finally {
-      this.#purchases.note(slot, leg.used);
-    }
-    slot.release('served');
   }
 
   #mayGoOn(leg: Leg, slot: Slot, error: AppError, attempts: Attempts): boolean {
