@@ -2,7 +2,7 @@ import type { Context, Hono } from 'hono';
 import { z } from 'zod';
 import { AppError } from '../errors.ts';
 import { addAction } from './admin-action.ts';
-import { bodyOf, bodyOrNothing, noAccount } from './admin-body.ts';
+import { bodyOf, bodyOrNothing, countOf, noAccount } from './admin-body.ts';
 import { addLogs } from './admin-logs.ts';
 import type { AppDeps, AppEnv, FleetOperations } from './deps.ts';
 import { decodePath } from './models.ts';
@@ -10,6 +10,10 @@ import { decodePath } from './models.ts';
 const pauseSchema = z.strictObject({ reason: z.string().min(1).max(300).default('an operator paused it') });
 const allowanceSchema = z.strictObject({ per_day: z.number().int().min(0).max(1_000_000).nullable() });
 const disputeSchema = z.strictObject({ reason: z.string().min(1).max(1000) });
+
+/** Of the newest, where nobody says how many; and at most. */
+const LISTED = { orders: 500, decisions: 200 } as const;
+const LISTED_MAX = 1000;
 
 /** Pools, and what runs for them. */
 export function addFleet(app: Hono<AppEnv>, deps: AppDeps, fleet: FleetOperations): void {
@@ -19,19 +23,16 @@ export function addFleet(app: Hono<AppEnv>, deps: AppDeps, fleet: FleetOperation
   addLeases(app, deps, fleet);
   addDisputes(app, deps, fleet);
   app.get('/replicas', (context) => context.json({ data: fleet.replicas() }));
-  app.get('/orders', async (context) => context.json({ data: await fleet.orders() }));
+  app.get('/orders', async (context) => {
+    const limit = countOf(context, 'limit', LISTED_MAX) ?? LISTED.orders;
+    return context.json({ data: await fleet.orders({ limit }) });
+  });
   const { leader } = deps;
   if (leader) app.get('/leader', (context) => context.json(leader()));
   app.get('/markets', (context) => context.json({ data: fleet.markets() }));
   app.get('/providers', async (context) => context.json({ data: await fleet.providers() }));
   app.get('/decisions', async (context) => {
-    const limit = z.coerce
-      .number()
-      .int()
-      .min(1)
-      .max(1000)
-      .catch(200)
-      .parse(context.req.query('limit') ?? 200);
+    const limit = countOf(context, 'limit', LISTED_MAX) ?? LISTED.decisions;
     return context.json({ data: await fleet.decisions({ pool: context.req.query('pool'), limit }) });
   });
 }

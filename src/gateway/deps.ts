@@ -104,7 +104,7 @@ export interface FleetOperations {
   /** @param perDay null: as each pool says */
   setWakeAllowance(account: string, perDay: number | null): Promise<unknown>;
   replicas(): unknown[];
-  orders(): Promise<unknown[]>;
+  orders(options: { readonly limit: number }): Promise<unknown[]>;
   leases(): Promise<unknown[]>;
   lease(id: string): Promise<unknown>;
   /** @throws AppError `not_found`; what the lines throw is the provider's */

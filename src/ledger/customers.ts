@@ -138,7 +138,7 @@ export class Customers {
     // Paid credit is one lot for all deposits: one of them cannot make it expire.
     const expiresMs = kind === 'paid' ? null : grant.expiresMs;
     const credit = kind === 'paid' ? customerPaid(owner) : customerPromo(owner, id);
-    const debit = kind === 'paid' ? cash() : promoExpense();
+    const debit = kind === 'paid' && grant.given !== true ? cash() : promoExpense();
     const known = this.#journal.findTransfer(id);
     if (known) {
       // A lot whose credit has expired is gone: what was its expiry is not compared then.

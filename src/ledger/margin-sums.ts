@@ -11,7 +11,7 @@ export interface MarginSums {
     readonly tokensNanoUsd: NanoUsd;
     readonly wakesNanoUsd: NanoUsd;
   }[];
-  /** Every movement of income and expense accounts; costs are above zero. `other`: the escrow or payee on the other side. */
+  /** Every movement of income and expense accounts; costs are above zero. `other`: the escrow or payee on the other side, or the id of an SLA credit. */
   readonly movements: readonly {
     readonly name: string;
     readonly kind: string;
@@ -28,15 +28,19 @@ export const MARGIN_ROWS_MAX = 10_000;
 const CHARGES = `SELECT account, model, COUNT(*) AS requests, SUM(charged) AS tokens, SUM(COALESCE(wake_fee, 0)) AS wakes
   FROM usage WHERE at_ms >= ? AND at_ms < ? GROUP BY account, model ORDER BY account, model LIMIT ?`;
 
+/** The journal is read once, whole: it has no index of times, so as to be quick to write. */
+const PAIRS = `SELECT debit, credit, CASE WHEN id LIKE 'sla:%' THEN id ELSE '' END AS sla, SUM(amount) AS amount
+  FROM transfers WHERE at_ms >= ? AND at_ms < ? GROUP BY debit, credit, sla`;
+
 const SIDE = (own: string, other: string, sign: string): string =>
   `SELECT ${own}.name AS name, ${own}.kind AS kind, ${own}.asset AS asset,
      CASE WHEN ${other}.name LIKE 'escrow:%' OR ${other}.name LIKE 'payable:%' OR ${other}.name LIKE 'withheld:%'
-       THEN ${other}.name ELSE '' END AS other,
-     ${sign}t.amount AS amount
-   FROM transfers t JOIN accounts d ON d.no = t.debit JOIN accounts c ON c.no = t.credit
-   WHERE t.at_ms >= ? AND t.at_ms < ? AND ${own}.kind =`;
+       THEN ${other}.name ELSE p.sla END AS other,
+     ${sign}p.amount AS amount
+   FROM pairs p JOIN accounts d ON d.no = p.debit JOIN accounts c ON c.no = p.credit WHERE ${own}.kind =`;
 
-const MOVEMENTS = `SELECT name, kind, asset, other, SUM(amount) AS amount FROM (
+const MOVEMENTS = `WITH pairs AS MATERIALIZED (${PAIRS})
+  SELECT name, kind, asset, other, SUM(amount) AS amount FROM (
     ${SIDE('d', 'c', '')} 'expense' UNION ALL ${SIDE('c', 'd', '-')} 'expense'
     UNION ALL ${SIDE('c', 'd', '')} 'income' UNION ALL ${SIDE('d', 'c', '-')} 'income'
   ) GROUP BY name, other ORDER BY name, other LIMIT ?`;
@@ -53,7 +57,7 @@ export function sumMargin(sql: Sql, fromMs: EpochMs, toMs: EpochMs): MarginSums 
       tokensNanoUsd: bigintOf(row, 'tokens'),
       wakesNanoUsd: bigintOf(row, 'wakes'),
     }));
-    const movements = sql.all(MOVEMENTS, [...span, ...span, ...span, ...span, most + 1n]).map((row) => ({
+    const movements = sql.all(MOVEMENTS, [...span, most + 1n]).map((row) => ({
       name: textOf(row, 'name'),
       kind: textOf(row, 'kind'),
       asset: textOf(row, 'asset'),

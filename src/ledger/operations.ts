@@ -134,6 +134,8 @@ export interface GrantOp {
   readonly id: string;
   readonly customer: string;
   readonly kind: 'paid' | 'promo';
+  /** Nobody paid for it, whatever its kind: it is an expense. */
+  readonly given?: boolean;
   readonly amount: NanoUsd;
   readonly expiresMs: EpochMs | null;
   readonly actor: string;

@@ -1,10 +1,9 @@
 import { runMargin } from '../ledger/client.ts';
 import type { Clock } from '../clock.ts';
 import type { FleetOperations } from '../gateway/deps.ts';
-import { marginOf, marginOfRow, type MarginGroup, type MarginRow } from '../scheduler/margin.ts';
+import { leasesOf, marginOf, marginOfRow, type MarginGroup, type MarginRow } from '../scheduler/margin.ts';
 import type { Pools } from '../scheduler/pool/pools.ts';
 import type { SchedulerRecords } from '../scheduler/records.ts';
-import { MARGIN_ROWS_MAX } from '../ledger/margin-sums.ts';
 import { formatUsd } from '../units.ts';
 import { iso } from './views.ts';
 
@@ -20,7 +19,7 @@ export interface MarginDeps {
 export function marginOperation({ clock, pools, records, dataDir }: MarginDeps): FleetOperations['margin'] {
   return async ({ fromMs, toMs, groupBy }) => {
     const sums = await runMargin(dataDir, fromMs, toMs);
-    const replicas = (await records.listReplicas(MARGIN_ROWS_MAX)).filter(({ leaseId }) => leaseId !== null);
+    const replicas = await records.ofLeases([...leasesOf(sums)]);
     const pooled = new Map(replicas.map(({ id, pool }) => [id, pool]));
     const busyOf = (id: string): number | null => pools.find(pooled.get(id) ?? '')?.router.load(id)?.busyMs ?? null;
     const { rows, total, other } = marginOf({ sums, replicas, busyOf, fromMs, toMs, nowMs: clock.now() });
@@ -45,6 +44,7 @@ function viewRow(row: MarginRow, group: MarginGroup | 'total'): Record<string, s
     rent_usd: formatUsd(row.rent),
     market_fees_usd: formatUsd(row.marketFees),
     api_usd: formatUsd(row.api),
+    sla_credits_usd: formatUsd(row.slaCredits),
     start_up_usd: formatUsd(row.startUp),
     busy_usd: formatUsd(row.busy),
     idle_usd: formatUsd(row.idle),

@@ -56,7 +56,7 @@ export function createOperations(deps: OperationsDeps): FleetOperations {
       scheduler
         .replicas()
         .map((replica) => viewReplica(replica, pools.find(replica.pool)?.router.load(replica.id) ?? null)),
-    orders: async () => (await records.listOrders()).map((order) => viewOrder(order, markets)),
+    orders: async ({ limit }) => (await records.listOrders(limit)).map((order) => viewOrder(order, markets)),
     leases: async () => {
       const leased = (await records.listReplicas()).filter(({ leaseId }) => leaseId !== null);
       const views = await Promise.all(leased.map((replica) => leaseLine(replica, markets)));

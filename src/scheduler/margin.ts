@@ -19,6 +19,8 @@ export interface MarginRow {
   marketFees: NanoUsd;
   /** Tokens bought from others. */
   api: NanoUsd;
+  /** Given back to accounts for breaches. */
+  slaCredits: NanoUsd;
   /** Rent and market fees by what the machine did; what is in none of them is of leases that no record tells of. */
   startUp: NanoUsd;
   busy: NanoUsd;
@@ -47,6 +49,8 @@ export interface Margin {
 const RENT = 'expense:lease:';
 const FEES = 'expense:market-fees:';
 const TOKENS = 'expense:tokens:';
+/** `sla:DISPUTE:ACCOUNT`. */
+const SLA = /^sla:(.*):([^:]*)$/s;
 
 export function marginOf(input: MarginInput): Margin {
   const { sums, replicas } = input;
@@ -75,6 +79,7 @@ export function marginOf(input: MarginInput): Margin {
   for (const { name, asset, other: side, amount } of sums.movements) {
     if (name.startsWith('revenue:usage:') || name.startsWith('revenue:wake:')) continue;
     const replica = byLease.get(leaseOf(side));
+    const credited = SLA.exec(side)?.[2];
     const provider =
       replica?.provider ?? (side.startsWith('payable:api:') ? side.slice('payable:api:'.length) : 'unknown');
     if (name.startsWith(RENT)) {
@@ -84,6 +89,10 @@ export function marginOf(input: MarginInput): Margin {
         row.marketFees += amount;
     } else if (name.startsWith(TOKENS)) {
       for (const row of [of('pool', name.slice(TOKENS.length)), of('provider', provider), total]) row.api += amount;
+    } else if (credited !== undefined) {
+      const rows = [of('pool', replica?.pool ?? 'unknown'), of('provider', replica?.provider ?? 'unknown')];
+      for (const row of [...rows, of('account', credited), total]) row.slaCredits += amount;
+      continue;
     } else {
       other.push({ account: name, asset, amount });
       continue;
@@ -110,16 +119,24 @@ export function marginOf(input: MarginInput): Margin {
   };
 }
 
-/** Of an escrow, or of a dispute's rent. */
+/** Leases whose replicas say whose the movements are. */
+export function leasesOf({ movements }: MarginSums): ReadonlySet<string> {
+  return new Set(movements.map(({ other }) => leaseOf(other)).filter((id) => id !== ''));
+}
+
+/** Of an escrow, of a dispute's rent, or of what a dispute brought to an account. */
 function leaseOf(side: string): string {
+  const credited = SLA.exec(side)?.[1];
+  if (credited !== undefined) return leaseOfDispute(credited);
   const id = side.split(':').slice(2).join(':');
   return side.startsWith('withheld:') ? leaseOfDispute(id) : id;
 }
 
-/** By account: what it pays less what its wakes cost; else all that came in less all that went out. */
+/** By account: what it pays less what it got back and what its wakes cost; else all that came in less all that went out. */
 export function marginOfRow(row: MarginRow, group: MarginGroup | 'total'): NanoUsd {
-  const { tokens, wakeFees, rent, marketFees, api, wakes } = row;
-  return group === 'account' ? tokens + wakeFees - wakes : tokens + wakeFees - rent - marketFees - api;
+  const { tokens, wakeFees, rent, marketFees, api, slaCredits, wakes } = row;
+  const kept = tokens + wakeFees - slaCredits;
+  return group === 'account' ? kept - wakes : kept - rent - marketFees - api;
 }
 
 /** By the time that each took within the span; while it was ready, busy and idle are taken as evenly spread. Exact in sum. */
@@ -150,7 +167,8 @@ function splitCost(
 
 function emptyRow(key: string): MarginRow {
   const revenue = { tokens: 0n, wakeFees: 0n };
-  return { key, ...revenue, rent: 0n, marketFees: 0n, api: 0n, startUp: 0n, busy: 0n, idle: 0n, wakes: 0n };
+  const costs = { rent: 0n, marketFees: 0n, api: 0n, slaCredits: 0n };
+  return { key, ...revenue, ...costs, startUp: 0n, busy: 0n, idle: 0n, wakes: 0n };
 }
 
 function merged(rows: readonly { readonly account: string; readonly asset: string; readonly amount: bigint }[]) {

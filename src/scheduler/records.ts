@@ -134,7 +134,6 @@ export interface DecisionRecord {
 const DECISIONS_KEPT = 10_000;
 const ORDERS_LISTED = 500;
 const ORDERS_READ = 3000;
-
 const DAY_MS = 86_400_000;
 
 /** The scheduler's rows. Writes of one row follow one another: `libSQL` has one connection here. */
@@ -192,8 +191,14 @@ export class SchedulerRecords {
   }
 
   async findByLease(leaseId: string): Promise<ReplicaRecord | null> {
-    const [row] = await this.#store.db.select().from(replicas).where(eq(replicas.leaseId, leaseId)).limit(1);
-    return row ? (row.body as ReplicaRecord) : null;
+    return (await this.ofLeases([leaseId]))[0] ?? null;
+  }
+
+  /** Those that are remembered of leases, however many. */
+  async ofLeases(leases: readonly string[]): Promise<ReplicaRecord[]> {
+    const asked = sql`${replicas.leaseId} IN (SELECT value FROM json_each(${JSON.stringify(leases)}))`;
+    const rows = await this.#store.db.select().from(replicas).where(asked);
+    return rows.map(({ body }) => body as ReplicaRecord);
   }
 
   async saveOrder(record: OrderRecord): Promise<void> {
@@ -217,12 +222,8 @@ export class SchedulerRecords {
 
   /** Orders of that time that are over, the oldest first; of very many the newest. */
   async ordersSince(ms: EpochMs, limit = ORDERS_READ): Promise<OrderRecord[]> {
-    const rows = await this.#store.db
-      .select()
-      .from(orders)
-      .where(and(ne(orders.state, 'open'), gte(orders.atMs, ms)))
-      .orderBy(desc(orders.atMs))
-      .limit(limit);
+    const over = and(ne(orders.state, 'open'), gte(orders.atMs, ms));
+    const rows = await this.#store.db.select().from(orders).where(over).orderBy(desc(orders.atMs)).limit(limit);
     return rows.map(({ body }) => body as OrderRecord).toReversed();
   }
 
@@ -238,13 +239,12 @@ export class SchedulerRecords {
     readonly pool?: string | undefined;
     readonly limit: number;
   }): Promise<DecisionRecord[]> {
-    const where = options.pool === undefined ? undefined : and(eq(decisions.pool, options.pool));
-    const rows = await this.#store.db
+    const { pool: of, limit } = options;
+    const asked = this.#store.db
       .select()
       .from(decisions)
-      .where(where)
-      .orderBy(desc(decisions.seq))
-      .limit(options.limit);
+      .where(of === undefined ? undefined : eq(decisions.pool, of));
+    const rows = await asked.orderBy(desc(decisions.seq)).limit(limit);
     return rows.map(({ seq, atMs, pool, kind, reason, body }) => {
       return { seq, atMs, pool, kind, reason, detail: body as Record<string, unknown> };
     });

@@ -45,11 +45,24 @@ export async function pruneDisputes(store: Store, keep: number): Promise<void> {
 /** Deletes what is beyond the newest `keep` rows of a table. */
 export async function pruneOldest(
   store: Store,
-  table: 'provider_records' | 'pool_records',
+  table: 'provider_records' | 'pool_records' | 'canary_references',
   keep: number,
 ): Promise<void> {
   const name = sql.identifier(table);
   await store.db.run(
     sql`DELETE FROM ${name} WHERE at_ms < (SELECT at_ms FROM ${name} ORDER BY at_ms DESC LIMIT 1 OFFSET ${BigInt(keep)} - 1)`,
+  );
+}
+
+/** Honest distances whose ids begin and end so, those of one pool's descriptions, beyond the newest `keep`. */
+export async function pruneReferences(
+  store: Store,
+  { begin, end }: { readonly begin: string; readonly end: string },
+  keep: number,
+): Promise<void> {
+  await store.db.run(
+    sql`DELETE FROM canary_references WHERE id IN (SELECT id FROM canary_references
+      WHERE substr(id, 1, length(${begin})) = ${begin} AND substr(id, -length(${end})) = ${end}
+      ORDER BY at_ms DESC, rowid DESC LIMIT -1 OFFSET ${BigInt(keep)})`,
   );
 }

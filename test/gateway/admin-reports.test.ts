@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { adminOf, emptyFleet } from '../fakes/admin.ts';
 import { startGateway } from '../fakes/gateway.ts';
+import { errorOf } from '../fakes/reply.ts';
 
 test('GET /admin/reports/margin gives JSON or CSV of the time and the rows asked for', async (t) => {
   const asked: unknown[] = [];
@@ -21,3 +22,21 @@ test('GET /admin/reports/margin gives JSON or CSV of the time and the rows asked
     assert.equal((await admin.send('GET', `/admin/reports/margin?${bad}`)).status, 400, bad);
   }
 });
+
+for (const list of ['orders', 'decisions'] as const) {
+  test(`GET /admin/${list} gives as many as asked for, and says what a limit is`, async (t) => {
+    const limits: number[] = [];
+    const listed = async ({ limit }: { readonly limit: number }): Promise<unknown[]> => {
+      limits.push(limit);
+      return [];
+    };
+    const admin = adminOf(await startGateway(t, { door: 'web', fleet: { ...emptyFleet, [list]: listed } }));
+    for (const query of ['', '?limit=7', '?limit=1000']) await admin.ask('GET', `/admin/${list}${query}`);
+    assert.deepEqual(limits, [list === 'orders' ? 500 : 200, 7, 1000]);
+    for (const bad of ['abc', '0', '-1', '1.5', '1001', '']) {
+      const reply = await admin.send('GET', `/admin/${list}?limit=${bad}`);
+      assert.deepEqual([reply.status, (await errorOf(reply, 400)).param], [400, 'limit'], bad);
+    }
+    assert.equal(limits.length, 3);
+  });
+}

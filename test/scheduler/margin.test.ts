@@ -1,14 +1,19 @@
 import assert from 'node:assert/strict';
 import { dirname } from 'node:path';
 import { test, type TestContext } from 'node:test';
+import { sql as query } from 'drizzle-orm';
 import * as fc from 'fast-check';
 import { escrow, leaseExpense, marketFees, operatorEquity, treasury, withheldRent } from '../../src/ledger/accounts.ts';
 import { runMargin } from '../../src/ledger/client.ts';
 import { sumMargin, type MarginSums } from '../../src/ledger/margin-sums.ts';
+import { marginOperation } from '../../src/node/margin-view.ts';
+import { Pools } from '../../src/scheduler/pool/pools.ts';
 import { marginOf, marginOfRow, type MarginRow } from '../../src/scheduler/margin.ts';
-import type { ReplicaRecord } from '../../src/scheduler/records.ts';
+import { SchedulerRecords, type ReplicaRecord } from '../../src/scheduler/records.ts';
 import type { Cause } from '../../src/scheduler/wake.ts';
 import { disputeIdOf } from '../../src/spec/dispute.ts';
+import { openStore } from '../../src/store/open.ts';
+import { FakeClock } from '../fakes/clock.ts';
 import { booksOn, customer, grant, hold, price, settle, tokens, transfer } from '../ledger/fixtures/books.ts';
 
 test('the report is what the journal has, split by what machines did and put down to who woke them', (t) => {
@@ -61,6 +66,52 @@ test('withheld rent is taken off the lease and the provider that it is of, also 
       total.wakes,
     );
   }
+});
+
+test('credit for a breach is taken off its pool, its provider and the account that got it, promo or paid', (t) => {
+  const { sql, add } = setup(t);
+  const id = `sla:${disputeIdOf('l1', 'down')}:ann`;
+  add(grant('gift', 50n, { kind: 'promo', atMs: 1500 }));
+  add(grant(id, 4n, { kind: 'promo', given: true, atMs: 1500 }));
+  add(grant(`sla:${disputeIdOf('l1', 'slow')}:ann`, 3n, { kind: 'paid', given: true, atMs: 1500 }));
+  const replicas = [replica('l1', { leasedMs: 0, readyMs: 250, closedMs: 1000, wake: CAUSE })];
+  const span = { fromMs: 0, toMs: 2000, nowMs: 2000 };
+  const { rows, total, other } = marginOf({ sums: sumMargin(sql, 0, 2000), replicas, busyOf: () => null, ...span });
+  const of = ({ key, slaCredits }: MarginRow): readonly [string, bigint] => [key, slaCredits];
+  assert.deepEqual(rows.pool.map(of), [['m', 7n]]);
+  assert.deepEqual(rows.provider.map(of), [
+    ['api-1', 0n],
+    ['cheap', 7n],
+  ]);
+  assert.deepEqual(rows.account.map(of), [
+    ['ann', 7n],
+    ['bob', 0n],
+  ]);
+  assert.equal(marginOfRow(total, 'total'), 45n - 47n - 7n);
+  const [ann = assert.fail('no row of ann')] = rows.account;
+  assert.equal(marginOfRow(ann, 'account'), 45n - 7n - ann.wakes);
+  assert.deepEqual(other, [{ account: 'expense:promo', asset: 'USD', amount: 50n }], 'what was given besides is apart');
+});
+
+test('a lease is put down to its provider, however many replicas there were since', async (t) => {
+  const { path } = setup(t);
+  const store = await openStore(path.replace(/[^/]+$/, 'underbid.db'));
+  t.after(() => store.close());
+  const records = new SchedulerRecords(store);
+  await records.saveReplica(replica('l1', { leasedMs: 0, readyMs: 250, closedMs: 1000 }));
+  await store.db.run(query`WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10001)
+    INSERT INTO replicas (id, pool, state, lease_id, at_ms, body)
+    SELECT 'later-' || i, 'm', 'ready', 'later-' || i, i, '{}' FROM n`);
+  const clock = new FakeClock(2000);
+  const margin = marginOperation({ clock, pools: new Pools(clock), records, dataDir: dirname(path) });
+  const { data } = await margin({ fromMs: 0, toMs: 2000, groupBy: 'provider' });
+  assert.deepEqual(
+    data.map((row) => [row['provider'], row['rent_usd']]),
+    [
+      ['api-1', '0.00'],
+      ['cheap', '0.00000003'],
+    ],
+  );
 });
 
 test('only what lies between the two times counts, and the thread reads the same from the file', async (t) => {
@@ -154,7 +205,7 @@ function setup(t: TestContext) {
   apply(transfer('x', 30n, { ...drawn, type: 'lease_rent', debit: leaseExpense('m') }));
   apply(transfer('y', 10n, { ...drawn, type: 'market_fee', debit: marketFees('local') }));
   book.commit();
-  const add = (operation: ReturnType<typeof transfer>): void => {
+  const add = (operation: ReturnType<typeof transfer> | ReturnType<typeof grant>): void => {
     apply(operation);
     book.commit();
   };

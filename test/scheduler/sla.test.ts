@@ -110,13 +110,15 @@ test('nothing is granted before the requests of a breach have had their time to 
 });
 
 test('an answer that waited for another machine and ended as late as it may is credited', async (t) => {
-  const bench = await setup(t);
+  const bench = await setup(t, '1', 'paid');
   await bench.dispute('L', 'down');
   await bench.clock.advance(ENDED_MS - 1000);
   await bench.serve('r1', 'ann', 'M', { before: ['L'], resumed: 1 });
   await bench.clock.advance(1000);
   await bench.credits().look();
   assert.deepEqual(await bench.granted(), { ann: bench.charged / 2n, ben: 0n });
+  const expense = await bench.ledger.ask({ op: 'account', name: 'expense:promo' });
+  assert.equal(expense?.posted, bench.charged / 2n, 'paid credit that nobody paid for is an expense, too');
   await bench.close();
 });
 
@@ -187,7 +189,7 @@ function usage(customer: string, charged: bigint): LeaseUsage {
 
 type Around = <T>(effect: () => Promise<T>) => Promise<T>;
 
-async function setup(t: TestContext, month = '0.00075') {
+async function setup(t: TestContext, month = '0.00075', credit: 'promo' | 'paid' = 'promo') {
   const folder = mkdtempSync(join(tmpdir(), 'underbid-sla-'));
   t.after(() => rmSync(folder, { recursive: true, force: true }));
   const store = await openStore(join(folder, 'underbid.db'));
@@ -195,7 +197,7 @@ async function setup(t: TestContext, month = '0.00075') {
   const clock = new FakeClock(START);
   const pools = new Pools(clock, true);
   // A request costs 1,000,000 nano-USD; half of it is credited, one and a half requests' worth a month at most.
-  const sla = { credit_percent: 50, credit_max_usd_per_month: month };
+  const sla = { credit_percent: 50, credit_max_usd_per_month: month, credit };
   const spec = testSpec({ price: { input: '1', output: '1' }, sla });
   const priceVersion = await ledger.ask({ op: 'price', model: spec.id, price: spec.price, atMs: START });
   pools.put(spec, priceVersion, 'file');

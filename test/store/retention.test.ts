@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { AkashRecords, type OrderRow } from '../../src/leases/akash/records.ts';
 import { MarketRecords, type LeaseRow } from '../../src/leases/records.ts';
+import { CanaryRows } from '../../src/scheduler/canary/canary-rows.ts';
 import { SchedulerRecords, type OrderRecord, type ReplicaRecord } from '../../src/scheduler/records.ts';
 import { openStore, type Store } from '../../src/store/open.ts';
 import { testLease } from '../fakes/market-samples.ts';
@@ -59,6 +60,18 @@ test('of orders on Akash that are over the newest stay, and all of which the led
     found.map((row) => row !== null),
     [true, false, false, false, true, true, true],
   );
+});
+
+test('of the honest distances of a pool, GPU and engine those of the newest descriptions stay', async (t) => {
+  const rows = new CanaryRows(await open(t));
+  const some = [{ provider: 'desk', distance: 0.1 }];
+  const others = ['tiny v0 a100x1 vllm', 'tiny v0 h100x1 sglang', 'tiny-2 v0 h100x1 vllm'];
+  for (const id of others) await rows.save(id, some, NOW - DAY);
+  for (let n = 0; n < 10; n += 1) await rows.save(`tiny v${n} h100x1 vllm`, some, NOW + n);
+  const kept = async (id: string): Promise<boolean> => (await rows.load(id)).length > 0;
+  const own = await Promise.all(Array.from({ length: 10 }, (_, n) => kept(`tiny v${n} h100x1 vllm`)));
+  assert.deepEqual(own, [false, false, ...Array<boolean>(8).fill(true)]);
+  assert.deepEqual(await Promise.all(others.map(kept)), [true, true, true], 'of no other');
 });
 
 async function save(

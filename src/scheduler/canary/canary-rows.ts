@@ -1,10 +1,16 @@
 import { eq } from 'drizzle-orm';
 import type { Store } from '../../store/open.ts';
+import { pruneOldest, pruneReferences } from '../../store/retention.ts';
 import { canaryReferences } from '../../store/schema.ts';
 import type { EpochMs } from '../../units.ts';
 import type { HonestDistance } from './honest.ts';
 
-/** Honest distances by pool, description, GPU and engine. */
+/** Descriptions of one pool, GPU and engine that are remembered: a roll-back finds its own again. */
+const DESCRIPTIONS_KEPT = 8;
+/** In all: pools are deleted, too. */
+const ROWS_KEPT = 2000;
+
+/** Honest distances by pool, description, GPU and engine, which an id names in that order. */
 export class CanaryRows {
   readonly #store: Store;
 
@@ -22,5 +28,11 @@ export class CanaryRows {
       .insert(canaryReferences)
       .values({ id, body, atMs })
       .onConflictDoUpdate({ target: canaryReferences.id, set: { body, atMs } });
+    // More come one by one to a row that is there.
+    if (body.length > 1) return;
+    const [pool = '', , ...machine] = id.split(' ');
+    const ofPool = { begin: `${pool} `, end: ` ${machine.join(' ')}` };
+    await pruneReferences(this.#store, ofPool, DESCRIPTIONS_KEPT);
+    await pruneOldest(this.#store, 'canary_references', ROWS_KEPT);
   }
 }

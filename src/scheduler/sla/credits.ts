@@ -101,7 +101,7 @@ export class SlaCredits {
     const { ledger, rows, log } = this.#options;
     const { dispute, kind, reason, atMs, expiresMs, credits } = run;
     for (const { account, amountNanoUsd: amount, requests } of credits) {
-      const grant = { id: `sla:${dispute}:${account}`, customer: account, kind, amount, expiresMs, atMs };
+      const grant = { id: `sla:${dispute}:${account}`, customer: account, kind, given: true, amount, expiresMs, atMs };
       const told = `${reason}: ${requests} requests`;
       const result = await ledger.ask({ op: 'grant', ...grant, actor: 'sla', reason: told });
       // Its account may be gone; the others get theirs.
