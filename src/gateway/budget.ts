@@ -1,5 +1,10 @@
+import { AppError } from '../errors.ts';
 import type { Tokens } from '../units.ts';
 import type { Reservation } from './admission.ts';
+
+/** Thrown within: the answer ends where the money does. */
+export const MONEY_ENDED = new AppError('insufficient_credits', 'the credit was used up in the middle of the answer');
+export const MONEY_TOLD = 'the credit is used up: the answer ends here';
 
 export interface BudgetOptions {
   readonly reservation: Reservation;

@@ -122,8 +122,13 @@ const SESSION_CHARS = 256;
 function openingOfChat({ call, caller }: WorkParts, members: readonly Member[], request: ChatRequest): Opening {
   const named = call.header('x-underbid-session') ?? request['prompt_cache_key'];
   const session = typeof named === 'string' && named !== '' ? named.slice(0, SESSION_CHARS) : null;
+  let [tools, messages]: (string | undefined)[] = [];
+  for (const { key, value } of members) {
+    if (key === 'messages') messages = value;
+    else if (key === 'tools') tools = value;
+  }
   // A template writes tools before the messages, wherever they stand in the body.
-  const texts = ['tools', 'messages'].flatMap((name) => members.find(({ key }) => key === name)?.value ?? []);
+  const texts = tools === undefined ? [messages ?? ''] : [tools, messages ?? ''];
   return openingOf(caller.customer, texts, session);
 }
 

@@ -4,7 +4,7 @@
  */
 
 /** End of the JSON string that starts at `at` (a quote): the index after its closing quote. */
-function stringEnd(text: string, at: number): number {
+export function stringEnd(text: string, at: number): number {
   let from = at + 1;
   for (;;) {
     const quote = text.indexOf('"', from);
@@ -25,7 +25,8 @@ function skipBlanks(text: string, at: number): number {
   }
 }
 
-function valueEnd(text: string, at: number): number {
+/** End of the JSON value that starts at `at`, which is well formed. */
+export function valueEnd(text: string, at: number): number {
   let depth = 0;
   let index = at;
   while (index < text.length) {

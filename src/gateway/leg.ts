@@ -5,7 +5,8 @@ import type { PoolSpec } from '../spec.ts';
 import type { EpochMs, Tokens } from '../units.ts';
 import type { Clock } from '../clock.ts';
 import { Attempt, type ReplyReader } from './attempt.ts';
-import { Assembly, finishReasonOf, normaliseMessage, onlyChoice, readDelta, type DeltaChoice } from './choice.ts';
+import { Assembly, finishReasonOf, normaliseMessage, onlyChoice, type DeltaChoice } from './choice.ts';
+import { DeltaReader } from './delta-reader.ts';
 import { SseReader } from './sse.ts';
 import { Tally, type LegCounts } from './tally.ts';
 import type { Upstream } from './upstream.ts';
@@ -52,6 +53,7 @@ export class Leg implements ReplyReader {
   readonly #options: LegOptions;
   #assembly: Assembly | null = null;
   #reader: SseReader | null = null;
+  #deltas: DeltaReader | null = null;
   #attempt: Attempt | null = null;
   #slot: Slot | null = null;
   #untilMs: EpochMs = 0;
@@ -158,7 +160,10 @@ export class Leg implements ReplyReader {
     this.#events = 0;
     this.#unpaid.length = 0;
     this.#endedUnpaid = false;
-    if (streamUpstream) this.#reader = new SseReader((data) => this.#event(data), limits.eventBytes);
+    if (streamUpstream) {
+      this.#reader = new SseReader((data) => this.#event(data), limits.eventBytes);
+      this.#deltas = new DeltaReader(this.#tally);
+    }
     const replyBytes = streamUpstream && !assembled ? Infinity : limits.replyBytes;
     const { upstream, watch, path } = this.#options;
     const call = { clock, upstream, watch, path, limits: spec.limits, streamed: streamUpstream };
@@ -267,22 +272,13 @@ export class Leg implements ReplyReader {
       return;
     }
     this.#events += 1;
-    const chunk = JSON.parse(data) as Record<string, unknown>;
-    if (chunk['error'] !== undefined && chunk['error'] !== null) {
-      throw new Error('the model server sent an error event');
-    }
-    this.#tally.report(chunk);
-    const choice = onlyChoice(chunk);
-    const delta = choice?.['delta'] as Record<string, unknown> | null | undefined;
-    // What a server adds after its finish_reason, or a second one, is no part of the answer.
-    if (choice && this.#finishReason === null)
-      this.#takeDelta(delta ?? {}, choice['logprobs'] ?? null, finishReasonOf(choice['finish_reason']));
+    const choice = this.#deltas?.read(data, this.#finishReason !== null);
+    if (choice) this.#takeDelta(choice);
     this.#options.onCounts();
   }
 
-  #takeDelta(raw: Record<string, unknown>, logprobs: unknown, finishReason: string | null): void {
-    const choice = readDelta(raw, logprobs, finishReason);
-    const { text, hasContent } = choice;
+  #takeDelta(choice: DeltaChoice): void {
+    const { text, hasContent, logprobs, finishReason } = choice;
     if (hasContent) this.#tally.see(text ?? JSON.stringify(choice.delta));
     if (finishReason !== null) this.#finishReason = finishReason;
     if (!hasContent && finishReason === null && logprobs === null) return;

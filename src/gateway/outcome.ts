@@ -53,9 +53,8 @@ export function detailOf(answer: {
   readonly timings: Timings;
 }): UsageDetail {
   const { stream, finish, refused, target, resumed, leases, error, slowClient = false, timings } = answer;
-  const before = [...leases].filter((lease) => lease !== target?.leaseId);
   const { createdMs, nowMs, firstTokenMs, waitedMs, coldStartMs } = timings;
-  return {
+  const detail = {
     stream,
     lease: target?.leaseId ?? null,
     provider: target?.provider ?? null,
@@ -66,6 +65,12 @@ export function detailOf(answer: {
     waitedMs,
     firstTokenMs: firstTokenMs === null ? null : firstTokenMs - createdMs,
     totalMs: nowMs - createdMs,
+  };
+  const alone = leases.size === 0 || (leases.size === 1 && target !== null && leases.has(target.leaseId));
+  if (alone && !slowClient && refused === 0 && resumed === 0) return detail;
+  const before = [...leases].filter((lease) => lease !== target?.leaseId);
+  return {
+    ...detail,
     ...(slowClient ? { slowClient } : {}),
     ...(refused > 0 ? { refusedTokens: refused } : {}),
     ...(resumed > 0 ? { resumed } : {}),

@@ -5,7 +5,7 @@ import type { Slot } from '../scheduler/pool/slot.ts';
 import type { EpochMs, Ms, NanoUsd } from '../units.ts';
 import { AttemptFailure } from './attempt.ts';
 import { Attempts, notTheClients, outcomeOf } from './attempts.ts';
-import { Budget } from './budget.ts';
+import { Budget, MONEY_ENDED, MONEY_TOLD } from './budget.ts';
 import { ChatReply, type WholeAnswer } from './chat-reply.ts';
 import type { DeltaChoice } from './choice.ts';
 import { Leg } from './leg.ts';
@@ -14,10 +14,6 @@ import { detailOf, NO_TOKENS, outputOf, tokensOf } from './outcome.ts';
 import type { RelayDeps, RelayJob } from './relay-job.ts';
 import { Patience } from './patience.ts';
 import { Purchases } from './purchases.ts';
-
-/** Thrown within: the answer ends where the money does. */
-const MONEY_ENDED = new AppError('insufficient_credits', 'the credit was used up in the middle of the answer');
-const MONEY_TOLD = 'the credit is used up: the answer ends here';
 
 /**
  * One request's life on replicas: take a slot, send, stream, count, extend the hold, settle, end. The charge is on disk
@@ -131,10 +127,12 @@ export class Relay {
       }
       this.#served = slot.target;
       try {
-        await leg.run(slot).finally(() => this.#purchases.note(slot, leg.used));
+        await leg.run(slot);
+        this.#purchases.note(slot, leg.used);
         slot.release('served');
         return;
       } catch (error) {
+        this.#purchases.note(slot, leg.used);
         const failure = leg.begun && this.#job.stream ? notTheClients(toAppError(error)) : toAppError(error);
         const busyMs = failure instanceof AttemptFailure ? failure.busyMs : 0;
         slot.release(outcomeOf(failure, leg.begun), busyMs);

@@ -80,9 +80,9 @@ export interface DemandRules extends LatenessRules {
 const WORTH = { first: 0.4, least: 0.05, most: 5 };
 /** So many hours with twice as many late as may be raise the worth e-fold. */
 const WORTH_HOURS = 12;
-/** Requests are counted over about a day, and not before six minutes. */
+/** Requests are counted over about a day, and not before two minutes, as late ones are. */
 const COUNT_HOURS = 24;
-const COUNT_LEAST_HOURS = 0.1;
+const COUNT_LEAST_HOURS = 1 / 30;
 const HOUR_MS: Ms = 3_600_000;
 const MINUTE_MS: Ms = 60_000;
 const QUICK_MS: Ms = 45_000;
@@ -90,9 +90,11 @@ const SHORT_MS: Ms = 120_000;
 const LONG_MS: Ms = 600_000;
 /** A burst is no trend. */
 const GROWTH_MOST = 1.15;
-/** Nobody works all the time: answers would be late by chance. A little over a whole number wants no replica more. */
-const FULL = 0.95;
+/** A little over a whole number wants no replica more: what is late for want of it are a few in a hundred of few. */
 const RATE_LEAST = 0.05;
+/** From this share of what may wait without being late, a line grows; and what there is of it is done within so long. */
+const LINE_SHARE = 0.5;
+const LINE_DONE_MS: Ms = 240_000;
 /** A line that grew while replicas were missing is done with after so long. */
 const SHORT_WAIT_MS: Ms = 300_000;
 /** Pauses of a level that are remembered. */
@@ -145,7 +147,7 @@ interface Looks {
 
 function busyReplicas({ slots }: DemandSample, trend: Rates, { startMs }: DemandRules): number {
   const coming = trend.shortRate * growth(trend, startMs);
-  return Math.max(slots > 0 ? 1 : 0, Math.ceil(coming / FULL - RATE_LEAST));
+  return Math.max(slots > 0 ? 1 : 0, Math.ceil(coming - RATE_LEAST));
 }
 
 /** As many as the work keeps busy, those that a line wants, and each one more that saves late answers enough to be worth it. */
@@ -153,7 +155,7 @@ function neededNow(history: DemandHistory, sample: DemandSample, { rules, trend 
   const { atMs, slots, slotsPerReplica, workMs } = sample;
   if (workMs === null) return Math.ceil(slots / slotsPerReplica);
   const busy = busyReplicas(sample, trend, rules);
-  const needed = busy + surge(busy, sample, { history, rules, trend });
+  const needed = busy + surge(busy, sample, { rules, trend });
   const worth = history.worth / Math.max(1, rules.lateShare * history.perHour);
   for (let count = rules.replicasMax - 1; count >= Math.max(1, needed); count -= 1) {
     if (fewerLate(history.lateness, count, rules, atMs) * worth > 1) return count + 1;
@@ -162,28 +164,22 @@ function neededNow(history: DemandHistory, sample: DemandSample, { rules, trend 
 }
 
 /**
- * Replicas besides, for the line that there will be when they work, as after a provider's death: each costs its start-up and
- * its time at the line, and until that is done everybody is late. At most as many as are missing: the more they are, the
- * less each one helps.
+ * Replicas besides, for a line that grows, as after a provider's death: as many as what comes now keeps busy, which says more
+ * than the mean of minutes, and as many as have the line done soon after they work. Those who are late already hold nobody
+ * up, so a line is no reason for haste; but nobody is to be left in it. At most as many as are missing: the more they are,
+ * the less each one helps.
  */
-function surge(busy: number, sample: DemandSample, look: Looks & { readonly history: DemandHistory }): number {
-  const { history, rules, trend } = look;
-  const { lineMs, ready = busy } = sample;
-  // Where a line grows, what comes now says more than the mean of minutes.
-  const rate = trend.quickRate;
-  const missing = rate - ready;
+function surge(busy: number, { lineMs, ready = busy }: DemandSample, { rules, trend: { quickRate } }: Looks): number {
+  if (lineMs <= 0) return 0;
+  const grows = lineMs > LINE_SHARE * ready * rules.slackMs;
+  const least = grows ? Math.max(0, Math.ceil(quickRate - RATE_LEAST) - busy) : 0;
+  const missing = quickRate - ready;
   const lineThenMs = lineMs + missing * rules.startMs - busy * rules.slackMs;
-  if (lineMs <= 0 || lineThenMs <= 0) return 0;
-  const late = history.worth / rules.lateShare;
-  let best = { more: 0, cost: Infinity };
-  for (let more = 0; more <= Math.max(1, Math.ceil(missing)); more += 1) {
-    const spare = busy + more - rate;
-    if (spare <= RATE_LEAST) continue;
-    const tookMs = lineThenMs / spare;
-    const cost = more * (rules.startMs + tookMs) + late * tookMs;
-    if (cost < best.cost) best = { more, cost };
-  }
-  return best.more;
+  if (lineThenMs <= 0) return least;
+  const most = Math.max(1, Math.ceil(missing));
+  let more = 0;
+  while (more < most && lineThenMs > (busy + more - quickRate) * LINE_DONE_MS) more += 1;
+  return Math.max(least, more);
 }
 
 type Rates = Pick<DemandHistory, 'shortRate' | 'longRate' | 'quickRate'>;

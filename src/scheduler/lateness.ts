@@ -58,15 +58,14 @@ const HOUR_MS: Ms = 3_600_000;
 const PARTS = 48;
 /** A day counts as much as all days before it. */
 const SEASON_KEEP = 0.5;
-/** A burst is remembered for about so long. */
+/** A burst is remembered for about so long; for longer while it is not known what this part of other days was like. */
 const SLOW_MS: Ms = 1_800_000;
+const SLOW_YOUNG_MS: Ms = 7_200_000;
 /** A spell, as a share of a start-up, and at least. */
 const SPELL_SHARE = 0.7;
 const SPELL_LEAST_MS: Ms = 120_000;
 /** From this share of its time on a replica is busy with what comes anyway, and lateness tells of no burst. */
 const FULL = 0.8;
-/** A longer line says nothing more: nobody would have been left with so few replicas. */
-const LINE_MOST_MS: Ms = 60_000;
 
 export function newLateness(atMs: EpochMs): Lateness {
   const part = { index: partOf(atMs), sinceMs: atMs, fewer: [] };
@@ -80,20 +79,22 @@ export function foldLateness(before: Lateness, arrived: Arrived, rules: Lateness
   const fewer = lates.map((late, at) => Math.max(0, late - (lates[at + 1] ?? 0)));
   const spellMs = atMs - before.spell.sinceMs;
   const over = spellMs >= Math.max(SPELL_LEAST_MS, SPELL_SHARE * rules.startMs);
-  const keepSlow = Math.exp(-tookMs / SLOW_MS);
+  const slowMs = memoryMs(before, atMs);
+  const keepSlow = Math.exp(-tookMs / slowMs);
   const lines = counts.map((count, at) => {
     const { workMs = 0, promptMs = 0, now = 0, before: last = 0, slow = 0 } = before.lines[at] ?? {};
     const spared = fewer[at] ?? 0;
     // The lines are a model; what it missed counts like a burst.
     const missed = seen?.ready === count ? Math.max(0, seen.late - (lates[at] ?? 0)) : 0;
-    const most = count * (rules.slackMs + LINE_MOST_MS);
+    // Longer it does not get: who is late waits aside, until there is nothing else to do.
+    const most = count * rules.slackMs;
     const left = (line: Ms, came: Ms): Ms => Math.min(most, Math.max(0, line + came - count * tookMs));
     return {
       workMs: left(workMs, arrived.workMs),
       promptMs: left(promptMs, arrived.promptMs),
       now: (over ? 0 : now) + spared + missed,
       before: over ? now : last,
-      slow: slow * keepSlow + ((busy > FULL * count ? missed : spared + missed) * HOUR_MS) / SLOW_MS,
+      slow: slow * keepSlow + ((busy > FULL * count ? missed : spared + missed) * HOUR_MS) / slowMs,
     };
   });
   const spell = over ? { sinceMs: atMs, beforeMs: spellMs } : before.spell;
@@ -108,24 +109,27 @@ export function fewerLate(lateness: Lateness, count: number, rules: LatenessRule
   const spellsMs = Math.max(SPELL_LEAST_MS, atMs - spell.sinceMs + spell.beforeMs);
   const lately = ((line.now + line.before) * HOUR_MS) / spellsMs;
   const seenMs = Math.max(SPELL_LEAST_MS, atMs - sinceMs);
-  const bursts = line.slow / (1 - Math.exp(-seenMs / SLOW_MS));
+  const bursts = line.slow / (1 - Math.exp(-seenMs / memoryMs(lateness, atMs)));
   // What is ordered now works in the part of the day that a start-up ends in.
   const season = [atMs, atMs + rules.startMs].map((then) => seasons[partOf(then)]?.[count - 1] ?? 0);
   return Math.max(lately, bursts, ...season);
 }
 
+/** Who is late already yields to those who are not, so of a line that is too long no more are late than what it is too long by. */
+function memoryMs({ seasons }: Lateness, atMs: EpochMs): Ms {
+  return (seasons[partOf(atMs)]?.length ?? 0) > 0 ? SLOW_MS : SLOW_YOUNG_MS;
+}
+
 function lateOf(line: Line | undefined, arrived: Arrived, rules: LatenessRules, count: number): number {
-  // Half of what is done in the time of the sample is done before the middle of what comes.
-  const doneMs = (count * arrived.tookMs) / 2;
-  const prompts = shareLate(line?.promptMs ?? 0, arrived.promptMs, { doneMs, slackMs: count * rules.ttftMs });
-  const work = shareLate(line?.workMs ?? 0, arrived.workMs, { doneMs, slackMs: count * rules.slackMs });
+  const doneMs = count * arrived.tookMs;
+  const prompts = shareLate(line?.promptMs ?? 0, arrived.promptMs, doneMs + count * rules.ttftMs);
+  const work = shareLate(line?.workMs ?? 0, arrived.workMs, doneMs + count * rules.slackMs);
   return arrived.requests * Math.max(prompts, work);
 }
 
-/** Of what comes, the share that finds a line longer than the slack. */
-function shareLate(lineMs: Ms, cameMs: Ms, { doneMs, slackMs }: { readonly doneMs: Ms; readonly slackMs: Ms }): number {
-  if (cameMs <= doneMs) return lineMs > slackMs ? 1 : 0;
-  return Math.min(1, Math.max(0, (lineMs + cameMs - doneMs - slackMs) / (cameMs - doneMs)));
+/** Of what comes, the share that is neither done nor may wait. */
+function shareLate(lineMs: Ms, cameMs: Ms, inTimeMs: Ms): number {
+  return cameMs <= 0 ? 0 : Math.min(1, Math.max(0, (lineMs + cameMs - inTimeMs) / cameMs));
 }
 
 function foldSeasons(before: Lateness, fewer: readonly number[], atMs: EpochMs): Pick<Lateness, 'seasons' | 'part'> {

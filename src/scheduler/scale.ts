@@ -65,7 +65,7 @@ function learnedReplicas(spec: PoolSpec, demand: Demand, idleMs: readonly Ms[], 
   for (let at = history.levels.length - 1; at >= history.needed; at -= 1) {
     const level = history.levels[at];
     const sinceMs = nowMs - (level?.neededMs ?? -Infinity);
-    const held = level ? holdMs(level, { startMs, lateWeight: at === 0 ? COLD_WEIGHT : LATE_WEIGHT }, sinceMs) : 0;
+    const held = level ? holdMs(level, { startMs, ...(at === 0 ? FIRST : FURTHER) }, sinceMs) : 0;
     if (sinceMs >= held) continue;
     wanted = at + 1;
     reason = `replica ${at + 1} was needed ${seconds(sinceMs)} s ago, held for ${seconds(held)} s`;
@@ -90,9 +90,15 @@ const ORDER_IDLE_MS: Ms = 10_000;
 const seconds = (ms: Ms): number => Math.round(ms / 1000);
 
 /** The first replica's absence is no breach: whoever comes then has been told of a cold start. */
-const COLD_WEIGHT = 0;
-/** A further replica's absence makes answers late: so many start-ups more. */
-const LATE_WEIGHT = 0.5;
+const FIRST: HoldRules = { lateWeight: 0, least: 0.25 };
+/** A further replica's absence makes answers late: half a start-up more. It is not given up before its start-up has been used. */
+const FURTHER: HoldRules = { lateWeight: 0.5, least: 1 };
+/** In start-ups: what giving up costs besides the next one, and the least that a replica is held. */
+export interface HoldRules {
+  readonly lateWeight: number;
+  readonly least: number;
+}
+
 /** Below so many pauses they say little. */
 const PAUSES_LEAST = 3;
 
@@ -100,17 +106,17 @@ const PAUSES_LEAST = 3;
  * How long a replica that is not needed is kept. Ski rental: keeping costs time, giving up costs a start-up, and
  * `lateWeight` more of them for the answers that come too late meanwhile, if it is needed again. Of the pauses seen so far,
  * the time that would have cost least; while few were seen, the break-even, which costs at most twice what foresight would.
- * Never below one start-up: what was paid for is used.
+ * Never below `least` of a start-up: what was paid for is used.
  * @param sinceMs how long it has not been needed: what is sure to be shorter or longer is not worked out
  */
 export function holdMs(
   { pausesMs }: Level,
-  { startMs, lateWeight }: { readonly startMs: Ms; readonly lateWeight: number },
+  { startMs, lateWeight, least }: HoldRules & { readonly startMs: Ms },
   sinceMs: Ms | null = null,
 ): Ms {
   const breakEvenMs = startMs * (1 + lateWeight);
   if (pausesMs.length < PAUSES_LEAST) return breakEvenMs;
-  const leastMs = HOLD_LEAST * startMs;
+  const leastMs = least * startMs;
   if (sinceMs !== null && sinceMs < leastMs) return leastMs;
   if (sinceMs !== null && sinceMs >= HOLD_MOST * breakEvenMs) return leastMs;
   let best = { holdMs: breakEvenMs, costMs: Infinity };
@@ -123,9 +129,8 @@ export function holdMs(
   return best.holdMs;
 }
 
-/** Of a start-up, the least that a replica is held; of the break-even, the most. */
-const HOLD_LEAST = 0.25;
 const PAUSE_MARGIN = 1.25;
+/** Of the break-even, the most that a replica is held. */
 const HOLD_MOST = 2;
 
 /** Whether losses leave the pool one replica short for more of the time than answers may be late. */

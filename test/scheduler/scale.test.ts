@@ -109,10 +109,18 @@ test('a further replica, whose absence makes answers late, is kept longer', () =
 
 test('pauses shorter than the break-even are waited out, pauses that are longer are not', () => {
   const short = level(0, [MINUTE, MINUTE, 2 * MINUTE, MINUTE]);
-  assert.ok(holdMs(short, { startMs: START_MS, lateWeight: 0 }) >= 2 * MINUTE);
+  assert.ok(holdMs(short, { startMs: START_MS, lateWeight: 0, least: 0.25 }) >= 2 * MINUTE);
   const long = level(0, [HOUR, 2 * HOUR, HOUR, HOUR]);
-  const held = holdMs(long, { startMs: START_MS, lateWeight: 0 });
+  const held = holdMs(long, { startMs: START_MS, lateWeight: 0, least: 0.25 });
   assert.ok(held > 0 && held < START_MS, `${held} ms: some, since what was paid for is used`);
+});
+
+test('a further replica is never given up before its start-up has been used, however short its need was before', () => {
+  const pausesMs = [HOUR, HOUR, 2 * HOUR, HOUR];
+  const at = (levels: readonly Level[], sinceMs: number): number => learnedWanted({ levels, nowMs: sinceMs });
+  const both = [level(0, pausesMs), level(0, pausesMs)];
+  assert.deepEqual([at(both, START_MS - 1000), at(both, START_MS)], [2, 0]);
+  assert.equal(at([level(0, pausesMs)], START_MS / 2), 0, 'the first one waits for nobody whom it would make late');
 });
 
 test('holding never costs more than twice what foresight would, on the pauses that were seen', () => {
@@ -120,7 +128,7 @@ test('holding never costs more than twice what foresight would, on the pauses th
   fc.assert(
     fc.property(pauses, fc.double({ min: 0, max: 20, noNaN: true }), (pausesMs, lateWeight) => {
       const giveUp = START_MS * (1 + lateWeight);
-      const hold = holdMs(level(0, pausesMs), { startMs: START_MS, lateWeight });
+      const hold = holdMs(level(0, pausesMs), { startMs: START_MS, lateWeight, least: 0.25 });
       const paid = pausesMs.reduce((sum, pause) => sum + (pause <= hold ? pause : hold + giveUp), 0);
       const best = pausesMs.reduce((sum, pause) => sum + Math.min(pause, giveUp), 0);
       assert.ok(paid <= 2 * best + 1, `${paid} for ${best}`);
