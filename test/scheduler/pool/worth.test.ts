@@ -7,21 +7,21 @@ const DAY = 86_400_000;
 
 test('a newcomer is worth a quarter of what is held, others what they usually come to', () => {
   assert.equal(worthOf(null, 1000n, 0), 250n);
-  const honest = spent(Array<readonly [bigint, bigint]>(100).fill([1000n, 900n]));
-  const boaster = spent(Array<readonly [bigint, bigint]>(100).fill([1000n, 10n]));
+  const honest = spent(hundred(1000n, 900n));
+  const boaster = spent(hundred(1000n, 10n));
   assert.ok(worthOf(honest, 1000n, 0) > 880n);
   assert.ok(worthOf(boaster, 1000n, 0) < 20n);
 });
 
 test('many small honest requests lend no weight to one that is held for more than all of them', () => {
-  const small = spent(Array<readonly [bigint, bigint]>(100).fill([10n, 10n]));
+  const small = spent(hundred(10n, 10n));
   const worth = worthOf(small, 1_000_000n, 0);
   assert.ok(worth < 252_000n, `${worth}`);
 });
 
 test('what an account asked in vain is half forgotten in a day, and not by asking more often', () => {
   const lied = spent([[1_000_000n, 0n]]);
-  const washed = spent([[1_000_000n, 0n], ...Array<readonly [bigint, bigint]>(100).fill([10n, 10n])]);
+  const washed = spent([[1_000_000n, 0n], ...hundred(10n, 10n)]);
   assert.ok(worthOf(washed, 1_000_000n, 0) < 127_000n);
   assert.ok(worthOf(lied, 1_000_000n, DAY) > worthOf(lied, 1_000_000n, 0));
   assert.ok(worthOf(lied, 1_000_000n, 30 * DAY) > 249_000n);
@@ -46,7 +46,11 @@ test('each account has its own record, and of very many the last ones are rememb
   assert.deepEqual([worths.of('ann', 1000n, 0), worths.of('account-0', 1000n, 0)], [250n, 625n]);
 });
 
-function spent(charges: readonly (readonly [held: bigint, charged: bigint])[]): Spending | null {
+type Charge = readonly [held: bigint, charged: bigint];
+
+const hundred = (held: bigint, charged: bigint): Charge[] => Array.from({ length: 100 }, () => [held, charged]);
+
+function spent(charges: readonly Charge[]): Spending | null {
   return charges.reduce<Spending | null>(
     (before, [holdNanoUsd, chargedNanoUsd]) => withCharge(before, { holdNanoUsd, chargedNanoUsd }, 0),
     null,
