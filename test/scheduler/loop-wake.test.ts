@@ -136,6 +136,28 @@ test('a start-up that failed is no wake of its account: its allowance goes befor
   assert.deepEqual(allowances.stateOf('ann', bench.run.pool.router.spec), { perDay: 1, used: 1 });
 });
 
+test('an account whose machine died as soon as it was there wakes another on the same allowance, not one that served', async (t) => {
+  const { bench, market, take } = await setup(t, { needs: ['allowance'], allowance_per_day: 1 });
+  const serve = async (): Promise<Slot | null> => {
+    const asked = take('ann');
+    await bench.until('it is told', () => asked.slot !== null || asked.error !== null, 400_000);
+    return asked.slot;
+  };
+  const die = async (slot: Slot): Promise<void> => {
+    market.deliver(slot.target.leaseId, 'failed', 'out of memory');
+    await bench.until('it is gone', () => slot.lost);
+    slot.release('failed');
+  };
+  const first = await serve();
+  assert.ok(first);
+  await die(first);
+  const second = await serve();
+  assert.ok(second, 'its stream ended with an error, so it asks anew');
+  await bench.pass(600_000);
+  await die(second);
+  assert.equal(await serve(), null, 'that one had served');
+});
+
 test('without the setting anybody wakes the pool, and it is noted whom that is put down to', async (t) => {
   const { bench, take } = await setup(t, undefined);
   const taking = take('ann', { value: 7n });
