@@ -14,6 +14,7 @@ import type {
 } from '../ledger/operations.ts';
 import { affordableOutput, chargeFor, chargeWithin, holdFor, type TokenCounts } from '../ledger/pricing.ts';
 import { WakeOffer } from '../scheduler/pool/wake-offer.ts';
+import type { Worths } from '../scheduler/pool/worth.ts';
 import type { Price } from '../spec.ts';
 import { formatUsd, type EpochMs, type NanoUsd, type Tokens } from '../units.ts';
 import { BAD_KEY, type Caller } from './auth.ts';
@@ -40,6 +41,8 @@ export interface HoldRequest {
   readonly mayShorten: boolean;
   /** What it pays to have its pool woken; 0: nothing. */
   readonly wakeFee: NanoUsd;
+  /** What accounts' requests come to of their holds: what this one may wake its pool for. */
+  readonly worths: Worths;
   readonly deadlineMs: number;
   /** The prompt's tokens by the model's own tokenizer, null where it cannot be asked: only when the bound does not fit. */
   readonly countPrompt: () => Promise<Tokens | null>;
@@ -57,6 +60,8 @@ export class Reservation {
   #tokensUsed: Tokens = 0;
   #replay: SettleOp['replay'] | null = null;
   #wakeFee: NanoUsd | null = null;
+  /** For its tokens, before it grew. */
+  readonly #holdNanoUsd: NanoUsd;
   /** What its pool may be woken for. */
   readonly offer: WakeOffer;
 
@@ -65,7 +70,8 @@ export class Reservation {
     this.#clock = clock;
     this.#ask = ask;
     this.#outputTokens = outputTokens;
-    const valueNanoUsd = holdFor(ask.price, ask.inputBound, outputTokens);
+    this.#holdNanoUsd = holdFor(ask.price, ask.inputBound, outputTokens);
+    const valueNanoUsd = ask.worths.of(ask.caller.customer, this.#holdNanoUsd, clock.now());
     this.offer = new WakeOffer({ request: ask.request, valueNanoUsd, feeNanoUsd: ask.wakeFee });
   }
 
@@ -193,9 +199,10 @@ export class Reservation {
     if (this.#settled) return 0n;
     this.#settled = true;
     this.#tokensUsed = tokens.inputTokens + tokens.outputTokens;
-    const { request, price } = this.#ask;
+    const { request, price, worths, caller } = this.#ask;
+    const ours = status === 'failed' && !CLIENTS_FAULT.has(detail.error ?? '');
     // Who got no answer pays for no wake; who left while the machine came, or asked what it refuses, does.
-    const wakeFee = status === 'failed' && !CLIENTS_FAULT.has(detail.error ?? '') ? 0n : this.wakeFee;
+    const wakeFee = ours ? 0n : this.wakeFee;
     const result: SettleResult = await this.#ledger.ask({
       op: 'settle',
       request,
@@ -209,6 +216,9 @@ export class Reservation {
     });
     if (!result.ok)
       throw new Error(`the request ${request} had no hold to settle (${chargeFor(price, tokens)} nano-USD)`);
+    const chargedNanoUsd = result.charged - wakeFee;
+    // What we failed says nothing of what its account asks for.
+    if (!ours) worths.note(caller.customer, { holdNanoUsd: this.#holdNanoUsd, chargedNanoUsd }, this.#clock.now());
     return result.charged;
   }
 }

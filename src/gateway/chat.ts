@@ -65,6 +65,7 @@ async function prepareChat(parts: WorkParts): Promise<Work> {
     outputTokens: sizes.held,
     mayShorten: sizes.mayShorten,
     wakeFee: wakeFeeOfRequest(parts, pool.router, needs),
+    worths: deps.pools.worths,
     deadlineMs: createdMs + maxWaitMs + spec.limits.totalMs + HOLD_SLACK_MS,
     countPrompt: () => tokensOfPrompt(deps, pool, members, needs),
     idempotency: key ? await key.claim(text) : null,

@@ -54,6 +54,7 @@ async function prepareEmbeddings(parts: WorkParts): Promise<Work> {
     outputTokens: 0,
     mayShorten: false,
     wakeFee: wakeFeeOfRequest(parts, router, needs),
+    worths: deps.pools.worths,
     deadlineMs: createdMs + maxWaitMs + spec.limits.totalMs + HOLD_SLACK_MS,
     countPrompt: () => Promise.resolve(null),
     idempotency: key ? await key.claim(text) : null,

@@ -1,5 +1,5 @@
 import { AppError } from '../errors.ts';
-import type { EpochMs, Ms, Tokens } from '../units.ts';
+import { counted, type EpochMs, type Ms, type Tokens } from '../units.ts';
 
 /** Limits of one key, per minute and at a time. */
 export interface RateLimits {
@@ -51,10 +51,11 @@ export class Limiter {
     const { requestsPerMinute, tokensPerMinute, concurrency } = limits;
     refill(state.requests, requestsPerMinute, nowMs);
     refill(state.tokens, tokensPerMinute, nowMs);
-    if (state.inFlight >= concurrency) throw exceeded(`this API key may have ${concurrency} requests at a time`, 1000);
+    if (state.inFlight >= concurrency)
+      throw exceeded(`this API key may have ${counted(concurrency, 'request')} at a time`, 1000);
     if (state.requests.level < 1) {
       const waitMs = ((1 - state.requests.level) * MINUTE_MS) / requestsPerMinute;
-      throw exceeded(`this API key may make ${requestsPerMinute} requests a minute`, waitMs);
+      throw exceeded(`this API key may make ${counted(requestsPerMinute, 'request')} a minute`, waitMs);
     }
     const admitted = new Admitted(state, limits);
     admitted.reserve(tokens, nowMs);

@@ -256,8 +256,16 @@ export class Fleet {
   }
 }
 
-function isAllowance({ wake, state, leaseId }: ReplicaRecord): boolean {
-  return wake?.way === 'allowance' && (leaseId !== null || (state !== 'closing' && state !== 'closed'));
+/**
+ * One that came to nothing is none, as nobody pays a fee for it; nor is one whose machine was gone sooner than it had come:
+ * an answer that was cut then is asked for again.
+ */
+function isAllowance(record: ReplicaRecord): boolean {
+  return record.wake?.way === 'allowance' && wakeStage(record) !== 'open' && !diedYoung(record);
+}
+
+function diedYoung({ orderedMs, readyMs, failedMs = null }: ReplicaRecord): boolean {
+  return readyMs !== null && failedMs !== null && failedMs - readyMs < readyMs - orderedMs;
 }
 
 /** What a replica's state says of the wake that it was ordered for: failed before it was ready, it was none. */

@@ -4,6 +4,7 @@ import * as fc from 'fast-check';
 import { systemClock } from '../../src/clock.ts';
 import { Reservation } from '../../src/gateway/admission.ts';
 import { createMemoryLedger } from '../../src/ledger/memory.ts';
+import { Worths } from '../../src/scheduler/pool/worth.ts';
 
 /** What a reply says that it cost is written before its charge is made. */
 
@@ -23,6 +24,7 @@ test('a request costs what was foretold, whatever was held, extended and claimed
   const caller = { customer: 'ann', key: null as unknown as string } as Parameters<
     typeof Reservation.open
   >[2]['caller'];
+  const worths = new Worths();
   let requests = 0;
   let capped = 0;
   await fc.assert(
@@ -43,6 +45,7 @@ test('a request costs what was foretold, whatever was held, extended and claimed
           outputTokens: output,
           mayShorten: false,
           wakeFee: 0n,
+          worths,
           deadlineMs: systemClock.now() + 60_000,
           countPrompt: () => Promise.resolve(null),
           idempotency: null,

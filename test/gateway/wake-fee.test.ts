@@ -18,7 +18,7 @@ onBothDoors('a fee is held with the tokens, charged when the pool was woken, and
   const { feeNanoUsd, valueNanoUsd } = await offer();
   assert.equal(feeNanoUsd, 50_000_000n, "the pool's fee, not all that was accepted");
   const [hold] = gateway.ledger.asks('hold');
-  assert.deepEqual([hold?.wakeFee, hold?.amount], [50_000_000n, 50_000_000n + valueNanoUsd]);
+  assert.deepEqual([hold?.wakeFee, hold?.amount], [50_000_000n, 50_000_000n + 4n * valueNanoUsd]);
   await serve();
   const response = await asked;
   assert.equal(response.status, 200);
@@ -112,6 +112,29 @@ onBothDoors('who woke a machine for a request that its model server refuses pays
     gateway.ledger.settlements.map(({ charged, wakeFee }) => [charged, wakeFee]),
     [[50_000_000n, 50_000_000n]],
   );
+});
+
+test('what a request is worth for a wake is what its account is usually charged, not what it asks to be held', async (t) => {
+  const { gateway, offer } = await setup(t, 'node');
+  const worth = async (): Promise<number> => {
+    const gone = new AbortController();
+    const asked = gateway.chat({ max_tokens: 8 }, { signal: gone.signal });
+    const { valueNanoUsd } = await offer();
+    const { amount } = gateway.ledger.asks('hold').at(-1) ?? assert.fail('nothing was held');
+    gone.abort();
+    await assert.rejects(asked);
+    await until('it is settled', () => gateway.ledger.settlements.length === gateway.ledger.asks('hold').length);
+    return Number(valueNanoUsd) / Number(amount);
+  };
+  const refused = await gateway.chat({ max_tokens: 8 }, { headers: { 'x-underbid-max-wait': '0' } });
+  assert.equal(refused.status, 503);
+  assert.equal(await worth(), 0.25, 'a newcomer: what we did not serve says nothing of it');
+  const share = await worth();
+  assert.ok(share < 0.13, `${share}: it left, and was charged nothing`);
+  gateway.addReplica(await startModelServer(t, answer({ prompt: 60, claims: 8 })), { id: 'warm' });
+  for (let n = 0; n < 8; n += 1) assert.equal((await gateway.chat({ max_tokens: 8 })).status, 200);
+  gateway.router.remove('warm');
+  assert.ok((await worth()) > share, 'it was charged for answers since');
 });
 
 test('GET /v1/models says what wakes a model, and a key shows what it accepts', async (t) => {

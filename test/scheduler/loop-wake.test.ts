@@ -119,6 +119,45 @@ test('an allowance counts wakes of the day over a restart, and an admin sets it 
   assert.equal(await wake('ann', third), true, 'another day');
 });
 
+test('a start-up that failed is no wake of its account: its allowance goes before a fee all the same', async (t) => {
+  const { bench, take } = await setup(t, { needs: ['allowance', 'fee'], allowance_per_day: 1, fee_usd: '0.05' });
+  bench.probe.answer = () => Promise.reject(new Error('not yet'));
+  const paying = take('ann', { fee: 50_000_000n });
+  const failed = async (): Promise<boolean> => (await bench.decisions('replica.failed')).length > 0;
+  await bench.until('its start failed', failed, 400_000);
+  bench.probe.answer = () => Promise.resolve();
+  await bench.until('another one serves it', () => paying.slot !== null, 400_000);
+  assert.deepEqual(
+    (await bench.replicas()).map(({ wake }) => wake?.way),
+    ['allowance', 'allowance'],
+  );
+  assert.equal(paying.offer.feeDueNanoUsd, 0n);
+  const { allowances } = bench.run.scheduler;
+  assert.deepEqual(allowances.stateOf('ann', bench.run.pool.router.spec), { perDay: 1, used: 1 });
+});
+
+test('an account whose machine died as soon as it was there wakes another on the same allowance, not one that served', async (t) => {
+  const { bench, market, take } = await setup(t, { needs: ['allowance'], allowance_per_day: 1 });
+  const serve = async (): Promise<Slot | null> => {
+    const asked = take('ann');
+    await bench.until('it is told', () => asked.slot !== null || asked.error !== null, 400_000);
+    return asked.slot;
+  };
+  const die = async (slot: Slot): Promise<void> => {
+    market.deliver(slot.target.leaseId, 'failed', 'out of memory');
+    await bench.until('it is gone', () => slot.lost);
+    slot.release('failed');
+  };
+  const first = await serve();
+  assert.ok(first);
+  await die(first);
+  const second = await serve();
+  assert.ok(second, 'its stream ended with an error, so it asks anew');
+  await bench.pass(600_000);
+  await die(second);
+  assert.equal(await serve(), null, 'that one had served');
+});
+
 test('without the setting anybody wakes the pool, and it is noted whom that is put down to', async (t) => {
   const { bench, take } = await setup(t, undefined);
   const taking = take('ann', { value: 7n });

@@ -2,6 +2,7 @@ import type { Clock } from '../../clock.ts';
 import { AppError } from '../../errors.ts';
 import type { PoolSpec } from '../../spec.ts';
 import { PoolRouter } from './router.ts';
+import { Worths } from './worth.ts';
 
 export interface Pool {
   readonly router: PoolRouter;
@@ -17,6 +18,8 @@ export class Pools {
   readonly #pools = new Map<string, Pool>();
   readonly #retired = new Map<string, Pool>();
   #onDemand: () => void = () => undefined;
+  /** What requests in line are worth, whatever they ask. */
+  readonly worths = new Worths();
 
   /** @param supervised a scheduler probes replicas that failed, see `PoolRouter.supervised` */
   constructor(clock: Clock, supervised = false) {

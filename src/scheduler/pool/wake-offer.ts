@@ -10,7 +10,7 @@ export type WakeStage = 'open' | 'ordered' | 'leased';
  */
 export class WakeOffer {
   readonly request: string;
-  /** The most that the request will be charged for its tokens. */
+  /** What the request will likely be charged for its tokens. */
   readonly valueNanoUsd: NanoUsd;
   /** Held for a wake; 0: none is paid for. */
   readonly feeNanoUsd: NanoUsd;
