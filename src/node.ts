@@ -37,6 +37,7 @@ import { startServer, type RunningServer } from './node/server.ts';
 import { standBy } from './node/standby.ts';
 import { untilSignal, untilStopped, type Gateway } from './node/stopping.ts';
 import { createIds, randomText, systemRandom } from './random.ts';
+import { saysMore } from './leases/dispute.ts';
 import { DisputeRecords } from './leases/dispute-records.ts';
 import { Scheduler } from './scheduler/loop.ts';
 import { Pools } from './scheduler/pool/pools.ts';
@@ -219,7 +220,10 @@ async function startGateway(parts: Parts): Promise<Gateway> {
     settings.adminKey?.reveal() ??
     secretFile(join(dataDir, 'admin.key'), () => `sk-ub-admin-${randomText(systemRandom, 40)}`).value;
   const demoKey = await openDemo({ ledger, keys, dataDir, clock, random: systemRandom });
-  disputes.onUpheld(({ market, provider, breach }) => scheduler.book.disputed({ market, provider }, breach.reason));
+  disputes.onUpheld((dispute) => {
+    const { market, provider, breach } = dispute;
+    if (saysMore(dispute)) scheduler.book.disputed({ market, provider }, breach.reason);
+  });
   await scheduler.start();
   closers.push(() => scheduler.stop(options));
   const { creditRows, stop: stopCredits } = startSlaCredits({ store, clock, ledger, pools, log });

@@ -74,7 +74,7 @@ export async function showGeneration(context: Context<AppEnv>, deps: AppDeps): P
     data: {
       id: usage.request,
       model: usage.model,
-      created_at: new Date(usage.atMs).toISOString(),
+      created_at: new Date(usage.atMs - (status === 'recovered' ? 0 : (detail.totalMs ?? 0))).toISOString(),
       status,
       cancelled: status === 'cancelled',
       finish_reason: detail.finish ?? null,

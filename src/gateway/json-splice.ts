@@ -117,11 +117,14 @@ export function spliceObject(
   removed: ReadonlySet<string>,
   added: Readonly<Record<string, string | undefined>>,
 ): string {
-  const parts: string[] = [];
   const members = typeof object === 'string' ? topLevelMembers(object) : object;
-  for (const member of members) if (!removed.has(member.key)) parts.push(member.text.trimEnd());
-  for (const [key, value] of Object.entries(added)) {
-    if (value !== undefined) parts.push(`${JSON.stringify(key)}:${value}`);
+  let text = '';
+  for (const member of members) {
+    if (!removed.has(member.key)) text += `${text === '' ? '{' : ','}${member.text.trimEnd()}`;
   }
-  return `{${parts.join(',')}}`;
+  for (const key in added) {
+    const value = added[key];
+    if (value !== undefined) text += `${text === '' ? '{' : ','}${JSON.stringify(key)}:${value}`;
+  }
+  return text === '' ? '{}' : `${text}}`;
 }

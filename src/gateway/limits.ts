@@ -1,5 +1,5 @@
 import { AppError } from '../errors.ts';
-import type { EpochMs, Ms, Tokens } from '../units.ts';
+import { counted, type EpochMs, type Ms, type Tokens } from '../units.ts';
 
 /** Limits of one key, per minute and at a time. */
 export interface RateLimits {
@@ -51,39 +51,17 @@ export class Limiter {
     const { requestsPerMinute, tokensPerMinute, concurrency } = limits;
     refill(state.requests, requestsPerMinute, nowMs);
     refill(state.tokens, tokensPerMinute, nowMs);
-    if (state.inFlight >= concurrency) throw exceeded(`this API key may have ${concurrency} requests at a time`, 1000);
+    if (state.inFlight >= concurrency)
+      throw exceeded(`this API key may have ${counted(concurrency, 'request')} at a time`, 1000);
     if (state.requests.level < 1) {
       const waitMs = ((1 - state.requests.level) * MINUTE_MS) / requestsPerMinute;
-      throw exceeded(`this API key may make ${requestsPerMinute} requests a minute`, waitMs);
+      throw exceeded(`this API key may make ${counted(requestsPerMinute, 'request')} a minute`, waitMs);
     }
-    let reserved = 0;
-    const reserve = (more: Tokens, atMs: EpochMs): void => {
-      refill(state.tokens, tokensPerMinute, atMs);
-      // A request larger than the whole bucket waits for a full one: otherwise it could never be made.
-      const wanted = Math.min(more, tokensPerMinute);
-      if (state.tokens.level < wanted) {
-        const waitMs = ((wanted - state.tokens.level) * MINUTE_MS) / tokensPerMinute;
-        throw exceeded(`this API key may use ${tokensPerMinute} tokens a minute`, waitMs);
-      }
-      state.tokens.level -= wanted;
-      reserved += wanted;
-    };
-    reserve(tokens, nowMs);
+    const admitted = new Admitted(state, limits);
+    admitted.reserve(tokens, nowMs);
     state.requests.level -= 1;
     state.inFlight += 1;
-    let over = false;
-    return {
-      get headers() {
-        return headersOf(state, limits);
-      },
-      reserve,
-      end: (tokensUsed) => {
-        if (over) return;
-        over = true;
-        state.inFlight -= 1;
-        state.tokens.level = Math.min(tokensPerMinute, state.tokens.level + reserved - tokensUsed);
-      },
-    };
+    return admitted;
   }
 
   /** `x-ratelimit-*` without counting a request. */
@@ -109,6 +87,44 @@ export class Limiter {
     for (const [key, { requests, inFlight }] of this.#keys) {
       if (inFlight === 0 && nowMs - requests.atMs > FORGET_MS) this.#keys.delete(key);
     }
+  }
+}
+
+class Admitted implements Admission {
+  readonly #state: KeyState;
+  readonly #limits: RateLimits;
+  #reserved: Tokens = 0;
+  #over = false;
+
+  constructor(state: KeyState, limits: RateLimits) {
+    this.#state = state;
+    this.#limits = limits;
+  }
+
+  get headers(): Record<string, string> {
+    return headersOf(this.#state, this.#limits);
+  }
+
+  reserve(tokens: Tokens, nowMs: EpochMs): void {
+    const { tokensPerMinute } = this.#limits;
+    const bucket = this.#state.tokens;
+    refill(bucket, tokensPerMinute, nowMs);
+    // A request larger than the whole bucket waits for a full one: otherwise it could never be made.
+    const wanted = Math.min(tokens, tokensPerMinute);
+    if (bucket.level < wanted) {
+      const waitMs = ((wanted - bucket.level) * MINUTE_MS) / tokensPerMinute;
+      throw exceeded(`this API key may use ${tokensPerMinute} tokens a minute`, waitMs);
+    }
+    bucket.level -= wanted;
+    this.#reserved += wanted;
+  }
+
+  end(tokensUsed: Tokens): void {
+    if (this.#over) return;
+    this.#over = true;
+    this.#state.inFlight -= 1;
+    const bucket = this.#state.tokens;
+    bucket.level = Math.min(this.#limits.tokensPerMinute, bucket.level + this.#reserved - tokensUsed);
   }
 }
 

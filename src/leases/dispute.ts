@@ -134,6 +134,14 @@ function decided(dispute: Dispute, verdict: Verdict): Dispute {
   return { ...dispute, state: verdict.upheld ? 'upheld' : 'rejected', verdict, dueMs: null };
 }
 
+/**
+ * Whether an upheld dispute says more of its provider than we noted when it was filed: that a machine was gone we saw
+ * ourselves, and an admission or silence adds nothing to that.
+ */
+export function saysMore({ breach, verdict }: Dispute): boolean {
+  return breach.kind !== 'down' || verdict?.by === 'operator' || verdict?.by === 'rule';
+}
+
 export function noteOf({ id, breach, state, filedMs, local }: Dispute): DisputeNote {
   return { id, kind: breach.kind, state, reason: breach.reason, atMs: filedMs, local };
 }

@@ -46,17 +46,19 @@ export function unpackBatch({ texts, rows, seq }: PackedBatch): Pick<Batch, 'row
   return { rows: rows.map(([text, values, link]) => ({ text: texts[text] ?? '', values, link })), seq };
 }
 
-const ROWS_AT_ONCE = 16;
+/** Few sizes, since each is a statement of its own that is kept. */
+const ROWS_AT_ONCE = [16, 4];
 const several = new Map<string, string>();
 
 /** The statement that inserts several rows instead of one; its text ends with the one row's `VALUES (…)`. */
-function severalOf(text: string): string {
-  let found = several.get(text);
+function severalOf(text: string, count: number): string {
+  const name = `${count} ${text}`;
+  let found = several.get(name);
   if (found === undefined) {
     const row = /\([?, ]+\)$/.exec(text)?.[0];
     if (row === undefined) throw new Error(`no row of values ends: ${text}`);
-    found = text + `, ${row}`.repeat(ROWS_AT_ONCE - 1);
-    several.set(text, found);
+    found = text + `, ${row}`.repeat(count - 1);
+    several.set(name, found);
   }
   return found;
 }
@@ -124,8 +126,11 @@ export class JournalFile {
   /** A call into the database costs as much as the row itself: by so many at a time it is a third less. */
   #insert(text: string, rows: readonly SqlValue[][]): void {
     let at = 0;
-    for (; at + ROWS_AT_ONCE <= rows.length; at += ROWS_AT_ONCE)
-      this.#sql.run(severalOf(text), rows.slice(at, at + ROWS_AT_ONCE).flat());
+    for (const count of ROWS_AT_ONCE) {
+      for (; at + count <= rows.length; at += count) {
+        this.#sql.run(severalOf(text, count), rows.slice(at, at + count).flat());
+      }
+    }
     for (const row of rows.slice(at)) this.#sql.run(text, row);
   }
 }

@@ -2,7 +2,7 @@ import type { Clock } from '../clock.ts';
 import { describeError } from '../errors.ts';
 import type { Market } from '../leases/market.ts';
 import type { MarketName, PoolSpec } from '../spec.ts';
-import { formatUsd, type EpochMs, type Ms, type NanoUsd } from '../units.ts';
+import { counted, formatUsd, type EpochMs, type Ms, type NanoUsd } from '../units.ts';
 import { adviseOn, capacityOf, turnOf, type Advice, type Capacity } from './breakeven.ts';
 import { orderNeeds } from './fitness.ts';
 import type { Fleet } from './fleet.ts';
@@ -55,7 +55,7 @@ export class Advising {
         ? [sum / BigInt(paid.length), `of ${paid.length} leased now`]
         : seenNanoUsdPerHour === null
           ? [spec.ceilingNanoUsdPerHour, "the operator's ceiling: no bid was seen"]
-          : [seenNanoUsdPerHour, `three quarters of ${bids.length} bids seen`];
+          : [seenNanoUsdPerHour, `three quarters of ${counted(bids.length, 'bid')} seen`];
     const load = { rate: meter.rate(nowMs), average: meter.average(nowMs) };
     const input = { spec, capacity, load, replicas: ready.length, costNanoUsdPerHour, costFrom, seenNanoUsdPerHour };
     return { ...adviseOn(input), spec, replicas: ready.length, capacity };
@@ -107,7 +107,11 @@ export class Advising {
   }
 }
 
-const perHour = (amount: number): string => amount.toFixed(4);
+/** Small models on small machines earn thousandths of a cent: two digits of whatever it is. */
+const perHour = (amount: number): string => {
+  const digits = amount > 0 ? 1 - Math.floor(Math.log10(amount)) : 0;
+  return amount.toFixed(Math.min(12, Math.max(4, digits)));
+};
 const orNull = (amount: number | null, format: (amount: number) => string): string | null =>
   amount === null ? null : format(amount);
 
@@ -141,7 +145,7 @@ export function viewAdvice({ spec, capacity, replicas, ...advice }: PoolAdvice):
     utilisation: { today: share(advice.utilisation), break_even: share(advice.breakEvenUtilisation) },
     now: { ceiling_usd_per_hour: formatUsd(spec.ceilingNanoUsdPerHour) },
     recommended: {
-      ceiling_usd_per_hour: perHour(advice.ceilingUsdPerHour),
+      ceiling_usd_per_hour: orNull(advice.ceilingUsdPerHour, perHour),
       input_usd_per_million: price.input.toFixed(4),
       output_usd_per_million: price.output.toFixed(4),
     },

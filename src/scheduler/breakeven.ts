@@ -1,6 +1,6 @@
 import type { PoolSpec } from '../spec.ts';
 import { expectedSpeed } from '../spec/gpu-table.ts';
-import type { Ms, NanoUsd } from '../units.ts';
+import { counted, type Ms, type NanoUsd } from '../units.ts';
 import type { PoolRates } from './pool-record.ts';
 import type { TokenRate } from './pool/token-meter.ts';
 
@@ -41,7 +41,7 @@ export function capacityOf(spec: PoolSpec, rates: PoolRates): Capacity {
     const source = "the GPU's data sheet and the model's size, not measured";
     return { inputTokensPerS: rates.prefillTokensPerS ?? table.prefillTokensPerS, outputTokensPerS, source };
   }
-  const source = `the pool's own promise (slo): ${slots} streams of ${slo.tokensPerSecond}/s, not measured`;
+  const source = `the pool's own promise (slo): ${counted(slots, 'stream')} of ${slo.tokensPerSecond}/s, not measured`;
   return { inputTokensPerS: rates.prefillTokensPerS, outputTokensPerS: slots * slo.tokensPerSecond, source };
 }
 
@@ -76,8 +76,8 @@ export interface Advice {
   readonly utilisation: number | null;
   /** At which an hour brings in what it costs; above 1: never. Null: it can bring in nothing. */
   readonly breakEvenUtilisation: number | null;
-  /** Up to which price a machine carries itself, and at which price of tokens the machines that there are do. */
-  readonly ceilingUsdPerHour: number;
+  /** Up to which price a machine carries itself (null: it brings in nothing, as far as is known), and at which price of tokens the machines that there are do. */
+  readonly ceilingUsdPerHour: number | null;
   readonly price: { readonly input: number; readonly output: number };
   readonly verdict: 'earns' | 'loses' | 'idle';
   readonly reason: string;
@@ -120,7 +120,7 @@ export function adviseOn(input: AdviceInput): Advice {
     usdPerMillionOutput: { full: perMillion(cost, full.output), today: today && perMillion(cost, today.output) },
     utilisation,
     breakEvenUtilisation: earnsFull > 0 ? cost / earnsFull : null,
-    ceilingUsdPerHour: Math.min(carries, seen),
+    ceilingUsdPerHour: carries > 0 ? Math.min(carries, seen) : null,
     price: { input: inputPrice * factor, output: outputPrice * factor },
     verdict,
     reason: explain({ cost, earnsToday, earnsFull, asked, factor, costFrom: input.costFrom }),

@@ -1,5 +1,5 @@
 import type { MarketName } from '../spec.ts';
-import { maxBig, minBig, type EpochMs, type Ms, type NanoUsd } from '../units.ts';
+import { counted, maxBig, minBig, type EpochMs, type Ms, type NanoUsd } from '../units.ts';
 
 /**
  * Pure: up to which price an order asks for bids. The operator's cap is the most in any case; below it the ceiling starts a
@@ -85,7 +85,7 @@ function startOf(seen: readonly PriceSeen[], cap: NanoUsd, nowMs: EpochMs): Ceil
       : undefined;
   const dearer = had !== undefined && had > quantile;
   const above = ((dearer ? had : quantile) * ABOVE_PERCENT) / 100n;
-  const from = dearer ? 'the least that was bid last' : `three quarters of ${prices.length} bids seen`;
+  const from = dearer ? 'the least that was bid last' : `three quarters of ${counted(prices.length, 'bid')} seen`;
   return { nanoUsdPerBlock: minBig(cap, roundUp(above)), step: 0, from };
 }
 

@@ -1,5 +1,5 @@
 import type { PoolSpec } from '../spec.ts';
-import type { EpochMs, NanoUsd } from '../units.ts';
+import { counted, type EpochMs, type NanoUsd } from '../units.ts';
 import type { Beside, ReplicaState } from './records.ts';
 import type { Waiter } from './pool/slot.ts';
 import type { Scale } from './scale.ts';
@@ -120,7 +120,11 @@ function closings({ spec, replicas, nowMs }: PlanInput): Action[] {
     if (state !== 'draining') continue;
     if (inFlight === 0) actions.push({ type: 'close', replica: id, reason: 'its last answer has ended' });
     else if (drainSinceMs !== null && nowMs - drainSinceMs >= spec.limits.drainMs) {
-      actions.push({ type: 'close', replica: id, reason: `still ${inFlight} answers after the time to drain` });
+      actions.push({
+        type: 'close',
+        replica: id,
+        reason: `still ${counted(inFlight, 'answer')} after the time to drain`,
+      });
     }
   }
   return actions;

@@ -1,4 +1,4 @@
-import type { EpochMs, Ms } from '../units.ts';
+import { counted, type EpochMs, type Ms } from '../units.ts';
 import {
   fadeTo,
   failuresInRow,
@@ -171,7 +171,7 @@ function describe(
   const speed = of.measured ? `, ${Math.round(of.speed * 100)} % of its speed` : '';
   if (!record || record.won === 0) return `new here: ${risk}${time}${speed}`;
   const failed = Object.values(record.failures).reduce((sum, { count }) => sum + count, 0);
-  return `${record.won} leases, ${failed} failed: ${risk}${time}${speed}`;
+  return `${counted(record.won, 'lease')}, ${failed} failed: ${risk}${time}${speed}`;
 }
 
 const HOUR_MS: Ms = 3_600_000;

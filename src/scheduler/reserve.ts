@@ -1,5 +1,5 @@
 import type { PoolSpec, Price } from '../spec.ts';
-import { minBig, nanoFromPicoUp, type EpochMs, type Ms, type NanoUsd } from '../units.ts';
+import { counted, minBig, nanoFromPicoUp, type EpochMs, type Ms, type NanoUsd } from '../units.ts';
 import type { Demand } from './demand.ts';
 import type { PlannedReplica } from './plan.ts';
 import type { TokenRate } from './pool/token-meter.ts';
@@ -95,8 +95,8 @@ export function planReserve(input: ReserveInput): ReserveAction[] {
   if (free <= 0n) return [];
   const mostNanoUsdPerHour = minBig(free, spec.ceilingNanoUsdPerHour);
   const reason = loading
-    ? `${demand.waiting} requests wait while a machine starts`
-    : `${demand.waiting} requests have waited for ${Math.round(input.waitedMs / 1000)} s`;
+    ? `${counted(demand.waiting, 'request')} in line while a machine starts`
+    : `${counted(demand.waiting, 'request')} in line for ${Math.round(input.waitedMs / 1000)} s`;
   return [{ type: 'reserve', reason, mostNanoUsdPerHour }];
 }
 

@@ -1,5 +1,5 @@
 import type { PoolSpec } from '../spec.ts';
-import type { EpochMs, Ms } from '../units.ts';
+import { counted, type EpochMs, type Ms } from '../units.ts';
 import type { Demand, DemandHistory, Level } from './demand.ts';
 
 export interface Scale {
@@ -47,13 +47,20 @@ function idleReplicas(spec: PoolSpec, demand: Demand, idleMs: readonly Ms[], lon
   if (idleMs.length > bounded) {
     const wanted = Math.min(replicasMax, Math.max(bounded, Math.min(kept, idleMs.length)));
     if (wanted === idleMs.length) return { wanted, reason: 'in use within the idle time' };
-    if (idleMs.length > replicasMax) return { wanted, reason: `at most ${replicasMax} replicas` };
+    if (idleMs.length > replicasMax) return { wanted, reason: `at most ${counted(replicasMax, 'replica')}` };
     return { wanted, reason: `idle for ${Math.round(longestMs / 1000)} s` };
   }
   if (needed > replicasMax)
-    return { wanted: replicasMax, reason: `${demand.slots} requests, at most ${replicasMax} replicas` };
-  if (needed > replicasMin) return { wanted: needed, reason: `${demand.slots} requests for ${slots} slots a replica` };
-  return { wanted: bounded, reason: replicasMin > 0 ? `at least ${replicasMin} replicas` : 'nothing is asked' };
+    return {
+      wanted: replicasMax,
+      reason: `${counted(demand.slots, 'request')}, at most ${counted(replicasMax, 'replica')}`,
+    };
+  if (needed > replicasMin)
+    return { wanted: needed, reason: `${counted(demand.slots, 'request')} for ${counted(slots, 'slot')} a replica` };
+  return {
+    wanted: bounded,
+    reason: replicasMin > 0 ? `at least ${counted(replicasMin, 'replica')}` : 'nothing is asked',
+  };
 }
 
 /** Up for the work that comes, in time for its slack; each further replica is held as long as keeping it is the cheaper bet. */
@@ -61,7 +68,7 @@ function learnedReplicas(spec: PoolSpec, demand: Demand, idleMs: readonly Ms[], 
   const { replicasMin, replicasMax } = spec;
   const { history, nowMs, startMs } = learned;
   let wanted = history.needed;
-  let reason = `work for ${history.needed} replicas`;
+  let reason = `work for ${counted(history.needed, 'replica')}`;
   for (let at = history.levels.length - 1; at >= history.needed; at -= 1) {
     const level = history.levels[at];
     const sinceMs = nowMs - (level?.neededMs ?? -Infinity);
@@ -79,9 +86,13 @@ function learnedReplicas(spec: PoolSpec, demand: Demand, idleMs: readonly Ms[], 
   if (demand.slots === 0 && demand.idleMs >= ORDER_IDLE_MS) {
     wanted = Math.min(wanted, idleMs.filter((idle) => idle !== Infinity).length);
   }
-  if (wanted > replicasMax) return { wanted: replicasMax, reason: `${reason}, at most ${replicasMax} replicas` };
+  if (wanted > replicasMax)
+    return { wanted: replicasMax, reason: `${reason}, at most ${counted(replicasMax, 'replica')}` };
   if (wanted <= replicasMin) {
-    return { wanted: replicasMin, reason: replicasMin > 0 ? `at least ${replicasMin} replicas` : 'nothing is asked' };
+    return {
+      wanted: replicasMin,
+      reason: replicasMin > 0 ? `at least ${counted(replicasMin, 'replica')}` : 'nothing is asked',
+    };
   }
   return { wanted, reason };
 }

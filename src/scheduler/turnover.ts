@@ -1,7 +1,7 @@
 import type { PoolSpec } from '../spec.ts';
 import { describeNeeds } from '../spec/trust.ts';
 import { versionOf } from '../spec/version.ts';
-import type { EpochMs, Ms, NanoUsd } from '../units.ts';
+import { counted, type EpochMs, type Ms, type NanoUsd } from '../units.ts';
 import type { PlannedReplica } from './plan.ts';
 import type { LineNeeds } from './pool/line-needs.ts';
 import type { Move } from './moving.ts';
@@ -185,6 +185,6 @@ function planSpecial(live: readonly Live[], spec: PoolSpec, { unmet }: LineNeeds
   const gone = 'nobody waits for it any more';
   const drop = left.map(({ record: { id } }) => ({ type: 'withdraw' as const, replica: id, reason: gone }));
   if (!unmet || coming.length > 0 || spec.replicasMax === 0) return { ...NOTHING, beside, drop };
-  const reason = `${unmet.waiting} requests wait for ${describeNeeds(unmet.needs)}, which no replica here is`;
+  const reason = `${counted(unmet.waiting, 'request')} in line for ${describeNeeds(unmet.needs)}, which no replica here is`;
   return { ...NOTHING, beside, orders: [{ reason, beside: { needs: unmet.needs } }] };
 }

@@ -34,6 +34,8 @@ export const offerSchema = z.strictObject({
   gpus: z.array(word).max(24),
   /** How it makes its price, in a word: shown to operators. */
   policy: word,
+  /** What it asks for a lease beside none of its others, beside one, and so on, fees not included; left out: it does not say. */
+  asks_usd_per_hour: z.array(usdPerHour).max(64).optional(),
 });
 export type OfferMessage = z.output<typeof offerSchema>;
 

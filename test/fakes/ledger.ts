@@ -16,6 +16,8 @@ export class WatchedLedger implements Ledger {
   readonly #before = new Map<LedgerOp['op'], () => Promise<void>>();
   /** What the ledger gets instead of what it was asked. */
   change: (operation: LedgerOp) => LedgerOp = (operation) => operation;
+  /** Of every request that is looked up, in place of its own. */
+  usageStatus: UsageRecord['status'] | null = null;
 
   constructor(ledger: Ledger) {
     this.#ledger = ledger;
@@ -34,7 +36,7 @@ export class WatchedLedger implements Ledger {
     this.asked.push(operation);
     await this.#before.get(operation.op)?.();
     const asked: LedgerOp = operation;
-    if (asked.op === 'usage') return (this.#usage.get(asked.request) ?? null) as LedgerReplies[O['op']];
+    if (asked.op === 'usage') return this.#usageOf(asked.request) as LedgerReplies[O['op']];
     const reply = (await this.#ledger.ask(this.change(operation))) as LedgerReplies[O['op']];
     if (asked.op === 'settle') this.#keep(asked, reply as LedgerReplies['settle']);
     return reply;
@@ -42,6 +44,11 @@ export class WatchedLedger implements Ledger {
 
   close(): Promise<void> {
     return this.#ledger.close();
+  }
+
+  #usageOf(request: string): UsageRecord | null {
+    const usage = this.#usage.get(request) ?? null;
+    return usage && { ...usage, status: this.usageStatus ?? usage.status };
   }
 
   #keep(settle: SettleOp, { ok, charged, wakeFee = 0n, priceVersion }: LedgerReplies['settle']): void {

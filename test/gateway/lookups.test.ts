@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
 import { CUSTOMER, MODEL, onBothDoors, startGateway, type Gateway, type GatewaySettings } from '../fakes/gateway.ts';
-import { answer, cutAfter, eventsOf } from '../fakes/model-replies.ts';
+import { answer, cutAfter, eventsOf, slowFirst } from '../fakes/model-replies.ts';
 import { completionOf, errorOf, streamOf } from '../fakes/reply.ts';
 
 const PRICING = { prompt: '0.000001', completion: '0.000002', input_cache_read: '0.0000005' };
@@ -55,6 +55,21 @@ for (const path of ['%', 'org%2', '%E0%A4%A', 'org%2Ftiny%00', '', 'org', 'org/t
     assert.equal(code, response.status === 400 ? 'invalid_request' : 'model_not_found');
   });
 }
+
+test('a generation was created when its request came; when it was settled, where the gateway had ended before', async (t) => {
+  const { get, chat, server, ledger } = await setup(t, { door: 'node' });
+  server.play(slowFirst(50, eventsOf()));
+  const { id } = (await streamOf(await chat({ stream: true }))).chunks[0] ?? assert.fail('no chunk');
+  const created = async (): Promise<number> => {
+    const { data } = (await (await get(`/v1/generation?id=${id}`)).json()) as { data: { created_at: string } };
+    return Date.parse(data.created_at);
+  };
+  const [settled] = ledger.settlements;
+  assert.ok(settled && (settled.detail.totalMs ?? 0) >= 50);
+  assert.equal(await created(), settled.atMs - (settled.detail.totalMs ?? 0));
+  ledger.usageStatus = 'recovered';
+  assert.equal(await created(), settled.atMs);
+});
 
 onBothDoors('a generation can be looked up by its id, by its own account alone', async (t, door) => {
   const { get, chat, server, fetch, addKey } = await setup(t, { door });

@@ -38,6 +38,10 @@ for (const engine of ENGINES) {
       assert.deepEqual(told, engine === 'llama.cpp' ? [undefined, undefined] : [true, false]);
       assert.equal(sent?.['max_tokens'], 47, 'the maximum shrinks by what was delivered');
       assert.deepEqual([router.load('replica-0')?.failed, router.load('replica-1')?.served], [1, 1]);
+      // What a dispute of the one that failed names, and what brings credit for it.
+      assert.deepEqual(router.load('replica-0')?.hit(), [ledger.settlements[0]?.request]);
+      const { before, lease } = ledger.settlements[0]?.detail ?? assert.fail('not settled');
+      assert.deepEqual([before, lease], [['lease-of-replica-0'], 'lease-of-replica-1']);
     },
   );
 }

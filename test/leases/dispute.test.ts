@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { newDispute, nextDispute, type Dispute, type DisputeEvent } from '../../src/leases/dispute.ts';
+import { newDispute, nextDispute, saysMore, type Dispute, type DisputeEvent } from '../../src/leases/dispute.ts';
 import { withDisputes, withheldTotal, withholdRent } from '../../src/leases/withholding.ts';
 import { breachOf, BREACH_KINDS, EVIDENCE_MAX } from '../../src/spec/dispute.ts';
 import { testLease } from '../fakes/market-samples.ts';
@@ -29,6 +29,18 @@ test('an answer that contests waits for a judgement; without one in its window i
 test('a provider that owns up has lost at once', () => {
   const owned = play([[10, { type: 'answered', answer: yes }]]);
   assert.deepEqual([owned.state, owned.verdict?.by], ['upheld', 'provider']);
+});
+
+test('that a machine was gone is in its record when the dispute is filed: only a judgement counts on top of it', () => {
+  const owned = play([[10, { type: 'answered', answer: yes }]]);
+  const silent = play([[1000, { type: 'time' }]]);
+  const judged = play([[10, judge(true)]]);
+  assert.deepEqual([owned, silent, judged].map(saysMore), [false, false, true]);
+  const breach = { ...owned.breach, kind: 'wrong_weights' } as const;
+  assert.deepEqual(
+    [owned, silent].map((one) => saysMore({ ...one, breach })),
+    [true, true],
+  );
 });
 
 test('what is certain needs no answer, and takes none', () => {

@@ -47,6 +47,8 @@ test('prompts take their time and bring in their price', () => {
 test('a ceiling above what machines were seen for is not advised', () => {
   const { ceilingUsdPerHour } = advise({ seenNanoUsdPerHour: parseUsd('0.05') });
   near(ceilingUsdPerHour, 0.05 * 1.1 * 1.25 * 1.25);
+  const nothing = advise({ capacity: { inputTokensPerS: null, outputTokensPerS: 0, source: '' } });
+  assert.equal(nothing.ceilingUsdPerHour, null, 'no advice where nothing is known to come in');
 });
 
 test('what a replica does is measured, else by its GPU, else as the pool promises, and it is said which', () => {
@@ -109,9 +111,11 @@ test('whatever a pool does, the advised price carries the machine and the advise
         });
         const asked = Math.min(1, advice.utilisation || 0.5);
         const carried = advice.earnsUsdPerHour.full * asked;
-        assert.ok(advice.ceilingUsdPerHour <= carried);
+        const { ceilingUsdPerHour } = advice;
+        assert.equal(ceilingUsdPerHour === null, carried === 0);
+        assert.ok((ceilingUsdPerHour ?? 0) <= carried);
         assert.ok(carried * advice.price.output >= advice.costUsdPerHour * 0.999, 'at a price of 1 before');
-        for (const value of [advice.ceilingUsdPerHour, advice.price.input])
+        for (const value of [ceilingUsdPerHour ?? 0, advice.price.input])
           assert.ok(Number.isFinite(value) && value >= 0);
       },
     ),

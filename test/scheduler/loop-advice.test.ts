@@ -30,6 +30,15 @@ test('advice has its figures as texts and says where they come from', async (t) 
   assert.equal(text['verdict'], 'earns');
 });
 
+test('what a small pool earns is no nought', async (t) => {
+  const { bench, sell } = await setup(t);
+  sell(10);
+  const view = viewAdvice(bench.run.scheduler.advising.advice(bench.run.pool));
+  const text = JSON.parse(JSON.stringify(view)) as Record<string, Record<string, unknown>>;
+  assert.equal(text['usd_per_hour']?.['earns_today'], '0.0000030');
+  assert.match(String(text['recommended']?.['ceiling_usd_per_hour']), /^0\.0000[0-9]*[1-9]/);
+});
+
 /** A pool with one replica at 0.072 USD an hour; `sell` has it make so many tokens at 0.05 USD a million. */
 async function setup(t: TestContext): Promise<{ bench: Bench; sell: (tokens: number) => void }> {
   const bench = await openBench(t, { specs: [testSpec({ replicas: { min: 1, max: 1 } })] });

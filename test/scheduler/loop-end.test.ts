@@ -58,7 +58,7 @@ test('answers that do not end hold a draining replica for the time to drain, and
   assert.ok(took >= 30_000 && took < 33_000, `${took} ms`);
   assert.equal(lost, 1);
   const [closed] = await bench.decisions('replica.closed');
-  assert.equal(closed?.reason, 'still 1 answers after the time to drain');
+  assert.equal(closed?.reason, 'still 1 answer after the time to drain');
 });
 
 test('an operator closes the lease of a ready replica after its answers, of a starting one at once', async (t) => {

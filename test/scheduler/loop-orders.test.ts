@@ -15,7 +15,7 @@ test('many requests on a cold pool make one order for each replica they need, no
   assert.equal(market.count('tender'), 1);
   assert.equal(market.open().length, 1);
   const [order] = await bench.records.listOrders();
-  assert.equal(order?.reason, '50 requests, at most 1 replicas');
+  assert.equal(order?.reason, '50 requests, at most 1 replica');
 });
 
 test('the best bid is taken, with the reason and every bid on the record', async (t) => {

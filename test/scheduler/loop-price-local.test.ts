@@ -38,7 +38,7 @@ test('on the embedded market nobody bids at the first ceiling, and a step higher
   assert.deepEqual(orders[1]?.declined, [
     { market: 'local', provider: 'shed', reason: 'its price is above the ceiling' },
   ]);
-  assert.equal(orders[2]?.markets[0]?.why, 'three quarters of 1 bids seen, raised: step 1');
+  assert.equal(orders[2]?.markets[0]?.why, 'three quarters of 1 bid seen, raised: step 1');
 });
 
 test('an embedded provider that publishes a lower price is moved to', async (t) => {

@@ -16,9 +16,9 @@ test('an order starts from the bids seen and is placed again at once, a step hig
   assert.ok(tookMs < 3000, `${tookMs} ms: a step is no failure that has to be waited out`);
   assert.deepEqual(await steps(bench), [
     ['won', 833_333n, "the operator's cap: no bid was seen yet"],
-    ['fell', 112_000n, 'three quarters of 1 bids seen'],
-    ['fell', 140_000n, 'three quarters of 1 bids seen, raised: step 1'],
-    ['won', 180_000n, 'three quarters of 1 bids seen, raised: step 2'],
+    ['fell', 112_000n, 'three quarters of 1 bid seen'],
+    ['fell', 140_000n, 'three quarters of 1 bid seen, raised: step 1'],
+    ['won', 180_000n, 'three quarters of 1 bid seen, raised: step 2'],
   ]);
   const [first] = await bench.decisions('order.fell');
   assert.equal(first?.reason, 'nobody bid at up to 0.08064 USD/h: the next order offers more');

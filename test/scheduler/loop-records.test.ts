@@ -26,7 +26,7 @@ test('of two that ask the same, the one whose lease failed loses, long after its
   assert.equal(await after(HOUR), 'second', 'its quarantine of 30 s is over, its record is not');
   const [order] = await bench.records.listOrders();
   const table = order?.choice?.table ?? [];
-  assert.match(table.find(({ provider }) => provider === 'first')?.note ?? '', /1 leases, 1 failed: \d/);
+  assert.match(table.find(({ provider }) => provider === 'first')?.note ?? '', /1 lease, 1 failed: \d/);
   assert.equal(await after(7 * DAY), 'second');
   assert.equal(await after(90 * DAY), 'first');
 });

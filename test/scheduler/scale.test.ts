@@ -29,7 +29,7 @@ test('no more than the pool may have, and the reason says so', () => {
 
 test('the least number stays warm though nothing is asked', () => {
   const spec = testSpec({ replicas: { min: 1, max: 3 } });
-  assert.deepEqual(wantedReplicas(spec, asked(0), []), { wanted: 1, reason: 'at least 1 replicas' });
+  assert.deepEqual(wantedReplicas(spec, asked(0), []), { wanted: 1, reason: 'at least 1 replica' });
   assert.equal(wantedReplicas(spec, asked(0), [10 * MINUTE]).wanted, 1);
   assert.equal(wantedReplicas(spec, asked(0), [10 * MINUTE, 10 * MINUTE]).wanted, 1);
 });

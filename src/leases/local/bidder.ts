@@ -26,8 +26,8 @@ export interface Bidder {
    * answer is wanted any more.
    */
   answer(order: OrderRequest, leases: () => number, signal: AbortSignal): Promise<BidAnswer>;
-  /** What it would ask a block for one more lease beside so many; left out: it does not publish that. */
-  asks?(leases: number): NanoUsd;
+  /** What it would ask a block for one more lease beside so many; null, or left out: it does not publish that. */
+  asks?(leases: number): NanoUsd | null;
   /** Starts the model server of a lease; rejects when it cannot, leaving nothing behind. */
   start(request: StartRequest): Promise<RunningServer>;
   /** A dispute with it was filed, or is decided. It may answer one that is open, now or later. */

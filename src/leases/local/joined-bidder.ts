@@ -9,7 +9,7 @@ import type {
   TasksQuery,
   TasksReply,
 } from '../../spec/provider-wire.ts';
-import { maxBig, parseUsd, perBlockFromPerHour, type Ms } from '../../units.ts';
+import { maxBig, parseUsd, perBlockFromPerHour, type Ms, type NanoUsd } from '../../units.ts';
 import type { OrderRequest } from '../market.ts';
 import { findObstacle } from './auction.ts';
 import type { Dispute } from '../dispute.ts';
@@ -96,6 +96,12 @@ export class JoinedBidder implements Bidder {
     });
   }
 
+  /** By its own word: its bid is what counts. */
+  asks(leases: number): NanoUsd | null {
+    const asked = this.#present ? this.#offer?.asks_usd_per_hour?.[leases] : undefined;
+    return asked === undefined ? null : this.#perBlock(asked);
+  }
+
   start({ leaseId, workload, apiKey, signal }: StartRequest): Promise<RunningServer> {
     if (!this.#present) return Promise.reject(new Error('the provider is not connected'));
     const server = new JoinedServer(() => this.#release(leaseId));
@@ -157,8 +163,12 @@ export class JoinedBidder implements Bidder {
       settle({ bid: false, reason: message.decline ?? 'declined' });
       return;
     }
-    const price = maxBig(1n, perBlockFromPerHour(parseUsd(message.usd_per_hour), this.#options.blockMs));
-    settle({ bid: true, priceNanoUsdPerBlock: price, note: message.note, startMs: message.start_ms });
+    settle({
+      bid: true,
+      priceNanoUsdPerBlock: this.#perBlock(message.usd_per_hour),
+      note: message.note,
+      startMs: message.start_ms,
+    });
   }
 
   /**
@@ -188,6 +198,10 @@ export class JoinedBidder implements Bidder {
   stop(): void {
     this.#stopSilence();
     this.#queue.wake();
+  }
+
+  #perBlock(usdPerHour: string): NanoUsd {
+    return maxBig(1n, perBlockFromPerHour(parseUsd(usdPerHour), this.#options.blockMs));
   }
 
   /** @throws AppError `not_found` before the first offer, `conflict` for a session that was replaced */

@@ -5,7 +5,7 @@ import type { LocalProvider } from '../../spec.ts';
 import type { BidMessage, OfferReply, OrderMessage, TaskMessage } from '../../spec/provider-wire.ts';
 import { formatUsd, perHourFromPerBlock, type Ms } from '../../units.ts';
 import type { Workload } from '../market.ts';
-import { decideBid, type BidDecision } from './auction.ts';
+import { askingPrice, decideBid, usedBp, type BidDecision } from './auction.ts';
 import { MarketConnection, MarketFailure, type CallMarket } from './market-connection.ts';
 import { orderOfMessage, workloadOfMessage } from './order-message.ts';
 import { ProvidedDisputes } from './provided-disputes.ts';
@@ -36,6 +36,7 @@ const BACKOFF_MAX_MS = 5_000;
 const LOOPBACK = /^(127\.|\[?::1\]?$|localhost$)/;
 const PAUSE_MS = 250;
 const BID_DETAIL_MAX = 200;
+const HOUR_MS: Ms = 3_600_000;
 
 /**
  * A provider's own part in a market elsewhere: offers, bids, starts and stops model servers, comes back after the market was
@@ -110,7 +111,8 @@ class ProviderAgent {
   async #offer(): Promise<OfferReply> {
     const { provider, signal, log, onJoined } = this.#options;
     const { slots, cpu, memoryBytes, gpus, policy } = provider;
-    const offer = { slots, cpu, memory_bytes: memoryBytes, gpus: [...gpus], policy: policy.kind };
+    const has = { slots, cpu, memory_bytes: memoryBytes, gpus: [...gpus], policy: policy.kind };
+    const offer = { ...has, asks_usd_per_hour: asksOf(provider) };
     const terms = await this.#market.offer(offer, signal);
     this.#terms = terms;
     this.#after = 0;
@@ -209,4 +211,11 @@ class ProviderAgent {
     const most = Math.min(BACKOFF_MAX_MS, BACKOFF_FIRST_MS * 2 ** Math.min(failures - 1, 10));
     return (most * (128 + (this.#options.random(1)[0] ?? 0) / 2)) / 256;
   }
+}
+
+/** By its policy, the more the more of it is in use. */
+function asksOf(provider: LocalProvider): string[] {
+  return Array.from({ length: provider.slots }, (_, leases) =>
+    formatUsd(askingPrice(provider, usedBp(provider, leases), HOUR_MS).price),
+  );
 }

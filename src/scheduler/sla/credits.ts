@@ -3,7 +3,7 @@ import { describeError } from '../../errors.ts';
 import type { LeaseUsage } from '../../ledger/lease-usage.ts';
 import type { Ledger } from '../../ledger/operations.ts';
 import type { PoolSpec } from '../../spec.ts';
-import type { EpochMs, Ms, NanoUsd } from '../../units.ts';
+import { counted, type EpochMs, type Ms, type NanoUsd } from '../../units.ts';
 import type { Pools } from '../pool/pools.ts';
 import { isAffected, isCredited, leasesOf, planCredits } from './credit-plan.ts';
 import type { CreditRows, CreditRun, DisputedLease } from './credit-rows.ts';
@@ -102,7 +102,7 @@ export class SlaCredits {
     const { dispute, kind, reason, atMs, expiresMs, credits } = run;
     for (const { account, amountNanoUsd: amount, requests } of credits) {
       const grant = { id: `sla:${dispute}:${account}`, customer: account, kind, given: true, amount, expiresMs, atMs };
-      const told = `${reason}: ${requests} requests`;
+      const told = `${reason}: ${counted(requests, 'request')}`;
       const result = await ledger.ask({ op: 'grant', ...grant, actor: 'sla', reason: told });
       // Its account may be gone; the others get theirs.
       if (!result.ok) log(`credit of ${account} for ${dispute}: ${result.why}`);

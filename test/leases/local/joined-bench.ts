@@ -12,6 +12,7 @@ import { LocalMarket } from '../../../src/leases/local/market.ts';
 import type { CallMarket } from '../../../src/leases/local/market-connection.ts';
 import { provide } from '../../../src/leases/local/provide.ts';
 import type { StartProvided } from '../../../src/leases/local/provided-servers.ts';
+import type { PricePolicy } from '../../../src/spec/local-provider.ts';
 import { MarketRecords } from '../../../src/leases/records.ts';
 import { openJoining, type Joining } from '../../../src/node/provider-door.ts';
 import { systemRandom } from '../../../src/random.ts';
@@ -85,6 +86,7 @@ export interface Agent {
 export interface AgentOptions {
   readonly key: string;
   readonly perBlock?: bigint;
+  readonly policy?: PricePolicy;
   readonly answerDisputes?: boolean;
   readonly start?: StartProvided;
   /** What stands between it and the market. */
@@ -120,7 +122,11 @@ export function startAgent(t: TestContext, url: string | (() => string), options
   };
   const perHour = ((options.perBlock ?? 1000n) * 3_600_000n) / BigInt(BLOCK_MS);
   const over = provide({
-    provider: provider('agent', 1n, { slots: 2, policy: { kind: 'fixed', priceNanoUsdPerHour: perHour } }),
+    provider: provider('agent', 1n, {
+      slots: 2,
+      costNanoUsdPerHour: perHour,
+      policy: options.policy ?? { kind: 'fixed', priceNanoUsdPerHour: perHour },
+    }),
     refuse: () => null,
     start: options.start ?? start,
     advertise: '127.0.0.1',

@@ -49,6 +49,19 @@ test('what it declared binds it: it is not asked for what it does not have', asy
   assert.deepEqual(elsewhere, { bid: false, reason: 'stands here (region eu)' });
 });
 
+test('what it publishes is what it asks, by how much of it is in use, while it is there', async () => {
+  const { bidder, clock } = alone();
+  assert.equal(bidder.asks(0), null);
+  bidder.offer(offer(), PEER);
+  assert.equal(bidder.asks(0), null, 'it need not say');
+  bidder.offer(offer({ asks_usd_per_hour: ['0.0006', '0.0012'] }), PEER);
+  assert.deepEqual([bidder.asks(0), bidder.asks(1), bidder.asks(2)], [1000n, 2000n, null]);
+  await clock.advance(SILENCE_MS);
+  assert.equal(bidder.asks(0), null);
+  for (const bad of [['0'], ['-1'], ['much'], Array.from({ length: 65 }, () => '1')])
+    assert.throws(() => offer({ asks_usd_per_hour: bad }));
+});
+
 test('an order answered too late is declined, and the answer is refused', async () => {
   const { bidder, clock } = alone();
   bidder.offer(offer(), PEER);

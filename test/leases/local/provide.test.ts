@@ -36,6 +36,20 @@ test('a model server that the market no longer wants is stopped', async (t) => {
   await until('it was stopped', () => agent.running() === 0, PATIENCE_MS);
 });
 
+test('what it asks is published as it would bid it, by how much of it is in use', async (t) => {
+  const policy = { kind: 'idle_discount', marginBp: 10_000, discountMaxBp: 5000, peakMarkupBp: 0 } as const;
+  const { bench, agent, lease } = await setup(t, { policy });
+  const { market } = bench;
+  const asks = async (): Promise<unknown> => (await market.providers())[0]?.asksNanoUsdPerBlock;
+  for (const [n, perBlock] of [1000n, 1500n].entries()) {
+    assert.equal(await asks(), perBlock);
+    await lease(`o${n}`);
+    assert.equal((await market.order(`o${n}`))?.bids[0]?.priceNanoUsdPerBlock, perBlock);
+    await until('it runs', () => agent.running() === n + 1, PATIENCE_MS);
+  }
+  assert.equal(await asks(), null, 'it has no room');
+});
+
 test('a model server that ends by itself ends its lease, with what it said', async (t) => {
   const exit = Promise.withResolvers<{ detail: string }>();
   const server = { url: 'http://127.0.0.1:9', exited: exit.promise, stop: () => Promise.resolve() };
