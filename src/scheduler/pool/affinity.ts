@@ -62,7 +62,7 @@ export function chooseReplica(
 
 /** Whoever is paid by the token has machines that nobody here knows of. */
 function hasReadEnough({ target, unread, pace }: Replica, unreadMost: Tokens): boolean {
-  return target.tokenPrice != null || (unread * BLOCK_CHARS) / CHARS_PER_TOKEN <= unreadMost * pace;
+  return (target.tokenPrice ?? null) !== null || (unread * BLOCK_CHARS) / CHARS_PER_TOKEN <= unreadMost * pace;
 }
 
 function readingOf(replica: Replica, opening: Opening): number {
