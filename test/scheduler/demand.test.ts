@@ -119,6 +119,18 @@ test('a line that nobody is to be left in has one more; one that is done soon ha
   assert.deepEqual([line(0), line(60_000), line(600_000)], [calm.needed, calm.needed, calm.needed + 1]);
 });
 
+test('in a burst that is a little more than its replicas do, no one more is ordered, which would come too late', () => {
+  let history = play(constant(1.2), 240);
+  const needed: number[] = [];
+  for (let count = 0; count < 24; count += 1) {
+    const lineMs = 1000 * count;
+    const atMs = history.atMs + 5000;
+    history = foldDemand(history, sample(atMs, { slots: 60, workMs: 20_500, lineMs, ready: 4, begun: 30 }), RULES);
+    needed.push(history.needed);
+  }
+  assert.ok(Math.max(...needed) <= 4, needed.join());
+});
+
 test('work that grows is planned for as it will be when a replica that is ordered now works', () => {
   const rising = (atMs: number): number => (atMs / 3_600_000) * 6;
   const flat = (atMs: number): number => Math.min(rising(atMs), 2.6);
