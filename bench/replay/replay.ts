@@ -12,12 +12,12 @@ import { imitate, questionsAndPauses, SETTINGS, SIZES, SLOTS, SPAN_MS, stepOf, t
  */
 export const benchmark: Benchmark = {
   usage:
-    'npm run bench -- replay [--json FILE]\nAbout four minutes; the embedded model server is fetched if it is not there',
+    'npm run bench -- replay [--json FILE]\nAbout five minutes; the embedded model server is fetched if it is not there',
   run,
 };
 
 /** All of a setting, once its gateway is there. */
-const SETTING_MS = 110_000;
+const SETTING_MS = 140_000;
 
 /** By so many words one prompt is longer than the other: the difference is reading. */
 const MORE_WORDS = 80;

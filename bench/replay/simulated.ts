@@ -16,8 +16,8 @@ export interface Setting {
   readonly idleS: number | null;
 }
 
-/** Shorter than the pauses of the load, so that each request finds nothing. */
-const IDLE_S = 2;
+/** Of another's rule: far longer than a start-up takes here, and shorter than the long pause. */
+const IDLE_S = 15;
 export const SETTINGS: readonly Setting[] = [
   { system: 'static', min: 2, max: 2, idleS: 3600 },
   { system: 'fixed-idle', min: 0, max: 2, idleS: IDLE_S },
@@ -27,17 +27,21 @@ export const SETTINGS: readonly Setting[] = [
 export const SLOTS = 2;
 /** A thirtieth of Akash's: rent is seen in a short run. */
 export const BLOCK_MS = 200;
-export const SPAN_MS = 60_000;
+export const SPAN_MS = 84_000;
 /** Words of a prompt and most tokens of an answer. */
 export const SIZES = { input: 12, output: 8 };
 const PROMPT_TOKENS = 46;
-const ASKED_MS = [1000, 11_000, 21_000, 31_000, 41_000, 51_000];
+const FIRST_MS = 1000;
+const LONG_PAUSE_MS = 42_000;
+/** After the first, whose machine comes while it waits. */
+const THEN_MS = [0, 4500, 6500, 8500, 10_500];
+const ASKED_MS = [FIRST_MS, FIRST_MS + LONG_PAUSE_MS].flatMap((at) => THEN_MS.map((after) => at + after));
 const SEED = 1;
 const BID_MS = 350;
 /** As often as the gateway decides. */
 const TICK_MS = 500;
 
-/** One question at a time, with pauses that are longer than a start-up. */
+/** One question at a time, twice some with pauses shorter than a start-up, and between them one that is far longer. */
 export function questionsAndPauses(): Load {
   const sizes = { inputTokens: PROMPT_TOKENS, outputTokens: SIZES.output };
   return loadOf(

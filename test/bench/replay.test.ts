@@ -57,21 +57,21 @@ test('the report has a line for each setting and place', () => {
   assert.match(report, /static {2,}simulated +400 +50\.0/);
 });
 
-test('the load tells the settings apart in the simulation, so that an order can be wrong', () => {
-  for (const startMs of [2500, 3000, 3500]) {
-    for (const stepMs of [10, 30, 60]) {
+test('the load tells the settings apart in the simulation, whatever a start-up takes, so that an order can be wrong', () => {
+  for (const startMs of [2500, 3500, 4500, 6000]) {
+    for (const stepMs of [10, 30]) {
       const { always, idle, learned } = simulated({ startMs, stepMs });
-      assert.ok(always.cost_usd > 2 * learned.cost_usd && learned.cost_usd > 1.05 * idle.cost_usd);
+      assert.ok(always.cost_usd > 1.5 * idle.cost_usd && idle.cost_usd > 1.5 * learned.cost_usd);
       assert.equal(always.within_share, 1);
-      assert.ok(learned.within_share < 0.5 && idle.within_share < 0.5);
+      assert.ok(learned.within_share < 0.9 && learned.within_share === idle.within_share);
     }
   }
 });
 
 test('a young pool, which has measured nothing, gives its machine up after as long as a start-up takes', () => {
-  const { always, learned } = simulated({ startMs: 2500, stepMs: 15 });
-  assert.ok(learned.cost_usd < 0.4 * always.cost_usd);
-  assert.equal(learned.within_share, 0);
+  const { idle, learned } = simulated({ startMs: 1000, stepMs: 15 });
+  assert.ok(learned.cost_usd < 0.4 * idle.cost_usd);
+  assert.ok(learned.within_share < idle.within_share);
 });
 
 test('a step of one stream is what was measured, however much dearer noise made the others', () => {

@@ -13,7 +13,7 @@ import { TTFT_MS } from './speeds.ts';
  * Requests wait at zero, move when their replica goes and go on from the last token, and those who are late already yield to
  * those who are not; silence is noticed in half a minute.
  */
-const TRAITS: GatewayTraits = {
+const TRAITS: Omit<GatewayTraits, 'prefillTokensPerS'> = {
   holdsAtZero: true,
   retriesUnbegun: true,
   resumes: true,
@@ -71,7 +71,7 @@ export function underbid(rates: MeasuredRates | null, lateShare = LATE_SHARE): P
 
   return {
     name: 'underbid',
-    traits: TRAITS,
+    traits: { ...TRAITS, prefillTokensPerS: rates?.prefillTokensPerS ?? null },
     tickMs: 5_000,
     wakes: true,
     told: ({ provider, ok, nowMs }) => {
