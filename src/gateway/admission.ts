@@ -62,8 +62,7 @@ export class Reservation {
   #wakeFee: NanoUsd | null = null;
   /** For its tokens, before it grew. */
   readonly #holdNanoUsd: NanoUsd;
-  /** What its pool may be woken for. */
-  readonly offer: WakeOffer;
+  #offer: WakeOffer | null = null;
 
   private constructor(ledger: Ledger, clock: Clock, ask: HoldRequest, outputTokens: Tokens) {
     this.#ledger = ledger;
@@ -71,8 +70,6 @@ export class Reservation {
     this.#ask = ask;
     this.#outputTokens = outputTokens;
     this.#holdNanoUsd = holdFor(ask.price, ask.inputBound, outputTokens);
-    const valueNanoUsd = ask.worths.of(ask.caller.customer, this.#holdNanoUsd, clock.now());
-    this.offer = new WakeOffer({ request: ask.request, valueNanoUsd, feeNanoUsd: ask.wakeFee });
   }
 
   /**
@@ -121,6 +118,15 @@ export class Reservation {
     }
   }
 
+  /** What its pool may be woken for; most requests find a machine and are never asked. */
+  get offer(): WakeOffer {
+    if (this.#offer) return this.#offer;
+    const { request, caller, worths, wakeFee: feeNanoUsd } = this.#ask;
+    const valueNanoUsd = worths.of(caller.customer, this.#holdNanoUsd, this.#clock.now());
+    this.#offer = new WakeOffer({ request, valueNanoUsd, feeNanoUsd });
+    return this.#offer;
+  }
+
   /** The most the prompt can be: its bytes, or its tokens where those were counted. */
   get inputBound(): Tokens {
     return this.#ask.inputBound;
@@ -167,7 +173,7 @@ export class Reservation {
   /** A checkpoint for recovery: nothing above it is charged if we die now, and this is what is known of the answer then. */
   progress(tokens: TokenCounts, detail: UsageDetail): void {
     // A ledger that has closed takes no checkpoints; what matters is told by the settlement.
-    const due = this.offer.feeDueNanoUsd;
+    const due = this.#feeDue;
     const wakeFee = due > 0n ? { wakeFee: due } : {};
     const { request } = this.#ask;
     this.#ledger.ask({ op: 'progress', request, tokens, ...wakeFee, detail }).catch(() => undefined);
@@ -175,7 +181,11 @@ export class Reservation {
 
   /** What is charged for a wake, as of the first time that it is asked: its cost is told before it is settled. */
   get wakeFee(): NanoUsd {
-    return (this.#wakeFee ??= this.offer.feeDueNanoUsd);
+    return (this.#wakeFee ??= this.#feeDue);
+  }
+
+  get #feeDue(): NanoUsd {
+    return this.#offer?.feeDueNanoUsd ?? 0n;
   }
 
   /** What a settlement of these tokens will charge. */

@@ -92,6 +92,8 @@ const LONG_MS: Ms = 600_000;
 const GROWTH_MOST = 1.15;
 /** A little over a whole number wants no replica more: what is late for want of it are a few in a hundred of few. */
 const RATE_LEAST = 0.05;
+/** What comes in seconds is more by chance than that. */
+const QUICK_LEAST = 0.2;
 /** From this share of what may wait without being late, a line grows; and what there is of it is done within so long. */
 const LINE_SHARE = 0.5;
 const LINE_DONE_MS: Ms = 240_000;
@@ -166,19 +168,23 @@ function neededNow(history: DemandHistory, sample: DemandSample, { rules, trend 
 /**
  * Replicas besides, for a line that grows, as after a provider's death: as many as what comes now keeps busy, which says more
  * than the mean of minutes, and as many as have the line done soon after they work. Those who are late already hold nobody
- * up, so a line is no reason for haste; but nobody is to be left in it. At most as many as are missing: the more they are,
- * the less each one helps.
+ * up, so a line is no reason for haste; but nobody is to be left in it. A burst ends by itself, so whether a line would be
+ * done is judged by what came for longer. At most as many as are missing: the more they are, the less each one helps.
  */
-function surge(busy: number, { lineMs, ready = busy }: DemandSample, { rules, trend: { quickRate } }: Looks): number {
+function surge(
+  busy: number,
+  { lineMs, ready = busy }: DemandSample,
+  { rules, trend: { quickRate, longRate } }: Looks,
+): number {
   if (lineMs <= 0) return 0;
   const grows = lineMs > LINE_SHARE * ready * rules.slackMs;
-  const least = grows ? Math.max(0, Math.ceil(quickRate - RATE_LEAST) - busy) : 0;
+  const least = grows ? Math.max(0, Math.ceil(quickRate - QUICK_LEAST) - busy) : 0;
   const missing = quickRate - ready;
   const lineThenMs = lineMs + missing * rules.startMs - busy * rules.slackMs;
   if (lineThenMs <= 0) return least;
   const most = Math.max(1, Math.ceil(missing));
   let more = 0;
-  while (more < most && lineThenMs > (busy + more - quickRate) * LINE_DONE_MS) more += 1;
+  while (more < most && lineThenMs > (busy + more - longRate) * LINE_DONE_MS) more += 1;
   return Math.max(least, more);
 }
 

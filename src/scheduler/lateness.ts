@@ -62,8 +62,10 @@ const SEASON_KEEP = 0.5;
 const SLOW_MS: Ms = 1_800_000;
 const SLOW_YOUNG_MS: Ms = 7_200_000;
 /** A spell, as a share of a start-up, and at least. */
-const SPELL_SHARE = 0.7;
+const SPELL_SHARE = 1;
 const SPELL_LEAST_MS: Ms = 120_000;
+/** One more costs its start-up and is used for as long at least: what was late in less says nothing of that. */
+const USE_STARTS = 2;
 /** From this share of its time on a replica is busy with what comes anyway, and lateness tells of no burst. */
 const FULL = 0.8;
 
@@ -106,7 +108,7 @@ export function fewerLate(lateness: Lateness, count: number, rules: LatenessRule
   const line = lateness.lines[count - 1];
   if (!line) return 0;
   const { spell, seasons, sinceMs } = lateness;
-  const spellsMs = Math.max(SPELL_LEAST_MS, atMs - spell.sinceMs + spell.beforeMs);
+  const spellsMs = Math.max(SPELL_LEAST_MS, USE_STARTS * rules.startMs, atMs - spell.sinceMs + spell.beforeMs);
   const lately = ((line.now + line.before) * HOUR_MS) / spellsMs;
   const seenMs = Math.max(SPELL_LEAST_MS, atMs - sinceMs);
   const bursts = line.slow / (1 - Math.exp(-seenMs / memoryMs(lateness, atMs)));

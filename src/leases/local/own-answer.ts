@@ -15,6 +15,8 @@ export interface OwnAnswer {
   readonly measured: readonly Measurement[];
 }
 
+const ENDED = 'the model server ended: ';
+
 /**
  * What a provider answers to a dispute by its own log. It owns up to having been down when its log says so, and
  * contests what it cannot confirm: it has nothing of its own on speed, hardware or weights.
@@ -31,7 +33,7 @@ export function answerByLog({ kind, fromMs, toMs }: Breach, health: DeliveryHeal
   if (kind === 'down' && runningMs === null)
     return { accepts: true, text: `our log: the model server never ran: ${detail}`, measured };
   if (kind === 'down' && endedMs !== null && endedMs <= toMs)
-    return { accepts: true, text: `our log: the model server ended: ${detail}`, measured };
+    return { accepts: true, text: `our log: ${ENDED}${detail.replace(ENDED, '')}`, measured };
   const late = runningMs !== null && runningMs > fromMs && kind === 'down';
   const text = late
     ? `our log: it ran from ${at(runningMs)} on, and nothing is wrong with it`

@@ -3,7 +3,7 @@ import { AppError } from '../../errors.ts';
 import type { PoolSpec } from '../../spec.ts';
 import { poolNeeds, type Needs } from '../../spec/trust.ts';
 import type { EpochMs, Ms, NanoUsd } from '../../units.ts';
-import { chooseReplica, unreadOf } from './affinity.ts';
+import { chooseReplica, setPace, unreadOf } from './affinity.ts';
 import { needsOfLine, type LineNeeds } from './line-needs.ts';
 import { rememberedMax } from './opening.ts';
 import { refusal, whyNone } from './refusal.ts';
@@ -12,13 +12,12 @@ import type { Outcome, Replica, ReplicaLoad, RouterStats, Slot, TakeOptions, Tar
 import { SpeedMeter } from './speed-meter.ts';
 import { TakenSlot } from './taken-slot.ts';
 import { TokenMeter } from './token-meter.ts';
+import { unreadMost } from './turns.ts';
 import { Waiting } from './waiting.ts';
 import { wakeCost } from './wake-offer.ts';
 
 /** When somebody who was turned away by a shut pool may look again. */
 const SHUT_MS: Ms = 60_000;
-/** A measurement gone wrong takes no replica out of use. */
-const PACE = { least: 0.1, most: 10 };
 
 /**
  * Requests of one pool and the replicas that serve them: the least loaded ready replica is taken at once, else the
@@ -30,9 +29,10 @@ export class PoolRouter {
   readonly #replicas = new Map<string, Replica>();
   readonly #waiting: Waiting;
   readonly #phaseListeners = new Set<(phase: string) => void>();
-  /** What its replicas were asked and made. */
+  /** What its replicas were asked and made, and the tokens of prompts that one was measured to read in a second. */
   readonly meter = new TokenMeter();
   readonly speeds = new SpeedMeter();
+  prefillTokensPerS: number | null = null;
   #spec: PoolSpec;
   #arrivals = 0;
   #lastUsedMs: EpochMs = 0;
@@ -49,6 +49,7 @@ export class PoolRouter {
     meter: this.meter,
     speeds: this.speeds,
     onBegun: (ttftMs: Ms, cold: boolean): void => this.speeds.begin(ttftMs, this.#spec.slo.ttftMs + this.#coldMs(cold)),
+    onRead: (): void => this.#serveLine(),
     onRelease: (replica: Replica, outcome: Outcome, busyMs: Ms): void => this.#released(replica, outcome, busyMs),
   };
   /** Replicas that failed are probed and dead ones taken away: waiting for that makes sense. */
@@ -115,7 +116,7 @@ export class PoolRouter {
   /** How fast it was measured to be, to the pool's others: what it takes is counted by that. */
   paced(id: string, pace: number): void {
     const replica = this.#replicas.get(id);
-    if (replica) replica.pace = Math.min(PACE.most, Math.max(PACE.least, pace));
+    if (replica) setPace(replica, pace);
   }
 
   /** It has answered a probe: what was held against it is forgotten. */
@@ -181,8 +182,7 @@ export class PoolRouter {
 
   /** Whether some ready replica, busy or not, is none of these. */
   hasOther(exclude: ReadonlyMap<string, EpochMs>): boolean {
-    for (const replica of this.#replicas.values()) if (!replica.draining && !isExcluded(replica, exclude)) return true;
-    return false;
+    return [...this.#replicas.values()].some((one) => !one.draining && !isExcluded(one, exclude));
   }
 
   /**
@@ -194,7 +194,7 @@ export class PoolRouter {
     this.#arrivals += 1;
     this.#lastUsedMs = this.#clock.now();
     const cold = this.targetFor(needs) === null;
-    const free = this.#choose(options);
+    const free = this.#choose(options, maxWaitMs > 0);
     if (free) return Promise.resolve(this.#occupy(free, options, { waitedMs: 0, cold }));
     const none = (message: string): AppError =>
       refusal('no_capacity', whyNone(message, needs, this.#phase), this.#startMs);
@@ -247,8 +247,9 @@ export class PoolRouter {
     return needsOfLine(this.#waiting.all(), poolNeeds(this.#spec), (needs) => this.targetFor(needs) !== null);
   }
 
-  #choose(wish: Wish): Replica | undefined {
-    return this.#shut === null ? chooseReplica(this.#replicas.values(), wish, this.#clock.now()) : undefined;
+  #choose(wish: Wish, mayWait = true): Replica | undefined {
+    const most = mayWait ? unreadMost(this.prefillTokensPerS, this.#spec.slo.ttftMs) : Infinity;
+    return this.#shut === null ? chooseReplica(this.#replicas.values(), wish, this.#clock.now(), most) : undefined;
   }
 
   #occupy(replica: Replica, { opening, request }: Wish, waited: { waitedMs: Ms; cold: boolean }): Slot {

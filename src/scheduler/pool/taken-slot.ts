@@ -8,6 +8,7 @@ export class TakenSlot implements Slot {
   readonly waitedMs: Ms;
   readonly cold: boolean;
   readonly #replica: Replica;
+  readonly #onRead: () => void;
   readonly #onRelease: (replica: Replica, outcome: Outcome, busyMs: Ms) => void;
   readonly #clock: { now(): EpochMs };
   readonly #meter: TokenMeter;
@@ -36,6 +37,8 @@ export class TakenSlot implements Slot {
       readonly meter: TokenMeter;
       readonly speeds: SpeedMeter;
       readonly onBegun: (ttftMs: Ms, cold: boolean) => void;
+      /** It has room for the next prompt. */
+      readonly onRead: () => void;
       readonly onRelease: (replica: Replica, outcome: Outcome, busyMs: Ms) => void;
     },
   ) {
@@ -52,6 +55,7 @@ export class TakenSlot implements Slot {
     this.#meter = router.meter;
     this.#speeds = router.speeds;
     this.#onBegun = router.onBegun;
+    this.#onRead = router.onRead;
     this.#onRelease = router.onRelease;
     this.#takenMs = router.clock.now();
     this.#flightsMs = sumFlights(replica, this.#takenMs);
@@ -90,8 +94,10 @@ export class TakenSlot implements Slot {
   }
 
   alive(): void {
-    if (this.#unread > 0) this.#read();
     this.#replica.circuit.alive(this.#clock.now());
+    if (this.#unread === 0) return;
+    this.#read();
+    this.#onRead();
   }
 
   began(): void {

@@ -10,6 +10,9 @@ const MINUTE_MS = 60_000;
 const MINUTES = 60;
 /** A rate of less time would be that of a single request. */
 const LEAST_MINUTES = 10;
+/** What requests are like changes with the time of day; fewer than so many are no mean. */
+const LATELY_MINUTES = 10;
+const LATELY_LEAST = 100;
 
 interface Minute {
   at: number;
@@ -23,13 +26,14 @@ export class TokenMeter {
   readonly #minutes: Minute[] = Array.from({ length: MINUTES }, () => ({ at: -1, requests: 0, input: 0, output: 0 }));
   #sinceMs: EpochMs | null = null;
 
-  add(nowMs: EpochMs, input: Tokens, output: Tokens): void {
+  /** @param requests that these tokens are of */
+  add(nowMs: EpochMs, input: Tokens, output: Tokens, requests = 1): void {
     this.#sinceMs ??= nowMs;
     const at = Math.floor(nowMs / MINUTE_MS);
     const minute = this.#minutes[at % MINUTES];
     if (!minute) return;
     if (minute.at !== at) Object.assign(minute, { at, requests: 0, input: 0, output: 0 });
-    minute.requests += 1;
+    minute.requests += requests;
     minute.input += input;
     minute.output += output;
   }
@@ -48,9 +52,10 @@ export class TokenMeter {
     return requests === 0 ? null : { input: input / requests, output: output / requests };
   }
 
-  /** Attempts that ended in the last hour, and what they were on the mean. */
+  /** Attempts that ended lately, and what they were on the mean: in the last minutes if they were many, else in the last hour. */
   means(nowMs: EpochMs): TokenRate & { readonly requests: number } {
-    const { requests, input, output } = this.#sum(nowMs, MINUTES);
+    const lately = this.#sum(nowMs, LATELY_MINUTES);
+    const { requests, input, output } = lately.requests >= LATELY_LEAST ? lately : this.#sum(nowMs, MINUTES);
     const each = Math.max(1, requests);
     return { requests, input: input / each, output: output / each };
   }

@@ -1,4 +1,4 @@
-import type { EpochMs, Ms } from '../../units.ts';
+import type { EpochMs, Ms, Tokens } from '../../units.ts';
 
 /**
  * Pure: whose turn it is where more wait than can be served in time. First come, first served makes everybody late as soon as
@@ -36,6 +36,19 @@ export function isForThoseInTime(turn: number, oldest: InLine | undefined, nowMs
   const every = isPressed ? PRESSED_EVERY : OLDEST_EVERY;
   return turn % every !== every - 1;
 }
+
+/**
+ * Tokens of prompts that may be unread on a replica while it is given another. A model server reads them one after the other,
+ * so who is handed over early waits there, behind long ones, while another replica may be done; from the line whoever can be
+ * in time goes where there is room first.
+ * @param tokensPerS at which a replica reads; null: that is not known
+ */
+export function unreadMost(tokensPerS: number | null, promisedMs: Ms): Tokens {
+  return tokensPerS === null ? Infinity : Math.max(UNREAD_LEAST, ((1 - LINE_SHARE) * promisedMs * tokensPerS) / 1000);
+}
+
+/** What a model server reads at a time. */
+const UNREAD_LEAST: Tokens = 2048;
 
 export function isInTime(one: InLine, nowMs: EpochMs): boolean {
   return one.dueMs > nowMs;

@@ -18,6 +18,8 @@ const HALF_LIFE_MS: Ms = 86_400_000;
 const NEWCOMERS_SHARE = 0.25;
 /** Accounts that are remembered; of more, those that asked nothing for longest are newcomers again. */
 const ACCOUNTS_MAX = 10_000;
+/** Nothing fades within it, and nobody becomes one of the last to have asked: requests come by the thousand. */
+const STEP_MS: Ms = 1000;
 
 function faded({ heldNanoUsd, chargedNanoUsd, atMs }: Spending, nowMs: EpochMs): Spending {
   const left = 2 ** (-Math.max(0, nowMs - atMs) / HALF_LIFE_MS);
@@ -40,29 +42,41 @@ export function withCharge(
   { holdNanoUsd, chargedNanoUsd }: { readonly holdNanoUsd: NanoUsd; readonly chargedNanoUsd: NanoUsd },
   nowMs: EpochMs,
 ): Spending {
-  const before = faded(spending ?? { heldNanoUsd: 0, chargedNanoUsd: 0, atMs: nowMs }, nowMs);
-  const [held, charged] = [Number(holdNanoUsd), Number(chargedNanoUsd)];
+  let before = spending ?? { heldNanoUsd: 0, chargedNanoUsd: 0, atMs: nowMs };
+  if (nowMs - before.atMs >= STEP_MS) before = faded(before, nowMs);
+  const held = Number(holdNanoUsd);
   return {
-    ...before,
     heldNanoUsd: before.heldNanoUsd + held,
-    chargedNanoUsd: before.chargedNanoUsd + Math.min(held, charged),
+    chargedNanoUsd: before.chargedNanoUsd + Math.min(held, Number(chargedNanoUsd)),
+    atMs: before.atMs,
   };
+}
+
+interface Known {
+  spending: Spending;
+  /** When it was put behind all others. */
+  lastMs: EpochMs;
 }
 
 /** What accounts were charged lately; forgotten with the process. */
 export class Worths {
-  readonly #spending = new Map<string, Spending>();
+  readonly #accounts = new Map<string, Known>();
 
   of(account: string, holdNanoUsd: NanoUsd, nowMs: EpochMs): NanoUsd {
-    return worthOf(this.#spending.get(account) ?? null, holdNanoUsd, nowMs);
+    return worthOf(this.#accounts.get(account)?.spending ?? null, holdNanoUsd, nowMs);
   }
 
   note(account: string, charge: { readonly holdNanoUsd: NanoUsd; readonly chargedNanoUsd: NanoUsd }, nowMs: EpochMs) {
-    const spending = withCharge(this.#spending.get(account) ?? null, charge, nowMs);
-    this.#spending.delete(account);
-    this.#spending.set(account, spending);
-    if (this.#spending.size <= ACCOUNTS_MAX) return;
-    const [oldest] = this.#spending.keys();
-    if (oldest !== undefined) this.#spending.delete(oldest);
+    const known = this.#accounts.get(account);
+    const spending = withCharge(known?.spending ?? null, charge, nowMs);
+    if (known) {
+      known.spending = spending;
+      if (nowMs - known.lastMs < STEP_MS) return;
+      this.#accounts.delete(account);
+    }
+    this.#accounts.set(account, { spending, lastMs: nowMs });
+    if (this.#accounts.size <= ACCOUNTS_MAX) return;
+    const [oldest] = this.#accounts.keys();
+    if (oldest !== undefined) this.#accounts.delete(oldest);
   }
 }

@@ -69,6 +69,18 @@ export class SimulatedFleet {
     return this.live.find((replica) => replica.id === id);
   }
 
+  /** The one with the fewest requests at work, of those that have a slot free and no more prompts than this still to read. */
+  leastLoaded(slots: number, unreadMost: number): SimulatedReplica | null {
+    let best: SimulatedReplica | null = null;
+    let least = slots;
+    for (const replica of this.live) {
+      const { inFlight, unreadTokens } = replica.server ?? { inFlight: Infinity, unreadTokens: 0 };
+      if (replica.state !== 'ready' || inFlight >= least || unreadTokens > unreadMost) continue;
+      [best, least] = [replica, inFlight];
+    }
+    return best;
+  }
+
   leased(replica: SimulatedReplica, nowMs: number): void {
     replica.leasedMs = nowMs;
     this.leases += 1;

@@ -45,6 +45,8 @@ export interface GatewayTraits {
   readonly resumes: boolean;
   /** Who is late already makes room for those who can still be in time. */
   readonly lateYields: boolean;
+  /** At which it knows replicas to read: none is given prompts that it could not read in time. Null: it does not look. */
+  readonly prefillTokensPerS: number | null;
   /** Until a replica that takes requests and answers none is seen for what it is. Infinity: never. */
   readonly darkMs: Ms;
   /** What a closing replica may still answer for. */

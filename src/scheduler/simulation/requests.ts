@@ -44,6 +44,10 @@ export class Requests {
     this.#limitMs = (request) => (ttftMs ?? TTFT_MS) + prefillMs(reference, load.inputTokens[request] ?? 1);
   }
 
+  get promisedMs(): number {
+    return this.#promise.promisedMs;
+  }
+
   get nextArrivalMs(): number {
     return this.load.atMs[this.arrivals] ?? Infinity;
   }

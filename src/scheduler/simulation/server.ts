@@ -25,6 +25,8 @@ export class Server {
   readonly #prefills = new Fifo();
   readonly #streams = new Heap<number>();
   readonly #endSteps = new Map<number, number>();
+  /** Of prompts that were handed to it. */
+  unreadTokens = 0;
   #steps = 0;
   #nowMs: number;
   #prefillEndMs = Infinity;
@@ -49,6 +51,7 @@ export class Server {
     this.#advance(nowMs);
     this.#jobs.set(job.request, job);
     this.#prefills.push(job.request);
+    this.unreadTokens += job.inputTokens;
     if (this.#prefillEndMs === Infinity) this.#beginPrefill(nowMs);
   }
 
@@ -61,6 +64,7 @@ export class Server {
       const job = request === undefined ? undefined : this.#jobs.get(request);
       if (job) {
         progress.first.push(job.request);
+        this.unreadTokens -= job.inputTokens;
         // The prefill makes the first token.
         if (job.outputTokens <= 1) this.#end(job.request, progress);
         else this.#stream(job);

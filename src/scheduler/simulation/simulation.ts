@@ -1,6 +1,6 @@
 import type { Offer } from '../choice.ts';
 import type { Action } from '../plan.ts';
-import { isForThoseInTime, isInTime } from '../pool/turns.ts';
+import { isForThoseInTime, isInTime, unreadMost } from '../pool/turns.ts';
 import { summarise, type Figures } from './figures.ts';
 import { SimulatedFleet, type SimulatedReplica } from './fleet.ts';
 import type { Load } from './load.ts';
@@ -105,9 +105,10 @@ class Run {
   }
 
   #serveLine(): void {
-    const { line } = this.#requests;
+    const { line, promisedMs } = this.#requests;
+    const most = unreadMost(this.#policy.traits.prefillTokensPerS, promisedMs);
     while (line.size > 0) {
-      const replica = this.#leastLoaded();
+      const replica = this.#fleet.leastLoaded(this.#scenario.model.slots, most);
       if (!replica?.server) return;
       const next = this.#nextInLine();
       if (next === undefined) return;
@@ -124,22 +125,12 @@ class Run {
     return line.take((request) => isInTime(this.#requests.inLine(request), this.#nowMs));
   }
 
-  #leastLoaded(): SimulatedReplica | null {
-    let best: SimulatedReplica | null = null;
-    let least = this.#scenario.model.slots;
-    for (const replica of this.#fleet.live) {
-      const load = replica.server?.inFlight ?? Infinity;
-      if (replica.state === 'ready' && load < least) [best, least] = [replica, load];
-    }
-    return best;
-  }
-
   #progress(replica: SimulatedReplica): void {
     const { first, ended } = replica.server?.step(this.#nowMs) ?? { first: [], ended: [] };
     for (const request of first) this.#requests.first(request, this.#nowMs);
     for (const request of ended) this.#requests.end(request, this.#nowMs);
     replica.lastUsedMs = this.#nowMs;
-    if (ended.length > 0) this.#serveLine();
+    if (first.length + ended.length > 0) this.#serveLine();
     if (replica.state === 'draining' && replica.server?.inFlight === 0) this.#drained(replica);
   }
 

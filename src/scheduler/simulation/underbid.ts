@@ -3,6 +3,7 @@ import { chooseBid } from '../choice.ts';
 import { expectedLifeMs } from '../life.ts';
 import { planPool } from '../plan.ts';
 import { expectStart, lossesPerHour } from '../pool-record.ts';
+import { TokenMeter } from '../pool/token-meter.ts';
 import { quarantineMs } from '../reputation.ts';
 import { LATE_SHARE, wantedReplicas } from '../scale.ts';
 import { sampleWork, type MeasuredRates } from '../work-sample.ts';
@@ -13,7 +14,7 @@ import { TTFT_MS } from './speeds.ts';
  * Requests wait at zero, move when their replica goes and go on from the last token, and those who are late already yield to
  * those who are not; silence is noticed in half a minute.
  */
-const TRAITS: GatewayTraits = {
+const TRAITS: Omit<GatewayTraits, 'prefillTokensPerS'> = {
   holdsAtZero: true,
   retriesUnbegun: true,
   resumes: true,
@@ -39,11 +40,15 @@ export function underbid(rates: MeasuredRates | null, lateShare = LATE_SHARE): P
   let [pauseRow, pauseUntilMs] = [0, 0];
   let [losses, replicaHours] = [0, 0];
 
+  const meter = new TokenMeter();
+
   const observe = (view: PolicyView): void => {
-    const { waiting, ended, inputTokens, outputTokens } = view;
+    const { nowMs, waiting } = view;
+    const since = (name: 'ended' | 'inputTokens' | 'outputTokens'): number => view[name] - (before?.[name] ?? 0);
+    meter.add(nowMs, since('inputTokens'), since('outputTokens'), since('ended'));
     const arrived = view.arrivals - (before?.arrivals ?? 0);
     const askedTokens = view.askedTokens - (before?.askedTokens ?? 0);
-    const mean = { input: inputTokens / Math.max(1, ended), output: outputTokens / Math.max(1, ended) };
+    const { requests: ended, ...mean } = meter.means(nowMs);
     const came = { askedTokens, arrived, waiting, slots: view.spec.slots, ttftMs: TTFT_MS, ended, mean };
     const { slackMs = TTFT_MS, ...work } = rates ? sampleWork(came, rates) : { workMs: null, lineMs: 0 };
     history = foldDemand(
@@ -71,7 +76,7 @@ export function underbid(rates: MeasuredRates | null, lateShare = LATE_SHARE): P
 
   return {
     name: 'underbid',
-    traits: TRAITS,
+    traits: { ...TRAITS, prefillTokensPerS: rates?.prefillTokensPerS ?? null },
     tickMs: 5_000,
     wakes: true,
     told: ({ provider, ok, nowMs }) => {

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Market } from '../../../src/leases/market.ts';
+import { answerByLog } from '../../../src/leases/local/own-answer.ts';
 import { breachOf, type BreachKind } from '../../../src/spec/dispute.ts';
 import { until } from '../../fakes/clock.ts';
 import { testOrder } from '../../fakes/market-samples.ts';
@@ -60,6 +61,14 @@ test('an embedded provider owns up to what its own log says: its model server ha
   await bench.clock.advance(6000);
   await file(bench.market, 'down', bench.clock.now() - 12_000, bench.clock.now());
   await settled('it owns up', async () => (await note(bench.market))?.state === 'upheld');
+});
+
+test('a machine that ended at the very end of the bad interval is owned up to as well, said once', () => {
+  const breach = breachOf({ kind: 'down', reason: 'gone', fromMs: 5, toMs: 5 });
+  const health = { runningMs: 1, endedMs: 5, detail: 'the model server ended: signal SIGKILL' };
+  const { accepts, text } = answerByLog(breach, health, 6);
+  assert.deepEqual([accepts, text], [true, 'our log: the model server ended: signal SIGKILL']);
+  assert.equal(answerByLog(breach, { ...health, endedMs: 6 }, 6).accepts, false);
 });
 
 test('what is certain is upheld at once, and nobody waits for an answer that is late', async (t) => {

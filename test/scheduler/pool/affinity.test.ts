@@ -34,6 +34,17 @@ test('a request at work weighs as much as a thousand letters of prompt', () => {
   assert.equal(choose([a, b], opening(1, 2, 3, 4, 5)), 'r0');
 });
 
+test('one that has more to read than it may have no room has, by its pace; who is paid by the token has machines enough', () => {
+  const [a] = pair({ slots: 4 }, { slots: 4 });
+  a.unread = 100;
+  const room = (most: number, replica = a): boolean => chooseReplica([replica], {}, 0, most) !== undefined;
+  assert.deepEqual([room(6399), room(6400), room(Infinity)], [false, true, true]);
+  a.pace = 2;
+  assert.deepEqual([room(3199), room(3200)], [false, true]);
+  const price = { inputPico: 1n, cachedInputPico: 1n, outputPico: 1n };
+  assert.ok(room(0, { ...a, target: { ...a.target, tokenPrice: price } }));
+});
+
 test('a session is worth a way', () => {
   const [a, b] = pair({ slots: 4 }, { slots: 4, inFlight: 1 });
   b.remembered.note({ session: 7, blocks: [] });

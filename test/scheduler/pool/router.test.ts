@@ -110,6 +110,36 @@ test('who is late already makes room for those who can still be in time, and nob
   assert.deepEqual(order, ['moved', 'new', 'late']);
 });
 
+test('a long prompt waits in line, not behind others on a replica that reads; who cannot wait goes there all the same', async () => {
+  const { router, add, take } = setup();
+  add('a', 4);
+  const opening = { session: null, blocks: [], size: 100 };
+  router.prefillTokensPerS = 5000;
+  const first = await take({ opening });
+  const second = take({ opening });
+  assert.deepEqual([router.tryTake({ opening }), router.stats.waiting], [null, 1]);
+  assert.equal((await take({ opening, maxWaitMs: 0 })).target.id, 'a');
+  first.began();
+  assert.equal(router.stats.waiting, 1, 'the one that could not wait is read first');
+  first.release('served');
+  router.prefillTokensPerS = 10_000;
+  router.verified('a');
+  assert.equal((await second).waitedMs, 0);
+});
+
+test('the moment a prompt is read there is room for the next one', async () => {
+  const { router, add, take } = setup();
+  add('a', 4);
+  const opening = { session: null, blocks: [], size: 100 };
+  router.prefillTokensPerS = 5000;
+  const first = await take({ opening });
+  const second = take({ opening });
+  assert.equal(router.stats.waiting, 1);
+  first.began();
+  assert.equal((await second).target.id, 'a');
+  assert.deepEqual([router.load('a')?.inFlight, router.stats.waiting], [2, 0]);
+});
+
 test('who found no machine was told so: a cold start takes its time without making anybody late', async () => {
   const { router, add, take, clock } = setup();
   router.expectStart(20_000);

@@ -35,3 +35,13 @@ test('a clock that is set back finds no minutes of the future', () => {
   meter.add(START + 5 * MINUTE, 1000, 100);
   assert.deepEqual(meter.rate(START), { input: 0, output: 0 });
 });
+
+test('what requests are like is told by the last ten minutes where they are many, else by the hour', () => {
+  const meter = new TokenMeter();
+  meter.add(START, 100_000, 20_000, 100);
+  meter.add(START + 30 * MINUTE, 99_000, 9900, 99);
+  assert.deepEqual(meter.means(START + 30 * MINUTE), { requests: 199, input: 1000, output: 29_900 / 199 });
+  meter.add(START + 31 * MINUTE, 1000, 100);
+  assert.deepEqual(meter.means(START + 31 * MINUTE), { requests: 100, input: 1000, output: 100 });
+  assert.equal(meter.means(START + 45 * MINUTE).requests, 200, 'nothing came lately');
+});

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { dueMs, isForThoseInTime, isInTime, type InLine } from '../../../src/scheduler/pool/turns.ts';
+import { dueMs, isForThoseInTime, isInTime, unreadMost, type InLine } from '../../../src/scheduler/pool/turns.ts';
 
 const waiting = (sinceMs: number, coldMs = 0): InLine => {
   return { sinceMs, dueMs: dueMs(sinceMs, 5000, coldMs), untilMs: sinceMs + 600_000 };
@@ -48,4 +48,9 @@ test('in a line that is too long for all, those who can be are in time, and nobo
   // A fifth is too much, and a little more is late for the turns of those who are.
   assert.ok(fair.late < 1000 && plain.late > 2900, `${fair.late} late, ${plain.late} if the first were always first`);
   assert.ok(fair.longestMs < 600_000, `${fair.longestMs} ms in line`);
+});
+
+test('a replica is given no more prompts than it reads in what is left of the promise, but as many as it reads at a time', () => {
+  const most = (tokensPerS: number | null): number => Math.round(unreadMost(tokensPerS, 5000));
+  assert.deepEqual([most(30_000), most(5000), most(500), most(null)], [30_000, 5000, 2048, Infinity]);
 });

@@ -151,6 +151,15 @@ test('of a load that is more than its machines can do, as many as can be are in 
   assert.ok(before < 0.9 && after > 0.95, `${after} in time, ${before} if the first to come were always served first`);
 });
 
+test('long prompts are in time more often where they wait for whichever replica has read first', () => {
+  const load = chatLoad(1, () => 2);
+  const long = { ...load, inputTokens: load.inputTokens.map((tokens) => 6 * tokens) };
+  const scenario = testScenario({ min: 4, max: 4 });
+  const early = { ...ours(), traits: { ...ours().traits, prefillTokensPerS: null } };
+  const [first = 0, waits = 1] = [early, ours()].map((one) => 1 - simulate(scenario, long, one, 1).within_slo_share);
+  assert.ok(first > 0.01 && waits < 0.001, `${waits} late, ${first} where they are handed over at once`);
+});
+
 test('a dark provider is left in less than a minute, and its requests are answered by others', () => {
   const troubles = [{ kind: 'provider_dark', atMs: 30 * MINUTE_MS, provider: 'a' }] as const;
   const seen: { atMs: number; provider: string | null }[] = [];

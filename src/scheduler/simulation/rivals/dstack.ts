@@ -11,6 +11,7 @@ const TRAITS: GatewayTraits = {
   retriesUnbegun: true,
   resumes: false,
   lateYields: false,
+  prefillTokensPerS: null,
   darkMs: Infinity,
   drainMs: 10_000,
   drainLeastMs: 0,

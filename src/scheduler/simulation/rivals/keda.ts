@@ -13,6 +13,7 @@ const TRAITS: GatewayTraits = {
   retriesUnbegun: false,
   resumes: false,
   lateYields: false,
+  prefillTokensPerS: null,
   darkMs: 30_000,
   drainMs: 35_000,
   drainLeastMs: 5_000,

@@ -15,6 +15,7 @@ const TRAITS: GatewayTraits = {
   retriesUnbegun: false,
   resumes: false,
   lateYields: false,
+  prefillTokensPerS: null,
   darkMs: 30_000,
   drainMs: 300_000,
   drainLeastMs: 30_000,

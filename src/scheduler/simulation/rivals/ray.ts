@@ -11,6 +11,7 @@ const TRAITS: GatewayTraits = {
   retriesUnbegun: true,
   resumes: false,
   lateYields: false,
+  prefillTokensPerS: null,
   darkMs: 90_000,
   drainMs: 300_000,
   drainLeastMs: 2_000,

@@ -9,6 +9,7 @@ const TRAITS: GatewayTraits = {
   retriesUnbegun: true,
   resumes: false,
   lateYields: false,
+  prefillTokensPerS: null,
   darkMs: 420_000,
   drainMs: 600_000,
   drainLeastMs: 0,

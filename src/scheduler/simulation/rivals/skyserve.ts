@@ -19,6 +19,7 @@ const TRAITS: GatewayTraits = {
   retriesUnbegun: true,
   resumes: false,
   lateYields: false,
+  prefillTokensPerS: null,
   darkMs: 180_000,
   drainMs: 120_000,
   drainLeastMs: 120_000,

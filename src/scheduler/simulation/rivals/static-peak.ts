@@ -6,6 +6,7 @@ const TRAITS: GatewayTraits = {
   retriesUnbegun: true,
   resumes: false,
   lateYields: false,
+  prefillTokensPerS: null,
   darkMs: 60_000,
   drainMs: 60_000,
   drainLeastMs: 0,
