@@ -7,21 +7,23 @@ import { US_PER_TICK } from './machine.ts';
 /** Programs the benchmarks start, each ended by its own process id, whatever happens to the benchmark. */
 export interface Child {
   readonly pid: number;
-  /** The line that said it is ready. */
+  /** The line that said it is ready; empty where it was asked. */
   readonly line: string;
   /** SIGTERM, and SIGKILL after `STOP_MS`. May be called again. */
   stop(): Promise<void>;
 }
 
 export interface ChildOptions {
-  /** A TypeScript file and its arguments, run by this same Node. */
+  /** What runs the file; default: this same Node. */
+  readonly command?: string;
   readonly file: string;
   readonly args?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
   readonly cwd?: string;
   /** Its stderr goes to a file here; the end of it is part of the error when it does not start. */
   readonly folder: string;
-  readonly ready: RegExp;
+  /** A line on its stdout that says it is ready, or a question that is asked until the answer is true. */
+  readonly ready: RegExp | (() => Promise<boolean>);
   readonly readyMs?: number;
   /** As taskset writes them: "0" or "0,1"; undefined leaves the choice to the kernel. */
   readonly cores?: string | undefined;
@@ -38,7 +40,7 @@ process.on('exit', () => {
 export async function startChild(options: ChildOptions): Promise<Child> {
   options.signal.throwIfAborted();
   const log = join(options.folder, `${basename(options.file, '.ts')}-${Date.now()}.log`);
-  const words = [process.execPath, options.file, ...(options.args ?? [])];
+  const words = [options.command ?? process.execPath, options.file, ...(options.args ?? [])];
   if (options.cores !== undefined) words.unshift('taskset', '-c', options.cores);
   const [command = '', ...args] = words;
   const stderr = openSync(log, 'a');
@@ -51,7 +53,7 @@ export async function startChild(options: ChildOptions): Promise<Child> {
   running.add(child);
   child.once('exit', () => running.delete(child));
   try {
-    const line = await readyLine(child, options);
+    const line = await untilReady(child, options);
     child.stdout?.resume();
     return { pid: child.pid ?? 0, line, stop: () => stopChild(child) };
   } catch (error) {
@@ -63,13 +65,17 @@ export async function startChild(options: ChildOptions): Promise<Child> {
   }
 }
 
-function readyLine(child: ChildProcess, options: ChildOptions): Promise<string> {
+const ASK_MS = 250;
+
+function untilReady(child: ChildProcess, options: ChildOptions): Promise<string> {
   const { promise, resolve, reject } = Promise.withResolvers<string>();
   const limit = AbortSignal.any([options.signal, AbortSignal.timeout(options.readyMs ?? 10_000)]);
+  const { ready } = options;
+  const lines = ready instanceof RegExp ? ready : undefined;
   let text = '';
   const onData = (chunk: string): void => {
     text = (text + chunk).slice(-20_000);
-    const line = text.split('\n').find((line) => options.ready.test(line));
+    const line = text.split('\n').find((line) => lines?.test(line));
     if (line !== undefined) resolve(line);
   };
   const onAbort = (): void => reject(new Error('not ready in time', { cause: limit.reason }));
@@ -77,7 +83,12 @@ function readyLine(child: ChildProcess, options: ChildOptions): Promise<string> 
   child.once('error', reject);
   child.once('exit', (code, signal) => reject(new Error(`ended with ${code ?? signal}`)));
   limit.addEventListener('abort', onAbort);
+  const asking = ready instanceof RegExp ? undefined : setInterval(() => void ask(ready), ASK_MS);
+  const ask = async (answer: () => Promise<boolean>): Promise<void> => {
+    if (await answer().catch(() => false)) resolve('');
+  };
   return promise.finally(() => {
+    clearInterval(asking);
     child.stdout?.off('data', onData);
     limit.removeEventListener('abort', onAbort);
   });

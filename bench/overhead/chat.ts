@@ -27,11 +27,22 @@ export function chatBody(stream: boolean, maxTokens = 64): string {
   return JSON.stringify({ model: POOL, messages: MESSAGES, ...sampling, ...options });
 }
 
-export function chatRequest(chat: { port: number; key: string; stream: boolean; maxTokens?: number }): Buffer {
+/** More headers than every gateway is sent: one that is told in each request where to go. */
+export type Headers = Readonly<Record<string, string>>;
+
+export function chatRequest(chat: {
+  port: number;
+  key: string;
+  stream: boolean;
+  maxTokens?: number;
+  headers?: Headers;
+}): Buffer {
   const body = chatBody(chat.stream, chat.maxTokens);
+  const more = Object.entries(chat.headers ?? {}).map(([name, value]) => `${name}: ${value}\r\n`);
   return Buffer.from(
     `POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1:${chat.port}\r\nAuthorization: Bearer ${chat.key}\r\n` +
-      `Content-Type: application/json\r\nAccept: */*\r\nContent-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
+      `Content-Type: application/json\r\nAccept: */*\r\n${more.join('')}` +
+      `Content-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
   );
 }
 
@@ -49,11 +60,12 @@ export async function checkChat(chat: {
   port: number;
   key: string;
   stream: boolean;
+  headers?: Headers;
   signal: AbortSignal;
 }): Promise<string | undefined> {
   const response = await fetch(`http://127.0.0.1:${chat.port}/v1/chat/completions`, {
     method: 'POST',
-    headers: { authorization: `Bearer ${chat.key}`, 'content-type': 'application/json' },
+    headers: { ...chat.headers, authorization: `Bearer ${chat.key}`, 'content-type': 'application/json' },
     body: chatBody(chat.stream),
     signal: AbortSignal.any([chat.signal, AbortSignal.timeout(60_000)]),
   });

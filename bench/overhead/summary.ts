@@ -10,6 +10,8 @@ export interface Measure extends LoadResult {
   readonly mainThreadCpuUs: number;
   /** Of the client and the mock together. */
   readonly clientCpuUs: number;
+  /** The system's memory right after the load; 0 where nothing is between client and mock. */
+  readonly rssMib: number;
 }
 
 /** A type and not an interface, so that it is a `BenchRow` too. */
@@ -24,6 +26,7 @@ export type Row = {
   /** Above 0.9 the system's own main thread set the requests/s, not the client. */
   readonly main_thread_busy_share: number;
   readonly client_core_busy_share: number;
+  readonly rss_mib: number;
   readonly p50_us: number;
   readonly p99_us: number;
   readonly requests: number;
@@ -42,6 +45,7 @@ interface Figures {
   readonly main_thread_cpu_us_per_request: number;
   readonly main_thread_busy_share: number;
   readonly client_core_busy_share: number;
+  readonly rss_mib: number;
   readonly requests: number;
   readonly failures: number;
 }
@@ -49,12 +53,12 @@ interface Figures {
 const SYSTEM_ORDER = ['direct', 'dispatch', 'underbid'];
 
 /** Scenarios in the order in which they first come; failures and requests are summed, the rest are medians. */
-export function summarise(measures: readonly Measure[]): Row[] {
+export function summarise(measures: readonly Measure[], order: readonly string[] = SYSTEM_ORDER): Row[] {
   const groups = Map.groupBy(measures, ({ scenario, system }) => `${scenario} ${system}`);
   const scenarios = [...new Set(measures.map((measure) => measure.scenario))];
   return [...groups.values()]
     .flatMap((group) => (group[0] === undefined ? [] : [summariseOne(group[0], group, measures)]))
-    .toSorted((a, b) => SYSTEM_ORDER.indexOf(a.system) - SYSTEM_ORDER.indexOf(b.system))
+    .toSorted((a, b) => order.indexOf(a.system) - order.indexOf(b.system))
     .toSorted((a, b) => scenarios.indexOf(a.scenario) - scenarios.indexOf(b.scenario));
 }
 
@@ -72,6 +76,7 @@ function summariseOne(first: Measure, group: readonly Measure[], all: readonly M
     main_thread_cpu_us_per_request: middle('main_thread_cpu_us_per_request'),
     main_thread_busy_share: middle('main_thread_busy_share'),
     client_core_busy_share: middle('client_core_busy_share'),
+    rss_mib: middle('rss_mib'),
     p50_us: middle('p50_us'),
     p99_us: middle('p99_us'),
     requests: sum('requests'),
@@ -94,6 +99,7 @@ function figuresOf(measure: Measure, all: readonly Measure[]): Figures {
     main_thread_cpu_us_per_request: round(measure.mainThreadCpuUs / measure.requests),
     main_thread_busy_share: round(measure.mainThreadCpuUs / measure.seconds / 1e6, 3),
     client_core_busy_share: round(measure.clientCpuUs / measure.seconds / 1e6, 3),
+    rss_mib: round(measure.rssMib),
     requests: measure.requests,
     failures: measure.failures,
   };

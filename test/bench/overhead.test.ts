@@ -86,6 +86,7 @@ void test('added latency is taken against direct of the same round, and failures
     cpuUs: 5000,
     mainThreadCpuUs: 4000,
     clientCpuUs: 1_000_000,
+    rssMib: 80,
   });
   const rows = summarise([
     measure('direct', 0, 20),
