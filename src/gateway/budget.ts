@@ -55,7 +55,11 @@ export class Budget {
   }
 
   /** What came faster than its hold grew is paid for by the hold that is on its way. */
-  async settled(): Promise<void> {
+  settled(): Promise<void> | null {
+    return this.#extension && this.#grown();
+  }
+
+  async #grown(): Promise<void> {
     while (this.#extension) await this.#extension;
   }
 

@@ -2,13 +2,13 @@ import { AppError, describeError } from '../errors.ts';
 import type { UsageDetail } from '../ledger/operations.ts';
 import type { TokenCounts } from '../ledger/pricing.ts';
 import type { Slot } from '../scheduler/pool/slot.ts';
-import type { EpochMs, Ms, NanoUsd, Tokens } from '../units.ts';
+import type { EpochMs, NanoUsd, Tokens } from '../units.ts';
 import { Attempt, AttemptFailure, type ReplyReader } from './attempt.ts';
 import { Attempts, outcomeOf } from './attempts.ts';
 import { wholeHeaders } from './chat-reply.ts';
 import { composeEmbeddings, readEmbeddings, type Embeddings } from './embedding-reply.ts';
 import { toAppError } from './openai.ts';
-import { detailOf, NO_TOKENS } from './outcome.ts';
+import { detailOf, NO_TOKENS, Timings } from './outcome.ts';
 import { Purchases } from './purchases.ts';
 import type { RelayDeps, RelayJob } from './relay-job.ts';
 import type { WholeReply } from './transport.ts';
@@ -20,7 +20,7 @@ type Shared =
   | 'model'
   | 'router'
   | 'account'
-  | 'needs'
+  | 'wish'
   | 'path'
   | 'inputBound'
   | 'inputLeast'
@@ -50,13 +50,13 @@ export class EmbeddingRelay {
   #stopped: AppError | null = null;
   #slot: Slot | null = null;
   #untilMs: EpochMs | null = null;
-  #waitedMs: Ms = 0;
-  #coldStartMs: Ms = 0;
+  readonly #timings: Timings;
   #refused: Tokens = 0;
 
   constructor(deps: RelayDeps, job: EmbeddingJob) {
     this.#deps = deps;
     this.#job = job;
+    this.#timings = new Timings(job.createdMs);
   }
 
   /** Rejects with what the client shall be told, before the reply has begun. */
@@ -97,17 +97,17 @@ export class EmbeddingRelay {
   }
 
   async #take(): Promise<Slot> {
-    const { id: request, router, account, needs, maxWaitMs, createdMs, reservation } = this.#job;
+    const { router, account, maxWaitMs, createdMs, reservation } = this.#job;
     if (this.#stopped) throw this.#stopped;
     const { failed: exclude, last } = this.#attempts;
-    const free = router.tryTake({ exclude, needs, request });
+    const wish = { ...this.#job.wish, exclude };
+    const free = router.tryTake(wish);
     if (free) return (this.#slot = free);
     try {
       const left = createdMs + maxWaitMs - this.#deps.clock.now();
-      const who = { account, needs, request, wake: reservation.offer };
-      const slot = await router.take({ ...who, maxWaitMs: left, signal: this.#ended.signal, exclude });
-      this.#waitedMs = Math.max(this.#waitedMs, slot.waitedMs);
-      if (slot.cold) this.#coldStartMs = Math.max(this.#coldStartMs, slot.waitedMs);
+      const more = { account, wake: reservation.offer, maxWaitMs: left, signal: this.#ended.signal };
+      const slot = await router.take({ ...wish, ...more });
+      this.#timings.waited(slot);
       return (this.#slot = slot);
     } catch (error) {
       throw this.#stopped ?? last ?? error;
@@ -178,7 +178,7 @@ export class EmbeddingRelay {
     const { id, model, reservation } = this.#job;
     const { wakeFee } = reservation;
     const provider = this.#slot?.target.provider ?? null;
-    const headers = wholeHeaders({ cost, wakeFee, coldStartMs: this.#coldStartMs, provider });
+    const headers = wholeHeaders({ cost, wakeFee, coldStartMs: this.#timings.coldStartMs, provider });
     return { headers, body: composeEmbeddings(embeddings, { id, model, tokens: tokens.inputTokens, cost, wakeFee }) };
   }
 
@@ -202,8 +202,6 @@ export class EmbeddingRelay {
   }
 
   #detail(error: string | null): UsageDetail {
-    const { createdMs } = this.#job;
-    const timings = { createdMs, nowMs: this.#deps.clock.now(), firstTokenMs: null };
     return detailOf({
       stream: false,
       finish: null,
@@ -212,7 +210,8 @@ export class EmbeddingRelay {
       resumed: 0,
       leases: this.#purchases.leases,
       error,
-      timings: { ...timings, waitedMs: this.#waitedMs, coldStartMs: this.#coldStartMs },
+      timings: this.#timings,
+      nowMs: this.#deps.clock.now(),
     });
   }
 }

@@ -67,7 +67,7 @@ async function prepareEmbeddings(parts: WorkParts): Promise<Work> {
     model: spec.id,
     router,
     account: caller.customer,
-    needs,
+    wish: { request: id, needs },
     path: EMBEDDINGS_PATH,
     count,
     inputBound: bound,

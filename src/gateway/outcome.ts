@@ -30,12 +30,21 @@ export function tokensOf(
   return { inputTokens: input, cachedTokens: cached, outputTokens: Math.min(output, bounds.outputHeld) };
 }
 
-export interface Timings {
+/** When an answer came, as far as it has. */
+export class Timings {
   readonly createdMs: EpochMs;
-  readonly nowMs: EpochMs;
-  readonly firstTokenMs: EpochMs | null;
-  readonly waitedMs: Ms;
-  readonly coldStartMs: Ms;
+  firstTokenMs: EpochMs | null = null;
+  waitedMs: Ms = 0;
+  coldStartMs: Ms = 0;
+
+  constructor(createdMs: EpochMs) {
+    this.createdMs = createdMs;
+  }
+
+  waited({ waitedMs, cold }: Pick<Slot, 'waitedMs' | 'cold'>): void {
+    this.waitedMs = Math.max(this.waitedMs, waitedMs);
+    if (cold) this.coldStartMs = Math.max(this.coldStartMs, waitedMs);
+  }
 }
 
 /** What the look-up by id shows of an answer. */
@@ -51,9 +60,10 @@ export function detailOf(answer: {
   readonly error: string | null;
   readonly slowClient?: boolean;
   readonly timings: Timings;
+  readonly nowMs: EpochMs;
 }): UsageDetail {
-  const { stream, finish, refused, target, resumed, leases, error, slowClient = false, timings } = answer;
-  const { createdMs, nowMs, firstTokenMs, waitedMs, coldStartMs } = timings;
+  const { stream, finish, refused, target, resumed, leases, error, slowClient = false, timings, nowMs } = answer;
+  const { createdMs, firstTokenMs, waitedMs, coldStartMs } = timings;
   const detail = {
     stream,
     lease: target?.leaseId ?? null,

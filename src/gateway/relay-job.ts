@@ -1,9 +1,7 @@
 import type { Clock } from '../clock.ts';
 import type { TokenCounts } from '../ledger/pricing.ts';
-import type { Opening } from '../scheduler/pool/opening.ts';
 import type { PoolRouter } from '../scheduler/pool/router.ts';
-import type { Target } from '../scheduler/pool/slot.ts';
-import type { Needs } from '../spec/trust.ts';
+import type { Target, Wish } from '../scheduler/pool/slot.ts';
 import type { EpochMs, Ms, NanoUsd, Tokens } from '../units.ts';
 import type { Reservation } from './admission.ts';
 import type { Continuation } from './leg.ts';
@@ -32,10 +30,8 @@ export interface RelayJob {
   readonly model: string;
   readonly router: PoolRouter;
   readonly account: string;
-  /** What its machine has to be; undefined: anything. */
-  readonly needs?: Needs | undefined;
-  /** How it begins: a machine that has read that before is the better one. */
-  readonly opening?: Opening | undefined;
+  /** What it asks of its machine. */
+  readonly wish: Pick<Wish, 'needs' | 'opening' | 'request'>;
   readonly path: string;
   readonly stream: boolean;
   readonly includeUsage: boolean;

@@ -2,7 +2,7 @@ import { AppError, describeError } from '../errors.ts';
 import type { UsageDetail, UsageStatus } from '../ledger/operations.ts';
 import type { TokenCounts } from '../ledger/pricing.ts';
 import type { Slot } from '../scheduler/pool/slot.ts';
-import type { EpochMs, Ms, NanoUsd } from '../units.ts';
+import type { NanoUsd } from '../units.ts';
 import { AttemptFailure } from './attempt.ts';
 import { Attempts, notTheClients, outcomeOf } from './attempts.ts';
 import { Budget, MONEY_ENDED, MONEY_TOLD } from './budget.ts';
@@ -10,7 +10,7 @@ import { ChatReply, type WholeAnswer } from './chat-reply.ts';
 import type { DeltaChoice } from './choice.ts';
 import { Leg } from './leg.ts';
 import { toAppError } from './openai.ts';
-import { detailOf, NO_TOKENS, outputOf, tokensOf } from './outcome.ts';
+import { detailOf, NO_TOKENS, outputOf, Timings, tokensOf } from './outcome.ts';
 import type { RelayDeps, RelayJob } from './relay-job.ts';
 import { Patience } from './patience.ts';
 import { Purchases } from './purchases.ts';
@@ -33,19 +33,19 @@ export class Relay {
   readonly #budget: Budget;
   #slowClient = false;
   #wasSlow = false;
-  #firstTokenMs: EpochMs | null = null;
-  #waitedMs: Ms = 0;
-  #coldStartMs: Ms = 0;
+  readonly #timings: Timings;
   #served: Slot['target'] | null = null;
   #resumed = 0;
 
   constructor(deps: RelayDeps, job: RelayJob) {
     this.#deps = deps;
     this.#job = job;
+    this.#timings = new Timings(job.createdMs);
     this.#reply = new ChatReply(job);
-    const { router, sink, reservation, outputMax, choices, streamUpstream, createdMs } = job;
+    const { router, sink, reservation, outputMax, choices, streamUpstream, createdMs, wish } = job;
+    const [spec, watch, needs] = [router.spec, deps.watch(), wish.needs];
     const comment = (text: string): void => this.#reply.comment(text);
-    this.#patience = job.stream ? new Patience({ router, clock: deps.clock, sink, comment, needs: job.needs }) : null;
+    this.#patience = job.stream ? new Patience({ router, clock: deps.clock, sink, comment, needs }) : null;
     this.#budget = new Budget({
       reservation,
       // A reply in one piece is held for in full before it is asked for.
@@ -57,7 +57,6 @@ export class Relay {
       onExhausted: () => this.#stopAll(MONEY_ENDED),
       onError: (error) => this.#stopAll(toAppError(error)),
     });
-    const [spec, watch] = [router.spec, deps.watch()];
     this.#legs = Array.from({ length: job.choices }, (_, index) => {
       return new Leg({
         index,
@@ -93,7 +92,7 @@ export class Relay {
       if (sink.gone) throw new AppError('client_closed', 'the client has gone');
       const runs = this.#legs.map((leg) => this.#runLeg(leg));
       try {
-        await Promise.all(runs);
+        await (runs.length === 1 ? runs[0] : Promise.all(runs));
       } catch (error) {
         this.#stopAll(toAppError(error));
         await Promise.allSettled(runs);
@@ -111,7 +110,7 @@ export class Relay {
   async #runLeg(leg: Leg): Promise<void> {
     let attempts: Attempts | null = null;
     for (;;) {
-      const slot = await this.#slot(leg, attempts);
+      const slot = this.#free(attempts) ?? (await this.#slot(leg, attempts));
       if (slot === null) {
         this.#cutLeg(leg, MONEY_TOLD);
         return;
@@ -165,27 +164,28 @@ export class Relay {
     });
   }
 
+  #free(attempts: Attempts | null): Slot | null {
+    const { router, wish } = this.#job;
+    return this.#stopped ? null : router.tryTake(attempts ? { ...wish, exclude: attempts.failed } : wish);
+  }
+
   /** Null when the money ended meanwhile: there is nothing to start any more. */
   async #slot(leg: Leg, attempts: Attempts | null): Promise<Slot | null> {
-    const { id: request, router, account, needs, opening, maxWaitMs, createdMs, reservation } = this.#job;
+    const { router, wish, account, maxWaitMs, createdMs, reservation } = this.#job;
     if (this.#stopped === MONEY_ENDED) return null;
     if (this.#stopped) throw this.#stopped;
-    const wish = { exclude: attempts?.failed, needs, opening, request };
-    const free = router.tryTake(wish);
-    if (free) return free;
     const leave = this.#patience?.begin();
     try {
       const now = this.#deps.clock.now();
       // An answer that has begun waits as long as a new one may, within its own end.
       const left = leg.begun ? Math.min(maxWaitMs, leg.untilMs - now) : createdMs + maxWaitMs - now;
       const slot = await router.take({
-        ...{ ...wish, account, wake: reservation.offer },
+        ...{ ...wish, exclude: attempts?.failed, account, wake: reservation.offer },
         begun: leg.begun && this.#job.stream,
         maxWaitMs: left,
         signal: (this.#ended ??= new AbortController()).signal,
       });
-      this.#waitedMs = Math.max(this.#waitedMs, slot.waitedMs);
-      if (slot.cold) this.#coldStartMs = Math.max(this.#coldStartMs, slot.waitedMs);
+      this.#timings.waited(slot);
       return slot;
     } catch (error) {
       if (this.#stopped === MONEY_ENDED) return null;
@@ -196,7 +196,7 @@ export class Relay {
   }
 
   #delta(leg: Leg, choice: DeltaChoice): void {
-    this.#firstTokenMs ??= this.#deps.clock.now();
+    this.#timings.firstTokenMs ??= this.#deps.clock.now();
     if (this.#job.stream) this.#reply.delta(leg.index, choice);
     else leg.assemble(choice);
   }
@@ -245,10 +245,11 @@ export class Relay {
   async #finish(): Promise<void> {
     const { stream, keep, reservation } = this.#job;
     // What came faster than its hold grew is paid for by the hold that is on its way.
-    const tokens = await this.#budget.settled().then(() => this.#tokens());
+    await this.#budget.settled();
+    const tokens = this.#tokens();
     // Written before it is charged: what cannot be written is not charged.
     const choices = stream ? '' : JSON.stringify(this.#legs.map((leg) => leg.choice()));
-    const more = { tokens, coldStartMs: this.#coldStartMs, provider: this.#served?.provider ?? null };
+    const more = { tokens, coldStartMs: this.#timings.coldStartMs, provider: this.#served?.provider ?? null };
     const whole = (cost: NanoUsd): WholeAnswer => ({ choices, ...more, cost, wakeFee: reservation.wakeFee });
     if (!stream) await keep?.(tokens, (cost) => this.#reply.compose(whole(cost)));
     const answer = whole(await this.#settle(tokens, this.#cutShort ? 'length' : 'done', null));
@@ -261,7 +262,7 @@ export class Relay {
     const { sink, stream } = this.#job;
     const cancelled = error.code === 'client_closed' || sink.gone;
     const status: UsageStatus = cancelled ? 'cancelled' : 'failed';
-    const delivered = cancelled || (stream && this.#firstTokenMs !== null);
+    const delivered = cancelled || (stream && this.#timings.firstTokenMs !== null);
     const tokens = delivered ? this.#tokens() : NO_TOKENS;
     if (!cancelled) this.#deps.log(`${this.#job.id}: ${describeError(error)}`);
     try {
@@ -288,11 +289,12 @@ export class Relay {
       refused: this.#legs.reduce((sum, { counts }) => sum + counts.refused, 0),
       stream: this.#job.stream,
       target: this.#served,
-      ...{ resumed: this.#resumed, leases: this.#purchases.leases, error, slowClient: this.#wasSlow },
-      timings: {
-        ...{ createdMs: this.#job.createdMs, nowMs: this.#deps.clock.now(), firstTokenMs: this.#firstTokenMs },
-        ...{ waitedMs: this.#waitedMs, coldStartMs: this.#coldStartMs },
-      },
+      resumed: this.#resumed,
+      leases: this.#purchases.leases,
+      error,
+      slowClient: this.#wasSlow,
+      timings: this.#timings,
+      nowMs: this.#deps.clock.now(),
     });
   }
 }
