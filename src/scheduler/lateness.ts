@@ -60,7 +60,7 @@ const PARTS = 48;
 const SEASON_KEEP = 0.5;
 /** A burst is remembered for about so long; for longer while it is not known what this part of other days was like. */
 const SLOW_MS: Ms = 1_800_000;
-const SLOW_YOUNG_MS: Ms = 7_200_000;
+const SLOW_YOUNG_MS: Ms = 14_400_000;
 /** A spell, as a share of a start-up, and at least. */
 const SPELL_SHARE = 1;
 const SPELL_LEAST_MS: Ms = 120_000;

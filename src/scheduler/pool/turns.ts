@@ -16,9 +16,12 @@ export interface InLine {
 
 /** Of the promised time, the part that may go by in line: the rest is for reading, and for those that are read before. */
 const LINE_SHARE = 0.8;
-/** Each so manyth turn is the longest waiting one's; the second, when half of its time is over. */
-const OLDEST_EVERY = 16;
-const PRESSED_EVERY = 2;
+/** Each so manyth turn is the longest waiting one's, by the share of its time that is over: at last all are, so that it is served. */
+const OLDEST_EVERY = [
+  { share: 0.75, every: 1 },
+  { share: 0.5, every: 2 },
+  { share: 0, every: 16 },
+] as const;
 
 /** @param coldMs what a cold start adds to the promise; 0: there was a machine */
 export function dueMs(sinceMs: EpochMs, promisedMs: Ms, coldMs: Ms): EpochMs {
@@ -32,8 +35,8 @@ export function dueMs(sinceMs: EpochMs, promisedMs: Ms, coldMs: Ms): EpochMs {
  */
 export function isForThoseInTime(turn: number, oldest: InLine | undefined, nowMs: EpochMs): boolean {
   if (!oldest || oldest.dueMs > nowMs) return true;
-  const isPressed = (nowMs - oldest.sinceMs) * 2 >= oldest.untilMs - oldest.sinceMs;
-  const every = isPressed ? PRESSED_EVERY : OLDEST_EVERY;
+  const over = (nowMs - oldest.sinceMs) / Math.max(1, oldest.untilMs - oldest.sinceMs);
+  const every = OLDEST_EVERY.find(({ share }) => over >= share)?.every ?? 1;
   return turn % every !== every - 1;
 }
 

@@ -18,10 +18,10 @@ test('while nobody is late every turn is for whoever came first', () => {
   assert.ok(isForThoseInTime(15, undefined, 0));
 });
 
-test('who is late has one turn in sixteen, and every second one when half of its time is over', () => {
+test('who is late has one turn in sixteen, every second one when half of its time is over, and at last all', () => {
   const own = (nowMs: number): number =>
     Array.from({ length: 160 }, (_, turn) => isForThoseInTime(turn, waiting(0), nowMs)).filter((one) => !one).length;
-  assert.deepEqual([own(4000), own(299_999), own(300_000), own(599_000)], [10, 10, 80, 80]);
+  assert.deepEqual([own(4000), own(299_999), own(300_000), own(449_999), own(450_000)], [10, 10, 80, 80, 160]);
 });
 
 test('in a line that is too long for all, those who can be are in time, and nobody leaves', () => {
