@@ -2,6 +2,7 @@ import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
 import { closeSync, openSync, readdirSync, readFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { basename, join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { US_PER_TICK } from './machine.ts';
 
 /** Programs the benchmarks start, each ended by its own process id, whatever happens to the benchmark. */
@@ -83,12 +84,15 @@ function untilReady(child: ChildProcess, options: ChildOptions): Promise<string>
   child.once('error', reject);
   child.once('exit', (code, signal) => reject(new Error(`ended with ${code ?? signal}`)));
   limit.addEventListener('abort', onAbort);
-  const asking = ready instanceof RegExp ? undefined : setInterval(() => void ask(ready), ASK_MS);
+  let waiting = true;
   const ask = async (answer: () => Promise<boolean>): Promise<void> => {
-    if (await answer().catch(() => false)) resolve('');
+    // One question at a time: a program that starts slowly answers slowly, too.
+    while (waiting && !(await answer().catch(() => false))) await sleep(ASK_MS);
+    resolve('');
   };
+  if (!(ready instanceof RegExp)) void ask(ready);
   return promise.finally(() => {
-    clearInterval(asking);
+    waiting = false;
     child.stdout?.off('data', onData);
     limit.removeEventListener('abort', onAbort);
   });

@@ -26,7 +26,7 @@ const READY_MS = 60_000;
 const LIMITS = { rpm: 10_000_000, tpm: 10_000_000_000, concurrency: 1024 };
 
 /** Of one token; the configuration has USD per million tokens, a thousandth of that in figures. */
-const PRICE_NANO_USD = { input: 20, output: 50 };
+export const PRICE_NANO_USD = { input: 20, output: 50 };
 const CHARGE_NANO_USD = PROMPT_TOKENS * PRICE_NANO_USD.input + COMPLETION_TOKENS * PRICE_NANO_USD.output;
 
 export async function startGateway(options: GatewayOptions): Promise<Gateway> {

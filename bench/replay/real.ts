@@ -1,5 +1,4 @@
-import { homedir } from 'node:os';
-import { join } from 'node:path';
+import { cacheFolder } from '../cache-folder.ts';
 import { get, openAccount, startGatewayProcess, type GatewayProcess } from '../gateway-process.ts';
 import { BLOCK_MS, SLOTS, type Setting } from './simulated.ts';
 
@@ -33,9 +32,7 @@ pools:
 markets:
   local: { block_ms: ${BLOCK_MS} }
 `;
-  const { XDG_CACHE_HOME, UNDERBID_CACHE } = process.env;
-  const cache = UNDERBID_CACHE ?? join(XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'underbid');
-  const gateway = await startGatewayProcess({ folder, config, cache, cores: undefined, signal });
+  const gateway = await startGatewayProcess({ folder, config, cache: cacheFolder(), cores: undefined, signal });
   const limits = { rpm: 100_000, tpm: 100_000_000, concurrency: 1000 };
   try {
     const { key } = await openAccount(gateway, limits);
