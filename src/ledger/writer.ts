@@ -41,11 +41,6 @@ export interface WriterOptions {
   readonly later: (work: () => void) => void;
 }
 
-/** A commit that so many waited for is followed by one that gathers: until as many are there again as pay for it, or a moment. */
-const CROWD = 3;
-const GATHERED = 16;
-const GATHER_MS = 1;
-
 interface Waiting {
   readonly reply: Reply;
   readonly resolve: (reply: Reply) => void;
@@ -62,8 +57,6 @@ export class Writer {
   #gathering: Waiting[] = [];
   #storing: { readonly batch: Batch; readonly waiting: readonly Waiting[] } | null = null;
   #scheduled = false;
-  /** Ends the wait for a fuller commit. */
-  #stopGathering: (() => void) | null = null;
   #idle: (() => void)[] = [];
   #failed: Error | null = null;
 
@@ -85,10 +78,7 @@ export class Writer {
     const unwritten = book.dirty || this.#storing !== null;
     if (book.dirty) this.#schedule();
     if (!unwritten || !isDurable(operation, reply)) return Promise.resolve(reply);
-    return new Promise((resolve, reject) => {
-      this.#gathering.push({ reply, resolve, reject });
-      if (this.#stopGathering && this.#gathering.length >= GATHERED) this.#gathered();
-    });
+    return new Promise((resolve, reject) => this.#gathering.push({ reply, resolve, reject }));
   }
 
   tick(): void {
@@ -113,31 +103,15 @@ export class Writer {
     const { book } = this.#options;
     book.confirm(stored.batch);
     // Before the replies: what they set off belongs into the commit after this one.
-    if (stored.waiting.length >= CROWD && this.#gathering.length < GATHERED) this.#gather();
-    else this.#store();
-    for (const { reply, resolve } of stored.waiting) resolve(reply);
-    if (this.#storing === null && !this.#scheduled && !this.#stopGathering) this.#tellIdle();
-  }
-
-  /**
-   * A commit and the messages for it cost both threads as much as several requests do: where many come, they share one, and
-   * wait a moment longer than each would have to.
-   */
-  #gather(): void {
-    this.#stopGathering = this.#options.clock.timer(GATHER_MS, () => this.#gathered());
-  }
-
-  #gathered(): void {
-    this.#stopGathering?.();
-    this.#stopGathering = null;
+    // Gathering for 1 or 2 ms after a crowded commit was tried: fewer commits, but no more of them done in the end.
     this.#store();
+    for (const { reply, resolve } of stored.waiting) resolve(reply);
+    if (this.#storing === null && !this.#scheduled) this.#tellIdle();
   }
 
   /** Nothing can be stored any more; whoever waits is told. */
   fail(error: Error): void {
     this.#failed ??= error;
-    this.#stopGathering?.();
-    this.#stopGathering = null;
     const waiting = [...(this.#storing?.waiting ?? []), ...this.#gathering];
     this.#storing = null;
     this.#gathering = [];
@@ -152,7 +126,7 @@ export class Writer {
   }
 
   #schedule(): void {
-    if (this.#scheduled || this.#storing !== null || this.#stopGathering) return;
+    if (this.#scheduled || this.#storing !== null) return;
     this.#scheduled = true;
     this.#options.later(() => {
       this.#scheduled = false;

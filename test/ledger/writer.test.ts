@@ -157,43 +157,6 @@ test('drained waits for what is gathered and what is on its way, and for nothing
   assert.equal(writer.waiting, 0);
 });
 
-test('after a crowded commit many share the next one, and wait no longer than a moment', async (t) => {
-  const { ask, turn, store, batches, moment, answered, writer } = setup(t);
-  const grants = (from: number, count: number) =>
-    ask(...Array.from({ length: count }, (_, n) => grant(`g${from + n}`, 1n)));
-  const alone = grants(10, 2);
-  turn();
-  store();
-  assert.equal(moment(), false, 'two are no crowd');
-  const crowd = grants(20, 3);
-  turn();
-  store();
-  await Promise.all([...alone, ...crowd]);
-  const few = grants(30, 2);
-  turn();
-  assert.equal(batches.length, 2, 'they wait for others');
-  const drained = answered(writer.drained());
-  assert.equal(moment(), true);
-  assert.equal(batches.length, 3);
-  store();
-  await Promise.all(few);
-  assert.equal(await drained(), true);
-  const again = grants(40, 3);
-  turn();
-  store();
-  const many = grants(50, 16);
-  assert.equal(batches.length, 5, 'as many as share one are there');
-  assert.equal(moment(), false);
-  const late = grants(70, 16);
-  store();
-  assert.equal(batches.length, 6, 'so many came meanwhile that nobody has to be waited for');
-  store();
-  await Promise.all([...again, ...many, ...late]);
-  assert.equal(moment(), true, 'nobody came');
-  assert.equal(await answered(writer.drained())(), true);
-  assert.equal(batches.length, 6);
-});
-
 test('the book of an earlier start writes nothing any more, whatever it has decided', async (t) => {
   const { ask, turn, store, sql, batches } = setup(t);
   const mine = ask(grant('g2', 1n));
@@ -220,12 +183,7 @@ function setup(t: TestContext) {
   const file = new JournalFile(sql);
   const turns: (() => void)[] = [];
   const batches: Batch[] = [];
-  let waits: (() => void) | null = null;
-  const timer = (_ms: number, call: () => void): (() => void) => {
-    waits = call;
-    return () => (waits = null);
-  };
-  const clock: Clock = { ...systemClock, now: () => now, timer };
+  const clock: Clock = { ...systemClock, now: () => now };
   const writer = new Writer({
     book,
     clock,
@@ -241,13 +199,6 @@ function setup(t: TestContext) {
     /** Runs what was put off until the messages at hand were read. */
     turn: () => {
       for (const work of turns.splice(0)) work();
-    },
-    /** Ends a wait for more to share a commit; false when there is none. */
-    moment: () => {
-      const call = waits;
-      waits = null;
-      call?.();
-      return call !== null;
     },
     /** Writes the batch that is on its way. */
     store: () => {
