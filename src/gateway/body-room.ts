@@ -1,5 +1,13 @@
 import { AppError } from '../errors.ts';
 
+/** What one key has. */
+interface Owner {
+  bytes: number;
+}
+
+/** Owners of nothing that are kept: requests of one key come one after the other. */
+const IDLE_MAX = 1000;
+
 /**
  * Memory for the bodies of all requests that are read or at work: each alone is bounded, but thousands of the largest at once
  * would be more than any machine has. One key has a part of it at most, so that it cannot shut the others out.
@@ -7,7 +15,7 @@ import { AppError } from '../errors.ts';
 export class BodyRoom {
   readonly #bytesMax: number;
   readonly #ownerMax: number;
-  readonly #owners = new Map<string, number>();
+  readonly #owners = new Map<string, Owner>();
   #taken = 0;
 
   constructor(bytesMax: number, ownerMax = bytesMax) {
@@ -20,19 +28,21 @@ export class BodyRoom {
   }
 
   /** @throws AppError `queue_full`; nothing is taken then */
-  take(owner: string, bytes: number): void {
-    const own = (this.#owners.get(owner) ?? 0) + bytes;
-    if (own > this.#ownerMax || this.#taken + bytes > this.#bytesMax)
+  take(name: string, bytes: number): void {
+    const owner = this.#owners.get(name) ?? { bytes: 0 };
+    if (owner.bytes + bytes > this.#ownerMax || this.#taken + bytes > this.#bytesMax)
       throw new AppError('queue_full', 'too many large requests at once', { retryAfterS: 1 });
-    this.#owners.set(owner, own);
+    if (owner.bytes === 0) this.#owners.set(name, owner);
+    owner.bytes += bytes;
     this.#taken += bytes;
   }
 
-  give(owner: string, bytes: number): void {
+  give(name: string, bytes: number): void {
+    const owner = this.#owners.get(name);
+    if (!owner) return;
     this.#taken -= bytes;
-    const own = (this.#owners.get(owner) ?? 0) - bytes;
-    if (own > 0) this.#owners.set(owner, own);
-    else this.#owners.delete(owner);
+    owner.bytes -= bytes;
+    if (owner.bytes === 0 && this.#owners.size > IDLE_MAX) this.#owners.delete(name);
   }
 }
 

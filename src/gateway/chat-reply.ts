@@ -34,19 +34,14 @@ export interface WholeAnswer {
  */
 export class ChatReply {
   readonly #options: ChatReplyOptions;
-  readonly #prefix: string;
-  readonly #suffix: string;
+  /** Around the choices of each chunk; a reply in one piece has none. */
+  #around: { readonly prefix: string; readonly suffix: string } | null = null;
   /** Choices whose first chunk is out; a reply in one piece opens none. */
   #opened: Set<number> | null = null;
   #out = '';
 
   constructor(options: ChatReplyOptions) {
     this.#options = options;
-    const { id, model, createdMs, includeUsage } = options;
-    const created = Math.floor(createdMs / 1000);
-    const head = `{"id":${JSON.stringify(id)},"object":"chat.completion.chunk","created":${created},"model":${JSON.stringify(model)}`;
-    this.#prefix = `data: ${head},"choices":`;
-    this.#suffix = includeUsage ? ',"usage":null}\n\n' : '}\n\n';
   }
 
   /** The status line is out, or something waits to go out behind it. */
@@ -90,7 +85,7 @@ export class ChatReply {
   /** The last of a stream. */
   end(answer: Pick<WholeAnswer, 'tokens' | 'cost' | 'wakeFee'>): void {
     if (this.#options.includeUsage) {
-      this.#out += `${this.#prefix}[],"usage":${JSON.stringify(usageOf(answer))}}\n\n`;
+      this.#out += `${this.#frame().prefix}[],"usage":${JSON.stringify(usageOf(answer))}}\n\n`;
     }
     this.#last(SSE_DONE);
   }
@@ -102,7 +97,7 @@ export class ChatReply {
 
   whole(answer: WholeAnswer): void {
     const { headers, body } = this.compose(answer);
-    this.#options.sink.whole(200, { ...this.#options.headers, ...headers }, body);
+    this.#options.sink.whole(200, this.#options.headers, body, headers);
   }
 
   /** The same answer makes the same bytes: what is kept for a repeat is what this client gets. */
@@ -146,7 +141,17 @@ export class ChatReply {
   }
 
   #chunk(choices: string): void {
-    this.#out += this.#prefix + choices + this.#suffix;
+    const { prefix, suffix } = this.#frame();
+    this.#out += prefix + choices + suffix;
+  }
+
+  #frame(): { readonly prefix: string; readonly suffix: string } {
+    if (this.#around) return this.#around;
+    const { id, model, createdMs, includeUsage } = this.#options;
+    const created = Math.floor(createdMs / 1000);
+    const head = `{"id":${JSON.stringify(id)},"object":"chat.completion.chunk","created":${created},"model":${JSON.stringify(model)}`;
+    const suffix = includeUsage ? ',"usage":null}\n\n' : '}\n\n';
+    return (this.#around = { prefix: `data: ${head},"choices":`, suffix });
   }
 }
 

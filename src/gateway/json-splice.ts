@@ -101,12 +101,21 @@ export function topLevelMembers(text: string): Member[] {
   return members;
 }
 
+const FEW = 16;
+
 /** A key that stands in the object twice: which of the two counts, one reader decides so and another otherwise. */
 export function repeatedKey(members: readonly Member[]): string | null {
-  const seen = new Set<string>();
-  for (const { key } of members) {
-    if (seen.has(key)) return key;
-    seen.add(key);
+  if (members.length > FEW) {
+    const seen = new Set<string>();
+    for (const { key } of members) {
+      if (seen.has(key)) return key;
+      seen.add(key);
+    }
+    return null;
+  }
+  // Most requests have so few that to compare them all is less than to make a set.
+  for (const [at, { key }] of members.entries()) {
+    for (let other = 0; other < at; other += 1) if (members[other]?.key === key) return key;
   }
   return null;
 }

@@ -30,7 +30,7 @@ export class Relay {
   #ended: AbortController | null = null;
   #stopped: AppError | null = null;
   readonly #patience: Patience | null;
-  readonly #budget: Budget;
+  #budget: Budget | null = null;
   #slowClient = false;
   #wasSlow = false;
   readonly #timings: Timings;
@@ -46,17 +46,18 @@ export class Relay {
     const [spec, watch, needs] = [router.spec, deps.watch(), wish.needs];
     const comment = (text: string): void => this.#reply.comment(text);
     this.#patience = job.stream ? new Patience({ router, clock: deps.clock, sink, comment, needs }) : null;
-    this.#budget = new Budget({
-      reservation,
-      // A reply in one piece is held for in full before it is asked for.
-      outputMax: streamUpstream ? outputMax * choices : 0,
-      sliceTokens: router.spec.sliceTokens,
-      used: () => outputOf(this.#legs),
-      input: () => Math.max(...this.#legs.map(({ counts }) => counts.input)),
-      onBlocked: () => this.#pace(),
-      onExhausted: () => this.#stopAll(MONEY_ENDED),
-      onError: (error) => this.#stopAll(toAppError(error)),
-    });
+    // A reply in one piece is held for in full before it is asked for.
+    if (streamUpstream)
+      this.#budget = new Budget({
+        reservation,
+        outputMax: outputMax * choices,
+        sliceTokens: router.spec.sliceTokens,
+        used: () => outputOf(this.#legs),
+        input: () => Math.max(...this.#legs.map(({ counts }) => counts.input)),
+        onBlocked: () => this.#pace(),
+        onExhausted: () => this.#stopAll(MONEY_ENDED),
+        onError: (error) => this.#stopAll(toAppError(error)),
+      });
     this.#legs = Array.from({ length: job.choices }, (_, index) => {
       return new Leg({
         index,
@@ -75,7 +76,7 @@ export class Relay {
         totalUntilMs: createdMs + job.maxWaitMs + spec.limits.totalMs,
         body: (from, target) => job.bodyOf(index, from, target),
         onDelta: (leg, choice) => this.#delta(leg, choice),
-        onCounts: () => this.#budget.check(),
+        onCounts: () => this.#budget?.check(),
         onRead: () => this.#flush(),
         // A crash charges what was delivered; of an answer in one piece that is nothing until its end.
         onTick: () => (job.stream ? job.reservation.progress(this.#tokens(), this.#detail(null)) : undefined),
@@ -86,8 +87,7 @@ export class Relay {
   /** Never rejects once the reply has begun; before that, rejects with what the client shall be told. */
   async run(): Promise<void> {
     const { sink } = this.#job;
-    const onGone = (): void => this.#stopAll(new AppError('client_closed', 'the client has gone'));
-    sink.onGone(onGone);
+    sink.onGone(() => this.#stopAll(new AppError('client_closed', 'the client has gone')));
     try {
       if (sink.gone) throw new AppError('client_closed', 'the client has gone');
       const runs = this.#legs.map((leg) => this.#runLeg(leg));
@@ -213,7 +213,7 @@ export class Relay {
   }
 
   #pace(): void {
-    const { blocked } = this.#budget;
+    const blocked = this.#budget?.blocked ?? false;
     for (const leg of this.#legs) {
       if (this.#slowClient || blocked) leg.pause(blocked);
       else leg.resume();
@@ -245,7 +245,7 @@ export class Relay {
   async #finish(): Promise<void> {
     const { stream, keep, reservation } = this.#job;
     // What came faster than its hold grew is paid for by the hold that is on its way.
-    await this.#budget.settled();
+    await this.#budget?.settled();
     const tokens = this.#tokens();
     // Written before it is charged: what cannot be written is not charged.
     const choices = stream ? '' : JSON.stringify(this.#legs.map((leg) => leg.choice()));

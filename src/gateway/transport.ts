@@ -1,6 +1,8 @@
 import type { Context } from 'hono';
 import type { BodyShare } from './body-room.ts';
 
+type Headers = Readonly<Record<string, string>>;
+
 /** Where a reply goes: Node's raw response, or a web stream on workerd and in `app.request` tests. */
 export interface ReplySink {
   /** The client left before the end. */
@@ -11,7 +13,7 @@ export interface ReplySink {
   readonly started: boolean;
   head(status: number, headers: Readonly<Record<string, string>>): void;
   /** A reply in one piece, with its length. */
-  whole(status: number, headers: Readonly<Record<string, string>>, body: string): void;
+  whole(status: number, headers: Headers, body: string, more?: Headers): void;
   /** False when the client reads slower than we write: wait for `drained` before sending much more. */
   write(text: string): boolean;
   drained(): Promise<void>;

@@ -65,9 +65,9 @@ class WebSink implements ReplySink {
     this.#resolve(new Response(this.#stream, { status, headers }));
   }
 
-  whole(status: number, headers: Readonly<Record<string, string>>, body: string): void {
+  whole(status: number, headers: Readonly<Record<string, string>>, body: string, more = {}): void {
     this.#started = true;
-    this.#resolve(new Response(body, { status, headers }));
+    this.#resolve(new Response(body, { status, headers: { ...headers, ...more } }));
   }
 
   write(text: string): boolean {

@@ -58,7 +58,7 @@ export async function startServer(
   server.prependListener('request', (_request: IncomingMessage, response: ServerResponse) => {
     active += 1;
     if (stopping) response.setHeader('connection', 'close');
-    response.once('close', () => {
+    response.on('close', () => {
       active -= 1;
     });
   });
