@@ -1,5 +1,5 @@
 import { AppError } from '../errors.ts';
-import { openingOf, type Opening } from '../scheduler/pool/opening.ts';
+import { openingOf, type Opening, type Span } from '../scheduler/pool/opening.ts';
 import type { Pool } from '../scheduler/pool/pools.ts';
 import type { Target } from '../scheduler/pool/slot.ts';
 import type { PoolSpec } from '../spec.ts';
@@ -80,7 +80,7 @@ async function prepareChat(parts: WorkParts): Promise<Work> {
     model: spec.id,
     router: pool.router,
     account: caller.customer,
-    wish: { request: id, needs, opening: openingOfChat(parts, members, request) },
+    wish: { request: id, needs, opening: openingOfChat(parts, { text, members, request }) },
     path: CHAT_PATH,
     stream,
     includeUsage: request.stream_options?.include_usage === true,
@@ -118,17 +118,25 @@ const SESSION_CHARS = 256;
  * How a request begins, and what its client says that it belongs to: OpenAI's `prompt_cache_key`, or a header that no model
  * server sees.
  */
-function openingOfChat({ call, caller }: WorkParts, members: readonly Member[], request: ChatRequest): Opening {
+function openingOfChat(
+  { call, caller }: WorkParts,
+  {
+    text,
+    members,
+    request,
+  }: { readonly text: string; readonly members: readonly Member[]; readonly request: ChatRequest },
+): Opening {
   const named = call.header('x-underbid-session') ?? request['prompt_cache_key'];
   const session = typeof named === 'string' && named !== '' ? named.slice(0, SESSION_CHARS) : null;
-  let [tools, messages]: (string | undefined)[] = [];
-  for (const { key, value } of members) {
-    if (key === 'messages') messages = value;
-    else if (key === 'tools') tools = value;
+  const spans: Span[] = [];
+  for (const { key, value, valueAt: from } of members) {
+    if (key !== 'messages' && key !== 'tools') continue;
+    const span = { text, from, to: from + value.length };
+    // A template writes tools before the messages, wherever they stand in the body.
+    if (key === 'tools') spans.unshift(span);
+    else spans.push(span);
   }
-  // A template writes tools before the messages, wherever they stand in the body.
-  const texts = tools === undefined ? [messages ?? ''] : [tools, messages ?? ''];
-  return openingOf(caller.customer, texts, session);
+  return openingOf(caller.customer, spans, session);
 }
 
 interface Sizes {

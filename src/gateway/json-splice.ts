@@ -82,6 +82,8 @@ export interface Member {
   /** The member as written, key and value. */
   readonly text: string;
   readonly value: string;
+  /** Where its value begins in the object's text. */
+  readonly valueAt: number;
 }
 
 /** Members of the top-level object, in order, duplicates too. `text` must be JSON that `JSON.parse` accepted. */
@@ -94,7 +96,7 @@ export function topLevelMembers(text: string): Member[] {
     const valueAt = skipBlanks(text, skipBlanks(text, keyEnd) + 1);
     const end = valueEnd(text, valueAt);
     const key = raw.includes('\\') ? (JSON.parse(raw) as string) : raw.slice(1, -1);
-    members.push({ key, text: text.slice(at, end), value: text.slice(valueAt, end).trimEnd() });
+    members.push({ key, text: text.slice(at, end), value: text.slice(valueAt, end).trimEnd(), valueAt });
     at = skipBlanks(text, end);
     if (text.charCodeAt(at) === 44) at = skipBlanks(text, at + 1);
   }

@@ -50,7 +50,8 @@ test('finds each member of any object as it was written, duplicates too', () => 
         found.map(({ key, value }) => ({ key, value })),
         members.map(({ key, rawValue }) => ({ key, value: rawValue })),
       );
-      for (const [at, { text }] of found.entries()) {
+      for (const [at, { text, value, valueAt }] of found.entries()) {
+        assert.ok(textOf(members, around).startsWith(value, valueAt));
         const { rawKey, rawValue, gaps } = members[at] ?? assert.fail('too many members');
         assert.equal(text.trimEnd(), `${rawKey}${gaps[1]}:${gaps[2]}${rawValue}`);
       }

@@ -1,7 +1,20 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { BLOCK_CHARS, openingOf, Remembered, rememberedMax } from '../../../src/scheduler/pool/opening.ts';
+import {
+  BLOCK_CHARS,
+  openingOf as openingOfSpans,
+  Remembered,
+  rememberedMax,
+} from '../../../src/scheduler/pool/opening.ts';
+
+/** Of texts that stand somewhere in others. */
+const openingOf = (account: string, texts: readonly string[], session: string | null) =>
+  openingOfSpans(
+    account,
+    texts.map((one, at) => ({ text: `${'-'.repeat(at)}${one}-`, from: at, to: at + one.length })),
+    session,
+  );
 
 const text = fc.string({ minLength: 0, maxLength: 3 * BLOCK_CHARS });
 
