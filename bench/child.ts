@@ -156,11 +156,12 @@ export function pinSelf(placement: Placement): void {
 
 /**
  * The main thread (its id is the process id) on the system's core; every other thread (V8's and libuv's helpers, a
- * ledger's worker) wherever the kernel likes. To be repeated: a thread inherits the cores of the one that starts it.
+ * ledger's worker) on the client's, so that what one core does is what is measured; those of a program whose threads all
+ * serve wherever the kernel likes. To be repeated: a thread inherits the cores of the one that starts it.
  */
-export function pinSystem(pid: number, placement: Placement): void {
+export function pinSystem(pid: number, placement: Placement, others: 'rest' | 'all' = 'rest'): void {
   for (const thread of readdirSync(`/proc/${pid}/task`)) {
-    const cores = thread === String(pid) ? placement.system : placement.all;
+    const cores = thread === String(pid) ? placement.system : placement[others];
     try {
       execFileSync('taskset', ['-p', '-c', cores, thread], { stdio: 'ignore' });
     } catch {

@@ -32,6 +32,8 @@ export interface System {
   readonly headers?: Headers;
   /** Whose CPU time counts, and that of what it started; undefined for the model server itself. */
   readonly pid: number | undefined;
+  /** All of its threads serve: none is more its own than the others. */
+  readonly threaded?: boolean;
 }
 
 export interface Stage {
@@ -129,7 +131,7 @@ async function measureOne(
   const { stream, connections } = scenario;
   const { name, pid, ...chat } = system;
   const pids = pid === undefined ? [] : processTree(pid);
-  if (pid !== undefined && placement !== undefined) pinSystem(pid, placement);
+  if (pid !== undefined && placement !== undefined) pinSystem(pid, placement, system.threaded === true ? 'all' : 'rest');
   const edges: { system: CpuUse; clientUs: number }[] = [];
   const load = await runLoad({
     port: chat.port,
@@ -184,7 +186,7 @@ export function describeSettings(settings: Settings, placement: Placement | unde
         : {
             client_and_mock: `core ${placement.rest}`,
             system_main_thread: `core ${placement.system}`,
-            system_other_threads: `cores ${placement.all}`,
+            system_other_threads: `core ${placement.rest}; of programs whose threads all serve, cores ${placement.all}`,
             how: 'taskset on each thread, again before each round; all systems alike',
           },
     cpu: 'user and system time of the system under test (utime + stime of /proc/PID/stat) over the measured time',

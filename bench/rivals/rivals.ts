@@ -161,7 +161,7 @@ async function startRival(start: Start): Promise<System> {
     signal.throwIfAborted();
     throw new LeftOut(whyNotStarted(error instanceof Error ? error.message : String(error)));
   });
-  const system = { name: rival.name, port, key, headers, pid: child.pid };
+  const system = { name: rival.name, port, key, headers, pid: child.pid, threaded: true };
   const [problem] = await checkAnswers([system], signal).catch((error: unknown) => [String(error)]);
   if (problem !== undefined) {
     await child.stop();

@@ -142,7 +142,7 @@ function describeSettings(settings: Settings, placement: Placement | undefined):
         : {
             client_and_mock: `core ${placement.rest}`,
             system_main_thread: `core ${placement.system}`,
-            system_other_threads: `cores ${placement.all}`,
+            system_other_threads: `core ${placement.rest}`,
             how: 'taskset on each thread; dispatch and underbid alike',
           },
   };
