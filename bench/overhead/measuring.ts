@@ -131,7 +131,8 @@ async function measureOne(
   const { stream, connections } = scenario;
   const { name, pid, ...chat } = system;
   const pids = pid === undefined ? [] : processTree(pid);
-  if (pid !== undefined && placement !== undefined) pinSystem(pid, placement, system.threaded === true ? 'all' : 'rest');
+  if (pid !== undefined && placement !== undefined)
+    pinSystem(pid, placement, system.threaded === true ? 'all' : 'rest');
   const edges: { system: CpuUse; clientUs: number }[] = [];
   const load = await runLoad({
     port: chat.port,
