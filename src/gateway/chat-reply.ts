@@ -85,7 +85,7 @@ export class ChatReply {
   /** The last of a stream. */
   end(answer: Pick<WholeAnswer, 'tokens' | 'cost' | 'wakeFee'>): void {
     if (this.#options.includeUsage) {
-      this.#out += `${this.#frame().prefix}[],"usage":${JSON.stringify(usageOf(answer))}}\n\n`;
+      this.#out += `${this.#frame().prefix}[],"usage":${usageOf(answer)}}\n\n`;
     }
     this.#last(SSE_DONE);
   }
@@ -105,7 +105,7 @@ export class ChatReply {
     const { id, model, createdMs } = this.#options;
     const created = Math.floor(createdMs / 1000);
     const head = `{"id":${JSON.stringify(id)},"object":"chat.completion","created":${created},"model":${JSON.stringify(model)}`;
-    const body = `${head},"choices":${answer.choices},"usage":${JSON.stringify(usageOf(answer))}}`;
+    const body = `${head},"choices":${answer.choices},"usage":${usageOf(answer)}}`;
     return { headers: wholeHeaders(answer), body };
   }
 
@@ -158,6 +158,12 @@ export class ChatReply {
 /** Of a reply in one piece, besides those that every reply has. */
 type Told = Pick<WholeAnswer, 'cost' | 'wakeFee' | 'coldStartMs' | 'provider'>;
 
+const VISIBLE = /^[\x20-\x7e]*$/;
+
+function visible(name: string): string {
+  return name.replaceAll(/[^\x20-\x7e]/g, '_');
+}
+
 export function wholeHeaders({ cost, wakeFee, coldStartMs, provider }: Told): Record<string, string> {
   const headers: Record<string, string> = {
     'content-type': 'application/json',
@@ -166,20 +172,17 @@ export function wholeHeaders({ cost, wakeFee, coldStartMs, provider }: Told): Re
   };
   if (wakeFee > 0n) headers['x-underbid-wake-fee-usd'] = formatUsd(wakeFee);
   // A provider chooses its own name; a header takes visible ASCII only.
-  if (provider !== null) headers['x-underbid-provider'] = provider.replaceAll(/[^\x20-\x7e]/g, '_');
+  if (provider !== null) headers['x-underbid-provider'] = VISIBLE.test(provider) ? provider : visible(provider);
   return headers;
 }
 
-/** OpenAI's usage object with our `cost` (USD, a number). */
-function usageOf({ tokens, cost, wakeFee }: Pick<WholeAnswer, 'tokens' | 'cost' | 'wakeFee'>): Record<string, unknown> {
-  const { inputTokens, cachedTokens, outputTokens } = tokens;
-  return {
-    prompt_tokens: inputTokens,
-    completion_tokens: outputTokens,
-    total_tokens: inputTokens + outputTokens,
-    prompt_tokens_details: { cached_tokens: cachedTokens, audio_tokens: 0 },
-    completion_tokens_details: { reasoning_tokens: 0, audio_tokens: 0 },
-    cost: usdNumber(cost),
-    ...costDetails(cost, wakeFee),
-  };
+/** OpenAI's usage object with our `cost` (USD, a number), as text. */
+function usageOf({ tokens, cost, wakeFee }: Pick<WholeAnswer, 'tokens' | 'cost' | 'wakeFee'>): string {
+  const { inputTokens: input, cachedTokens: cached, outputTokens: output } = tokens;
+  const counts = `"prompt_tokens":${input},"completion_tokens":${output},"total_tokens":${input + output}`;
+  const details =
+    `"prompt_tokens_details":{"cached_tokens":${cached},"audio_tokens":0},` +
+    '"completion_tokens_details":{"reasoning_tokens":0,"audio_tokens":0}';
+  const wake = wakeFee === 0n ? '' : `,${JSON.stringify(costDetails(cost, wakeFee)).slice(1, -1)}`;
+  return `{${counts},${details},"cost":${usdNumber(cost)}${wake}}`;
 }

@@ -7,7 +7,11 @@ const objectOf = (value: unknown): Json | null =>
 
 /** A whole message: `refusal` present, `role` ours. */
 export function normaliseMessage(message: unknown): Json {
-  const { role: _role, ...rest } = objectOf(message) ?? {};
+  const told = objectOf(message) ?? {};
+  let others = false;
+  for (const key in told) if (key !== 'role' && key !== 'content' && key !== 'refusal') others = true;
+  if (!others) return { role: 'assistant', content: told['content'] ?? null, refusal: told['refusal'] ?? null };
+  const { role: _role, ...rest } = told;
   return { role: 'assistant', ...rest, content: rest['content'] ?? null, refusal: rest['refusal'] ?? null };
 }
 

@@ -16,8 +16,11 @@ export class Purchases {
   note(slot: Slot, claimed: TokenCounts): void {
     const tokens = soundCounts(claimed);
     const { tokenPrice, provider } = slot.target;
-    const amount = tokenPrice ? nanoFromPicoUp(costPico(tokenPrice, tokens)) : 0n;
-    if (amount > 0n) this.#all.push({ provider, amount });
+    let amount = 0n;
+    if (tokenPrice) {
+      amount = nanoFromPicoUp(costPico(tokenPrice, tokens));
+      if (amount > 0n) this.#all.push({ provider, amount });
+    }
     this.leases.add(slot.target.leaseId);
     slot.used(tokens.inputTokens, tokens.outputTokens, amount);
   }

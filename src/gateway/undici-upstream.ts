@@ -1,7 +1,7 @@
 import { X509Certificate } from 'node:crypto';
 import type { PeerCertificate } from 'node:tls';
 import { Agent, type Dispatcher } from 'undici';
-import type { Upstream, UpstreamCall } from './upstream.ts';
+import type { Upstream, UpstreamCall, UpstreamHandler } from './upstream.ts';
 
 export interface UndiciUpstreamOptions {
   readonly connectMs: number;
@@ -36,65 +36,94 @@ export function createUndiciUpstream({ connectMs, connectionsMax, headerBytesMax
   const pinned = new Map<string, Agent>();
   return {
     send: ({ url, certificate = null, path, method, headers, body }, handler) => {
-      let controller: Dispatcher.DispatchController | null = null;
-      let over = false;
-      let paused = false;
-      // An API's address may have a path of its own; an origin has none.
-      const slash = url.indexOf('/', url.indexOf('//') + 2);
-      const origin = slash < 0 ? url : url.slice(0, slash);
-      const prefix = slash < 0 ? '' : url.slice(slash).replace(/\/+$/, '');
+      const { origin, prefix } = addressOf(url);
       const through = certificate === null ? agent : pinnedAgent(pinned, certificate, open);
-      through.dispatch(
-        { origin, path: prefix + path, method, headers, body },
-        {
-          onRequestStart: (started) => {
-            controller = started;
-            if (over) {
-              started.abort(STOPPED);
-              return;
-            }
-            if (paused) started.pause();
-            handler.onSent?.();
-          },
-          onResponseStart: (_controller, status, received) => {
-            if (!over) handler.onHead(status, received as Record<string, string>);
-          },
-          onResponseData: (_controller, chunk) => {
-            if (!over) handler.onData(chunk);
-          },
-          onResponseEnd: () => {
-            if (over) return;
-            over = true;
-            handler.onEnd();
-          },
-          onResponseError: (_controller, error) => {
-            if (over) return;
-            over = true;
-            handler.onError(error);
-          },
-        },
-      );
-      const call: UpstreamCall = {
-        pause: () => {
-          paused = true;
-          controller?.pause();
-        },
-        resume: () => {
-          paused = false;
-          controller?.resume();
-        },
-        abort: () => {
-          if (over) return;
-          over = true;
-          controller?.abort(STOPPED);
-        },
-      };
+      const call = new Call(handler);
+      through.dispatch({ origin, path: prefix + path, method, headers, body }, call);
       return call;
     },
     close: async () => {
       await Promise.all([agent, ...pinned.values()].map((one) => one.destroy()));
     },
   };
+}
+
+/** One request on its way: what undici tells goes to its handler until one of the two has ended it. */
+class Call implements UpstreamCall, Dispatcher.DispatchHandler {
+  readonly #handler: UpstreamHandler;
+  #controller: Dispatcher.DispatchController | null = null;
+  #over = false;
+  #paused = false;
+
+  constructor(handler: UpstreamHandler) {
+    this.#handler = handler;
+  }
+
+  pause(): void {
+    this.#paused = true;
+    this.#controller?.pause();
+  }
+
+  resume(): void {
+    this.#paused = false;
+    this.#controller?.resume();
+  }
+
+  abort(): void {
+    if (this.#over) return;
+    this.#over = true;
+    this.#controller?.abort(STOPPED);
+  }
+
+  onRequestStart(controller: Dispatcher.DispatchController): void {
+    this.#controller = controller;
+    if (this.#over) {
+      controller.abort(STOPPED);
+      return;
+    }
+    if (this.#paused) controller.pause();
+    this.#handler.onSent?.();
+  }
+
+  onResponseStart(_: Dispatcher.DispatchController, status: number, headers: object): void {
+    if (!this.#over) this.#handler.onHead(status, headers as Record<string, string>);
+  }
+
+  onResponseData(_: Dispatcher.DispatchController, chunk: Uint8Array): void {
+    if (!this.#over) this.#handler.onData(chunk);
+  }
+
+  onResponseEnd(): void {
+    if (this.#over) return;
+    this.#over = true;
+    this.#handler.onEnd();
+  }
+
+  onResponseError(_: Dispatcher.DispatchController, error: Error): void {
+    if (this.#over) return;
+    this.#over = true;
+    this.#handler.onError(error);
+  }
+}
+
+interface Address {
+  readonly origin: string;
+  readonly prefix: string;
+}
+
+const ADDRESSES_MAX = 1000;
+const addresses = new Map<string, Address>();
+
+/** An API's address may have a path of its own; an origin has none. */
+function addressOf(url: string): Address {
+  const known = addresses.get(url);
+  if (known) return known;
+  const slash = url.indexOf('/', url.indexOf('//') + 2);
+  const origin = slash < 0 ? url : url.slice(0, slash);
+  const address = { origin, prefix: slash < 0 ? '' : url.slice(slash).replace(/\/+$/, '') };
+  if (addresses.size >= ADDRESSES_MAX) addresses.clear();
+  addresses.set(url, address);
+  return address;
 }
 
 /** Connections by certificate: one that was made to show another is none of them, even at the same address. */

@@ -19,6 +19,10 @@ const account = (name: string, kind: AccountKind, bounded: boolean, asset = 'USD
   bounded,
 });
 
+const REVENUES_MAX = 1000;
+/** Asked for with every request: its name is made once. */
+const revenues = new Map<string, AccountSpec>();
+
 /** Assets and expenses grow by debits, the rest by credits. */
 export function growsByDebit(kind: AccountKind): boolean {
   return kind === 'asset' || kind === 'expense';
@@ -33,7 +37,15 @@ export const suspense = (): AccountSpec => account('suspense:deposits', 'liabili
 /** Money received by hand or by a watcher; the bank or wallet it lies in. */
 export const cash = (): AccountSpec => account('cash:operator', 'asset', false);
 export const promoExpense = (): AccountSpec => account('expense:promo', 'expense', false);
-export const usageRevenue = (model: string): AccountSpec => account(`revenue:usage:${model}`, 'income', false);
+export const usageRevenue = (model: string): AccountSpec => {
+  let known = revenues.get(model);
+  if (!known) {
+    known = account(`revenue:usage:${model}`, 'income', false);
+    if (revenues.size >= REVENUES_MAX) revenues.clear();
+    revenues.set(model, known);
+  }
+  return known;
+};
 /** What accounts pay for having a pool woken for them. */
 export const wakeRevenue = (model: string): AccountSpec => account(`revenue:wake:${model}`, 'income', false);
 export const breakage = (): AccountSpec => account('revenue:breakage', 'income', false);

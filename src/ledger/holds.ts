@@ -39,7 +39,7 @@ export interface HoldsOptions {
 }
 
 /** Requests that are known to be over without a look at the disk. */
-const SETTLED_MAX = 10_000;
+const SETTLED_MAX = 2000;
 
 /** Money reserved for requests in flight: hold, extend, settle; each hold is settled exactly once. */
 export class Holds {
@@ -144,10 +144,9 @@ export class Holds {
     const forTokens = minBig(nanoFromPicoUp(cost), held);
     const wakeFee = minBig(maxBig(0n, operation.wakeFee ?? 0n), hold.wakeHeld);
     const charged = forTokens + wakeFee;
-    const parts = [
-      { type: 'capture', credit: usageRevenue(model), left: forTokens, reason: `usage of ${model}` },
-      { type: 'wake_fee', credit: wakeRevenue(model), left: wakeFee, reason: `${model} was woken for it` },
-    ];
+    const parts = [{ type: 'capture', credit: usageRevenue(model), left: forTokens, reason: `usage of ${model}` }];
+    const woken = `${model} was woken for it`;
+    if (wakeFee > 0n) parts.push({ type: 'wake_fee', credit: wakeRevenue(model), left: wakeFee, reason: woken });
     for (const { account, amount } of hold.legs) {
       account.held -= amount;
       if (hold.journaled) {

@@ -16,9 +16,12 @@ const TOKENS_MAX = 1_000_000_000;
  * zero, so the mistake is never the customer's.
  */
 export function soundCounts({ inputTokens, cachedTokens, outputTokens }: TokenCounts): TokenCounts {
-  const sound = (count: Tokens): Tokens => (count > 0 && count <= TOKENS_MAX ? Math.floor(count) : 0);
   const input = sound(inputTokens);
   return { inputTokens: input, cachedTokens: Math.min(sound(cachedTokens), input), outputTokens: sound(outputTokens) };
+}
+
+function sound(count: Tokens): Tokens {
+  return count > 0 && count <= TOKENS_MAX ? Math.floor(count) : 0;
 }
 
 /** The exact cost: a sum over meters, no rounding. */

@@ -40,6 +40,11 @@ export async function startServer(
   const { host, port, clock, limits } = options;
   const listen = (to: Hono<AppEnv>) => getRequestListener(to.fetch, { overrideGlobalObjects: false });
   let answering = { listener: listen(app), direct };
+  let active = 0;
+  let stopping = false;
+  const onClose = (): void => {
+    active -= 1;
+  };
   const server = createServer(
     {
       maxHeaderSize: limits.headerBytes,
@@ -49,19 +54,13 @@ export async function startServer(
       noDelay: true,
     },
     (incoming, outgoing) => {
+      active += 1;
+      outgoing.on('close', onClose);
+      if (stopping) outgoing.setHeader('connection', 'close');
       if (!answering.direct(incoming, outgoing)) void answering.listener(incoming, outgoing);
     },
   );
   server.maxHeadersCount = limits.headersMax;
-  let active = 0;
-  let stopping = false;
-  server.prependListener('request', (_request: IncomingMessage, response: ServerResponse) => {
-    active += 1;
-    if (stopping) response.setHeader('connection', 'close');
-    response.on('close', () => {
-      active -= 1;
-    });
-  });
   await bind(server, host, port);
   const address = server.address();
   const bound = typeof address === 'object' && address ? address.port : port;
