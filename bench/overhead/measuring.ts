@@ -21,6 +21,8 @@ export interface Settings {
   readonly seconds: number;
   readonly rounds: number;
   readonly warmUpS: number;
+  /** Of the rounds before the first one, each load that it has. */
+  readonly warmRoundS: number;
   readonly systems: readonly string[];
 }
 
@@ -70,6 +72,7 @@ export function parseSettings(argv: readonly string[], names: readonly string[])
       parseNumber({ text: values.rounds ?? (quick ? '1' : '3'), least: 1, most: 9, name: '--rounds' }),
     ),
     warmUpS: Math.max(seconds / 4, 0.5),
+    warmRoundS: quick ? 1 : WARM_ROUND_S,
     systems: names.filter((name) => name === 'direct' || asked.includes(name)),
   };
 }
@@ -99,19 +102,25 @@ export async function checkAnswers(systems: readonly System[], signal: AbortSign
   return problems;
 }
 
-/** Compiles what is hot in every process; counted for failures and charges, never for figures. */
-export const WARM_UP_ROUND = -1;
+/**
+ * Rounds below zero compile what is hot in every process; counted for failures and charges, never for figures. A program of
+ * many functions is compiled for longer than a small one, and its servers run for weeks: figures of the first seconds were a
+ * tenth below those of the first minute.
+ */
+const WARM_ROUNDS = 2;
+const WARM_ROUND_S = 6;
+export const isWarmUp = (round: number): boolean => round < 0;
 
 /** Rounds outermost and systems innermost, each round beginning with another system: the machine's moods are shared. */
 export async function measureAll(stage: Stage & { systems: readonly System[]; mockPid: number }): Promise<Measure[]> {
   const { context, settings, systems } = stage;
   const measures: Measure[] = [];
-  for (let round = WARM_UP_ROUND; round < settings.rounds; round++) {
-    const warm = round === WARM_UP_ROUND;
+  for (let round = -WARM_ROUNDS; round < settings.rounds; round++) {
+    const warm = isWarmUp(round);
     context.say(warm ? 'warming up' : `round ${round + 1} of ${settings.rounds}`);
     for (const scenario of SCENARIOS.filter(({ connections }) => !warm || connections > 1)) {
       for (let turn = 0; turn < systems.length; turn++) {
-        const system = systems[(turn + round + 1) % systems.length];
+        const system = systems[(turn + round + WARM_ROUNDS) % systems.length];
         if (system !== undefined) measures.push(await measureOne({ ...stage, system, scenario, round }));
       }
     }
@@ -141,7 +150,7 @@ async function measureOne(
     request: chatRequest({ ...chat, stream }),
     eventsMin: STREAM_EVENTS,
     warmUpMs: settings.warmUpS * 1000,
-    measureMs: settings.seconds * 1000,
+    measureMs: (isWarmUp(job.round) ? settings.warmRoundS : settings.seconds) * 1000,
     signal: context.signal,
     onWindow: () => {
       const clientUs = readCpu(process.pid).processUs + readCpu(job.mockPid).processUs;
@@ -164,7 +173,7 @@ async function measureOne(
 
 export function describeFailures(measures: readonly Measure[]): string[] {
   return measures.flatMap(({ system, scenario, round, failures, firstFailure, requests }) => {
-    const where = `${system} ${scenario} ${round === WARM_UP_ROUND ? 'warm-up' : `round ${round + 1}`}`;
+    const where = `${system} ${scenario} ${isWarmUp(round) ? 'warm-up' : `round ${round + 1}`}`;
     if (failures > 0) return [`${where}: ${failures} failures, the first: ${firstFailure}`];
     return requests === 0 ? [`${where}: nothing was answered`] : [];
   });
@@ -175,6 +184,7 @@ export function describeSettings(settings: Settings, placement: Placement | unde
     seconds: settings.seconds,
     rounds: settings.rounds,
     warm_up_s: settings.warmUpS,
+    warm_up_rounds: `${WARM_ROUNDS} of ${settings.warmRoundS} s`,
     figures: 'each the median of its rounds; added_* against direct of the same round',
     systems: settings.systems,
     request_bytes: Buffer.byteLength(chatBody(false)),

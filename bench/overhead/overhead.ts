@@ -4,10 +4,10 @@ import { describeNoise, watchNoise } from '../noise.ts';
 import { checkAccounting, readCommitWaitUs } from './gateway.ts';
 import {
   SETTINGS_USAGE,
-  WARM_UP_ROUND,
   checkAnswers,
   describeFailures,
   describeSettings,
+  isWarmUp,
   measureAll,
   parseSettings,
 } from './measuring.ts';
@@ -36,7 +36,7 @@ async function run(context: BenchContext): Promise<BenchResult> {
     const readNoise = watchNoise([process.pid, ...children.map((child) => child.pid)]);
     const measures = await measureAll({ context, settings, placement, systems, mockPid: mock.pid });
     const noise = readNoise();
-    const rows = summarise(measures.filter(({ round }) => round !== WARM_UP_ROUND));
+    const rows = summarise(measures.filter(({ round }) => !isWarmUp(round)));
     problems.push(...describeFailures(measures));
     let gatewaySettings = {};
     let commitWaitUs: number | undefined;

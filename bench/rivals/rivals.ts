@@ -8,10 +8,10 @@ import { checkChat } from '../overhead/chat.ts';
 import { checkAccounting } from '../overhead/gateway.ts';
 import {
   SETTINGS_USAGE,
-  WARM_UP_ROUND,
   checkAnswers,
   describeFailures,
   describeSettings,
+  isWarmUp,
   measureAll,
   parseSettings,
   type Stage,
@@ -67,7 +67,7 @@ async function run(context: BenchContext): Promise<BenchResult> {
     const measures = await measureAll({ ...stage, systems, mockPid: mock.pid });
     const noise = readNoise();
     const rows = summarise(
-      measures.filter(({ round }) => round !== WARM_UP_ROUND),
+      measures.filter(({ round }) => !isWarmUp(round)),
       NAMES,
     );
     problems.push(...describeFailures(measures));
