@@ -173,7 +173,7 @@ export class PoolRouter {
 
   /** A slot when one is free now, else null. */
   tryTake(wish: Wish = {}): Slot | null {
-    const free = this.#choose(wish);
+    const free = this.#choose(wish, this.#clock.now());
     if (!free) return null;
     this.#arrivals += 1;
     this.#lastUsedMs = this.#clock.now();
@@ -191,10 +191,11 @@ export class PoolRouter {
    */
   take(options: TakeOptions): Promise<Slot> {
     const { maxWaitMs, signal, needs } = options;
+    const nowMs = this.#clock.now();
     this.#arrivals += 1;
-    this.#lastUsedMs = this.#clock.now();
+    this.#lastUsedMs = nowMs;
     const cold = this.targetFor(needs) === null;
-    const free = this.#choose(options, maxWaitMs > 0);
+    const free = this.#choose(options, nowMs, maxWaitMs > 0);
     if (free) return Promise.resolve(this.#occupy(free, options, { waitedMs: 0, cold }));
     const none = (message: string): AppError =>
       refusal('no_capacity', whyNone(message, needs, this.#phase), this.#startMs);
@@ -208,11 +209,9 @@ export class PoolRouter {
       ...{ promisedMs: this.#spec.slo.ttftMs, coldMs: this.#coldMs(cold) },
       give: (replica, waitedMs) => this.#occupy(replica, options, { waitedMs, cold }),
       refuse: () => none('no machine could be had in time'),
-      left: () => {
-        if (this.#waiting.size === 0) this.#planWake();
-      },
+      left: () => void (this.#waiting.size > 0 || this.#planWake(nowMs)),
     });
-    this.#planWake();
+    this.#planWake(nowMs);
     this.#onDemand();
     return given;
   }
@@ -247,9 +246,9 @@ export class PoolRouter {
     return needsOfLine(this.#waiting.all(), poolNeeds(this.#spec), (needs) => this.targetFor(needs) !== null);
   }
 
-  #choose(wish: Wish, mayWait = true): Replica | undefined {
+  #choose(wish: Wish, nowMs: EpochMs, mayWait = true): Replica | undefined {
     const most = mayWait ? unreadMost(this.prefillTokensPerS, this.#spec.slo.ttftMs) : Infinity;
-    return this.#shut === null ? chooseReplica(this.#replicas.values(), wish, this.#clock.now(), most) : undefined;
+    return this.#shut === null ? chooseReplica(this.#replicas.values(), wish, nowMs, most) : undefined;
   }
 
   #occupy(replica: Replica, { opening, request }: Wish, waited: { waitedMs: Ms; cold: boolean }): Slot {
@@ -276,25 +275,26 @@ export class PoolRouter {
       this.#onDemand();
   }
 
-  #planWake(): void {
+  /** @param nowMs when nobody was found to be free: a moment later somebody may be, whom no timer would wake the line for */
+  #planWake(nowMs: EpochMs): void {
     this.#cancelWake?.();
     this.#cancelWake = null;
     if (this.#waiting.size === 0) return;
-    const nowMs = this.#clock.now();
     const next = nextAdmission(this.#replicas.values(), nowMs);
     if (next !== Infinity) this.#cancelWake = this.#clock.timer(next - nowMs, () => this.#serveLine());
   }
 
   #serveLine(): void {
-    while (this.#waiting.size > 0 && this.#choose({})) {
+    const nowMs = this.#clock.now();
+    while (this.#waiting.size > 0 && this.#choose({}, nowMs)) {
       let replica: Replica | undefined;
       const waiter = this.#waiting.shift(({ wish }) => {
-        replica = this.#choose(wish);
+        replica = this.#choose(wish, nowMs);
         return replica !== undefined;
       });
       if (!waiter || !replica) break;
       waiter.give(replica);
     }
-    this.#planWake();
+    this.#planWake(nowMs);
   }
 }

@@ -361,8 +361,49 @@ const PLACE = {
   leaseId: 'l',
 };
 
-function setup(limits: Record<string, number> = {}) {
-  const clock = new FakeClock();
+test('who waits for a busy machine gets it when it is free, however much time goes by between two looks at the clock', async () => {
+  for (let busyMs = 1; busyMs <= 20; busyMs += 1) {
+    const clock = new HastyClock();
+    const { router, add, take } = setup({}, clock);
+    add('a', 1);
+    router.tryTake()?.release('busy', busyMs);
+    let served = false;
+    void take().then(
+      () => (served = true),
+      () => undefined,
+    );
+    for (let count = 0; count < 30 && !served; count += 1) await clock.fire();
+    assert.ok(served, `busy for ${busyMs} ms`);
+  }
+});
+
+/** A millisecond goes by with each look at it, and its timers are a millisecond early. */
+class HastyClock extends FakeClock {
+  #nowMs = 1000;
+  #timers: { readonly at: number; readonly call: () => void }[] = [];
+
+  override now(): number {
+    this.#nowMs += 1;
+    return this.#nowMs;
+  }
+
+  override timer(ms: number, call: () => void): () => void {
+    const timer = { at: this.#nowMs + ms, call };
+    this.#timers.push(timer);
+    return () => (this.#timers = this.#timers.filter((one) => one !== timer));
+  }
+
+  async fire(): Promise<void> {
+    const [next] = this.#timers.toSorted((a, b) => a.at - b.at);
+    if (!next) return;
+    this.#timers = this.#timers.filter((one) => one !== next);
+    this.#nowMs = Math.max(this.#nowMs, next.at - 2);
+    next.call();
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+}
+
+function setup(limits: Record<string, number> = {}, clock = new FakeClock()) {
   const demands = { count: 0 };
   const price = { input: '1', output: '1' };
   const pool = { engine: 'vllm', model: 'm', context: 100, price, ceiling_usd_per_hour: '1', limits };
