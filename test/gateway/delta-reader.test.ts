@@ -131,6 +131,14 @@ test('what a real server says is read alike, most of it without being parsed who
   }
 });
 
+test('of a stream whose texts alone differ, few events are parsed whole', (t) => {
+  const event = (text: string): string => `{"id":"c","choices":[{"index":0,"delta":{"content":"${text}"}}]}`;
+  const reader = new DeltaReader(newTally());
+  const parse = t.mock.method(JSON, 'parse');
+  for (let n = 0; n < 100; n += 1) assert.equal(reader.read(event(`word ${n}`), false)?.text, `word ${n}`);
+  assert.ok(parse.mock.callCount() < 5, `${parse.mock.callCount()} of 100`);
+});
+
 test('a stream whose events are never alike is not looked at for ever', () => {
   const alike = new AlikeEvents();
   const chunk = (n: number, text: string): string => `{"choices":[{"delta":{"content":"${text}"}}],"n":${n}}`;

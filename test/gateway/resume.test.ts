@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
 import fc from 'fast-check';
+import { until } from '../fakes/clock.ts';
 import { MODEL, NANO, onBothDoors, startGateway, type Gateway, type GatewaySettings } from '../fakes/gateway.ts';
 import { answer, cutAfter, deltaEvent, eventsOf, stallAfter, type Shape } from '../fakes/model-replies.ts';
 import type { Script, Turn } from '../fakes/model-server.ts';
@@ -71,6 +72,8 @@ test('a machine that is taken away in mid-stream is replaced by one that comes l
   await (await server.request(0)).sleep(50);
   router.remove('replica-0');
   await server.requests[0]?.left;
+  await until('it is in line', () => router.waiters.length === 1);
+  assert.equal(router.waiters[0]?.dueMs, Infinity, 'who has the beginning of an answer makes room for nobody');
   addReplica(server, { id: 'replica-new' });
   const { texts, done } = await reply;
   assert.deepEqual([texts, done], [[WHOLE], true]);
