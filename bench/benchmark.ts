@@ -1,3 +1,5 @@
+import { parseArgs, type ParseArgsConfig } from 'node:util';
+
 /**
  * What every benchmark keeps, so that `run.ts` can start any of them: `bench/NAME/NAME.ts` exports
  * `benchmark: Benchmark`. `problems` are reasons not to believe or not to accept the figures; any of them makes the
@@ -32,6 +34,30 @@ export type BenchRow = { readonly system: string; readonly scenario: string } & 
 /** A mistake on the command line: exit code 2, the message and the usage. */
 export class UsageError extends Error {
   override readonly name = 'UsageError';
+}
+
+/** A benchmark's own words. @throws UsageError */
+export function parseWords<O extends NonNullable<ParseArgsConfig['options']>>(argv: readonly string[], options: O) {
+  try {
+    return parseArgs({ args: [...argv], options, strict: true }).values;
+  } catch (error) {
+    throw new UsageError(error instanceof Error ? error.message : String(error));
+  }
+}
+
+/** @throws UsageError */
+export function parseNumber(option: { text: string; least: number; most: number; name: string }): number {
+  const value = Number(option.text);
+  if (option.text.trim() !== '' && value >= option.least && value <= option.most) return value;
+  throw new UsageError(`${option.name} is a number from ${option.least} to ${option.most}`);
+}
+
+/** Of these names, those that are asked for; `direct`, to which the others are compared, always. @throws UsageError for another one */
+export function parseSystems<N extends string>(text: string | undefined, names: readonly N[]): N[] {
+  const asked = (text ?? names.join(',')).split(',');
+  const unknown = asked.find((one) => !names.some((name) => name === one));
+  if (unknown !== undefined) throw new UsageError(`no system is called ${unknown}`);
+  return names.filter((name) => name === 'direct' || asked.includes(name));
 }
 
 /** Columns padded to their widest cell: the first two to the left, figures to the right. */

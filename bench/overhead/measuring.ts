@@ -1,5 +1,4 @@
-import { parseArgs } from 'node:util';
-import { UsageError, type BenchContext } from '../benchmark.ts';
+import { parseNumber, parseSystems, parseWords, type BenchContext } from '../benchmark.ts';
 import { pinSystem, readCpu, type Child, type CpuUse, type Placement } from '../child.ts';
 import { processTree, readCpuOf, readRssMib } from '../process-tree.ts';
 import { chatBody, chatRequest, checkChat, type Headers } from './chat.ts';
@@ -55,16 +54,8 @@ export function parseSettings(argv: readonly string[], names: readonly string[])
     systems: { type: 'string' },
     quick: { type: 'boolean' },
   } as const;
-  let values;
-  try {
-    values = parseArgs({ args: [...argv], options, strict: true }).values;
-  } catch (error) {
-    throw new UsageError(error instanceof Error ? error.message : String(error));
-  }
+  const values = parseWords(argv, options);
   const quick = values.quick === true;
-  const asked = (values.systems ?? names.join(',')).split(',');
-  const unknown = asked.find((name) => !names.includes(name));
-  if (unknown !== undefined) throw new UsageError(`no system is called ${unknown}`);
   const seconds = parseNumber({ text: values.seconds ?? (quick ? '1' : '4'), least: 1, most: 60, name: '--seconds' });
   return {
     seconds,
@@ -73,14 +64,8 @@ export function parseSettings(argv: readonly string[], names: readonly string[])
     ),
     warmUpS: Math.max(seconds / 4, 0.5),
     warmRoundS: quick ? 1 : WARM_ROUND_S,
-    systems: names.filter((name) => name === 'direct' || asked.includes(name)),
+    systems: parseSystems(values.systems, names),
   };
-}
-
-function parseNumber(option: { text: string; least: number; most: number; name: string }): number {
-  const value = Number(option.text);
-  if (value >= option.least && value <= option.most) return value;
-  throw new UsageError(`${option.name} is a number from ${option.least} to ${option.most}`);
 }
 
 /** Of a child whose ready line ends with its address. */

@@ -49,7 +49,16 @@ export interface Launch {
   readonly headers?: Headers;
 }
 
-const python = (installed: string): string => join(installed, 'bin', 'python');
+/** A program of a virtual environment, given to its Python: run itself it would look for where it was installed. */
+function pythonProgram(
+  { installed }: Place,
+  name: string,
+  args: readonly string[],
+  env: Launch['env'] = {},
+): Pick<Launch, 'command' | 'file' | 'args' | 'env'> {
+  return { command: join(installed, 'bin', 'python'), file: join(installed, 'bin', name), args, env };
+}
+
 /** Not 2e-8, which some YAML readers take for text. */
 const usd = (nanoUsd: number): string => (nanoUsd / 1e9).toFixed(9);
 const model = ({ mockPort }: Place): string => `http://127.0.0.1:${mockPort}`;
@@ -68,10 +77,12 @@ const LITELLM: Rival = {
   checks: 'one master key',
   accounts: "each answer's price, which it tells and does not keep",
   launch: (place) => ({
-    command: python(place.installed),
-    file: join(place.installed, 'bin', 'litellm'),
-    args: ['--config', place.configPath, '--host', '127.0.0.1', '--port', String(place.port), '--num_workers', '1'],
-    env: { LITELLM_MODE: 'PRODUCTION', LITELLM_LOG: 'ERROR', LITELLM_LOCAL_MODEL_COST_MAP: 'True' },
+    ...pythonProgram(
+      place,
+      'litellm',
+      ['--config', place.configPath, '--host', '127.0.0.1', '--port', String(place.port), '--num_workers', '1'],
+      { LITELLM_MODE: 'PRODUCTION', LITELLM_LOG: 'ERROR', LITELLM_LOCAL_MODEL_COST_MAP: 'True' },
+    ),
     config: `model_list:
   - model_name: ${POOL}
     litellm_params:
@@ -131,12 +142,7 @@ const VLLM_ROUTER: Rival = {
   megabytes: 130,
   checks: 'nothing',
   accounts: 'nothing',
-  launch: (place) => ({
-    command: python(place.installed),
-    file: join(place.installed, 'bin', 'vllm-router'),
-    args: routerArgs(place),
-    env: {},
-  }),
+  launch: (place) => pythonProgram(place, 'vllm-router', routerArgs(place)),
 };
 
 const SGLANG_ROUTER: Rival = {
@@ -146,12 +152,7 @@ const SGLANG_ROUTER: Rival = {
   megabytes: 150,
   checks: 'one key',
   accounts: 'nothing',
-  launch: (place) => ({
-    command: python(place.installed),
-    file: join(place.installed, 'bin', 'sglang-router'),
-    args: ['launch', ...routerArgs(place), '--api-key', place.key],
-    env: {},
-  }),
+  launch: (place) => pythonProgram(place, 'sglang-router', ['launch', ...routerArgs(place), '--api-key', place.key]),
 };
 
 export const RIVALS: readonly Rival[] = [LITELLM, PORTKEY, VLLM_ROUTER, SGLANG_ROUTER];

@@ -1,5 +1,11 @@
-import { parseArgs } from 'node:util';
-import { UsageError, type BenchContext, type BenchResult, type Benchmark } from '../benchmark.ts';
+import {
+  parseNumber,
+  parseSystems,
+  parseWords,
+  type BenchContext,
+  type BenchResult,
+  type Benchmark,
+} from '../benchmark.ts';
 import { choosePlacement, pinSelf, type Placement } from '../child.ts';
 import { describeNoise, type Noise } from '../noise.ts';
 import { measure, readStreamsMax, SYSTEMS, type Measure, type SystemName } from './measure.ts';
@@ -94,15 +100,7 @@ function parseSettings(argv: readonly string[]): Settings {
     rounds: { type: 'string' },
     systems: { type: 'string' },
   } as const;
-  let values;
-  try {
-    values = parseArgs({ args: [...argv], options, strict: true }).values;
-  } catch (error) {
-    throw new UsageError(error instanceof Error ? error.message : String(error));
-  }
-  const asked = (values.systems ?? SYSTEMS.join(',')).split(',');
-  const unknown = asked.find((name) => !SYSTEMS.some((system) => system === name));
-  if (unknown !== undefined) throw new UsageError(`no system is called ${unknown}`);
+  const values = parseWords(argv, options);
   const most = readStreamsMax();
   return {
     streams: (values.streams ?? '1000,9000')
@@ -113,14 +111,8 @@ function parseSettings(argv: readonly string[]): Settings {
       parseNumber({ text: values['interval-ms'] ?? '2000', least: 50, most: 10_000, name: '--interval-ms' }),
     ),
     rounds: Math.round(parseNumber({ text: values.rounds ?? '1', least: 1, most: 9, name: '--rounds' })),
-    systems: SYSTEMS.filter((name) => name === 'direct' || asked.includes(name)),
+    systems: parseSystems(values.systems, SYSTEMS),
   };
-}
-
-function parseNumber(option: { text: string; least: number; most: number; name: string }): number {
-  const value = Number(option.text);
-  if (option.text.trim() !== '' && value >= option.least && value <= option.most) return value;
-  throw new UsageError(`${option.name} is a number from ${option.least} to ${option.most}`);
 }
 
 function describeSettings(settings: Settings, placement: Placement | undefined): Record<string, unknown> {

@@ -127,9 +127,6 @@ export class Relay {
       this.#served = slot.target;
       try {
         await leg.run(slot);
-        this.#purchases.note(slot, leg.used);
-        slot.release('served');
-        return;
       } catch (error) {
         this.#purchases.note(slot, leg.used);
         const failure = leg.begun && this.#job.stream ? notTheClients(toAppError(error)) : toAppError(error);
@@ -148,7 +145,11 @@ export class Relay {
         if (this.#stopped || !this.#mayGoOn(leg, slot, failure, attempts)) throw failure;
         this.#deps.log(`${this.#job.id}: ${slot.target.id} failed, trying another: ${describeError(failure)}`);
         if (leg.begun && this.#job.stream) this.#resumed += 1;
+        continue;
       }
+      this.#purchases.note(slot, leg.used);
+      slot.release('served');
+      return;
     }
   }
 
@@ -253,8 +254,7 @@ export class Relay {
     const whole = (cost: NanoUsd): WholeAnswer => ({ choices, ...more, cost, wakeFee: reservation.wakeFee });
     if (!stream) await keep?.(tokens, (cost) => this.#reply.compose(whole(cost)));
     const answer = whole(await this.#settle(tokens, this.#cutShort ? 'length' : 'done', null));
-    if (stream) this.#reply.end(answer);
-    else this.#reply.whole(answer);
+    this.#reply[stream ? 'end' : 'whole'](answer);
   }
 
   /** A stream that broke is charged for what was delivered; an answer that never came is not. */

@@ -75,7 +75,7 @@ export class Planner {
     const { failures, rollouts } = this.#fleet;
     const known = this.#fleet.book.pool(spec.id);
     if (known.startMs !== null) router.expectStart(known.startMs);
-    router.prefillTokensPerS = known.rates.prefillTokensPerS;
+    router.speeds.prefillTokensPerS = known.rates.prefillTokensPerS;
     const times = { nowMs, sinceMs: this.#sinceMs };
     const budget: Budget = { spentTodayNanoUsd: this.#fleet.spentToday(spec.id), ...this.#shared.state() };
     const standing = observePool(router, reserves, times).replicas;

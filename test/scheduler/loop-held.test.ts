@@ -44,6 +44,13 @@ test('measures that are bad now and then condemn nobody', async (t) => {
   const { router } = bench.run.pool;
   assert.deepEqual(await bench.decisions('replica.condemned'), []);
   assert.ok(router.stats.ready === 1);
+  const { rates } = bench.run.scheduler.book.pool('tiny');
+  assert.ok(rates.prefillTokensPerS);
+  assert.equal(
+    router.speeds.prefillTokensPerS,
+    rates.prefillTokensPerS,
+    'its router knows how many prompts it reads in time',
+  );
 });
 
 test('a machine whose engine names another GPU than was ordered is replaced at once', async (t) => {

@@ -29,10 +29,9 @@ export class PoolRouter {
   readonly #replicas = new Map<string, Replica>();
   readonly #waiting: Waiting;
   readonly #phaseListeners = new Set<(phase: string) => void>();
-  /** What its replicas were asked and made, and the tokens of prompts that one was measured to read in a second. */
+  /** What its replicas were asked and made. */
   readonly meter = new TokenMeter();
   readonly speeds = new SpeedMeter();
-  prefillTokensPerS: number | null = null;
   #spec: PoolSpec;
   #arrivals = 0;
   #lastUsedMs: EpochMs = 0;
@@ -247,7 +246,7 @@ export class PoolRouter {
   }
 
   #choose(wish: Wish, nowMs: EpochMs, mayWait = true): Replica | undefined {
-    const most = mayWait ? unreadMost(this.prefillTokensPerS, this.#spec.slo.ttftMs) : Infinity;
+    const most = mayWait ? unreadMost(this.speeds.prefillTokensPerS, this.#spec.slo.ttftMs) : Infinity;
     return this.#shut === null ? chooseReplica(this.#replicas.values(), wish, nowMs, most) : undefined;
   }
 

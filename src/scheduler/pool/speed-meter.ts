@@ -30,6 +30,8 @@ const SAMPLES_MAX = 256;
 
 /** Speeds of answers, until the scheduler takes them. */
 export class SpeedMeter {
+  /** Tokens of prompts that a replica of this pool was measured to read in a second; null: not yet. */
+  prefillTokensPerS: number | null = null;
   #samples: SpeedSample[] = [];
   #begun = 0;
   #late = 0;

@@ -114,7 +114,7 @@ test('a long prompt waits in line, not behind others on a replica that reads; wh
   const { router, add, take } = setup();
   add('a', 4);
   const opening = { session: null, blocks: [], size: 100 };
-  router.prefillTokensPerS = 5000;
+  router.speeds.prefillTokensPerS = 5000;
   const first = await take({ opening });
   const second = take({ opening });
   assert.deepEqual([router.tryTake({ opening }), router.stats.waiting], [null, 1]);
@@ -122,7 +122,7 @@ test('a long prompt waits in line, not behind others on a replica that reads; wh
   first.began();
   assert.equal(router.stats.waiting, 1, 'the one that could not wait is read first');
   first.release('served');
-  router.prefillTokensPerS = 10_000;
+  router.speeds.prefillTokensPerS = 10_000;
   router.verified('a');
   assert.equal((await second).waitedMs, 0);
 });
@@ -131,7 +131,7 @@ test('the moment a prompt is read there is room for the next one', async () => {
   const { router, add, take } = setup();
   add('a', 4);
   const opening = { session: null, blocks: [], size: 100 };
-  router.prefillTokensPerS = 5000;
+  router.speeds.prefillTokensPerS = 5000;
   const first = await take({ opening });
   const second = take({ opening });
   assert.equal(router.stats.waiting, 1);
